@@ -1,0 +1,62 @@
+"""activations: a cooperative runtime for Xen guests and driver domains in asyncio.
+
+    import activations
+
+    async def main(xen):
+        port = xen.events.alloc_unbound(remote_domid)
+        await port.wait()
+
+    activations.run(main)                       # on a simulated Xen, in this process
+    activations.run(main, backend="linux")      # on the Xen this domain runs on
+"""
+
+from activations.backend import Outcome
+from activations.domain import Domain, current
+from activations.errors import (
+    ActivationsError,
+    BackendError,
+    BlockedForever,
+    DomainFailed,
+    GenerationEnded,
+    LeakWarning,
+    PortClosed,
+    PortError,
+    ScenarioError,
+    VirtualClockError,
+    XenError,
+)
+from activations.events import Events
+from activations.grants import Grant, Grants
+from activations.loop import EventLoop
+from activations.port import PROGRAM_START, Port, PortFigures
+from activations.running import new_event_loop, run
+from activations.scenario import Scenario
+from activations.store import Store
+
+__all__ = [
+    "PROGRAM_START",
+    "ActivationsError",
+    "BackendError",
+    "BlockedForever",
+    "Domain",
+    "DomainFailed",
+    "EventLoop",
+    "Events",
+    "GenerationEnded",
+    "Grant",
+    "Grants",
+    "LeakWarning",
+    "Outcome",
+    "Port",
+    "PortClosed",
+    "PortError",
+    "PortFigures",
+    "Scenario",
+    "ScenarioError",
+    "Store",
+    "VirtualClockError",
+    "XenError",
+    "current",
+    "new_event_loop",
+    "run",
+]

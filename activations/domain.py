@@ -1,0 +1,95 @@
+"""What code sees of the domain it runs in: its events, its grants, its store."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from activations.errors import ActivationsError, LeakWarning
+from activations.events import Events
+from activations.grants import Grants
+from activations.store import Store
+
+if TYPE_CHECKING:
+    from activations.backend import LowerHalf
+    from activations.loop import EventLoop
+
+
+class Domain:
+    """The domain a loop serves; every scenario's half is called with its own.
+
+    Ports, grants and the store's connection belong to it. `close()` ends what is left of them and
+    says so with a `LeakWarning`: their users should have.
+    """
+
+    def __init__(self, lower: LowerHalf, loop: EventLoop) -> None:
+        self.domid = lower.domid
+        self.name = lower.name
+        self.loop = loop
+        self.events = Events(lower, loop)
+        self.grants = Grants(lower.grant_table)
+        self.log: Any = structlog.get_logger("activations").bind(domain=lower.name)
+        self._lower = lower
+        self._store: Store | None = None
+
+    def __repr__(self) -> str:
+        return f"<Domain {self.domid} {self.name!r}>"
+
+    @property
+    def store(self) -> Store:
+        """This domain's connection to xenstored, made at its first use."""
+        if self._store is None:
+            self._store = Store(self._lower.open_store(self))
+        return self._store
+
+    def time_ns(self) -> int:
+        """The loop's clock: monotonic nanoseconds."""
+        return self._lower.time_ns()
+
+    async def find(self, name: str) -> int:
+        """The domid of the domain of this name; waits until there is one.
+
+        Reads the names in xenstore, as `xl domid` does.
+        """
+        store = self.store
+        async with store.watch("/local/domain") as changes:
+            async for _ in changes:
+                for domid in await store.list("/local/domain"):
+                    try:
+                        found = await store.read(f"/local/domain/{domid}/name")
+                    except OSError:
+                        continue  # it went away, or is not named yet
+                    if found == name:
+                        return int(domid)
+        raise ActivationsError(f"xenstore's watch ended before a domain {name!r} appeared")
+
+    async def aclose(self) -> None:
+        """End what the domain itself runs (the store's reader). Its loop calls `close()`."""
+        if self._store is not None:
+            store, self._store = self._store, None
+            await store.aclose()
+
+    def leaks(self) -> list[str]:
+        """Ports and grants that are still open, each in words."""
+        return [repr(port) for port in self.events.ports.values()] + [
+            repr(grant) for grant in self.grants.open
+        ]
+
+    def close(self) -> None:
+        """Close every port and grant that is left, and warn of each."""
+        for leak in self.leaks():
+            warnings.warn(LeakWarning(f"{self!r} ended with {leak}"), stacklevel=2)
+        for port in list(self.events.ports.values()):
+            port.close()
+        self.grants.close()
+
+
+def current() -> Domain:
+    """The domain whose loop is running. Raises `RuntimeError` outside an activations loop."""
+    domain = getattr(asyncio.get_running_loop(), "domain", None)
+    if not isinstance(domain, Domain):
+        raise RuntimeError("this event loop serves no Xen domain: see activations.run()")
+    return domain

@@ -1,0 +1,65 @@
+"""A domain's event channels: binding ports, and owning them until they are closed.
+
+The table of ports by number is what the idle step looks fired numbers up in. A number that is
+not in it is ignored: the timer's, or one whose port was closed with a delivery still queued.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from activations.errors import GenerationEnded
+from activations.port import Port
+
+if TYPE_CHECKING:
+    from activations.backend import LowerHalf
+    from activations.loop import EventLoop
+
+
+class Events:
+    """`xen.events`. Every operation that Xen can refuse raises `XenError`."""
+
+    def __init__(self, lower: LowerHalf, loop: EventLoop) -> None:
+        self.lower = lower
+        self.loop = loop
+        self.ports: dict[int, Port] = {}
+        """The open ports by local number."""
+
+    def alloc_unbound(self, remote_domid: int) -> Port:
+        """A new port that `remote_domid` may bind to (EVTCHNOP_alloc_unbound)."""
+        number = self.lower.alloc_unbound(remote_domid)
+        return self._own(Port(self, number, f"domain {remote_domid}, not yet bound"))
+
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> Port:
+        """A new port connected to one that another domain allocated for this one
+        (EVTCHNOP_bind_interdomain). Xen sets it pending once: the first wait returns at once."""
+        number = self.lower.bind_interdomain(remote_domid, remote_port)
+        return self._own(Port(self, number, f"domain {remote_domid}, port {remote_port}"))
+
+    def bind_virq(self, virq: int) -> Port:
+        """A new port on which Xen raises this virtual interrupt (EVTCHNOP_bind_virq)."""
+        return self._own(Port(self, self.lower.bind_virq(virq), f"virq {virq}"))
+
+    def adopt(self, number: int, remote: str) -> Port:
+        """A port that is bound already, as the toolstack's for xenstore and the console."""
+        return self._own(Port(self, number, remote))
+
+    def close(self, port: Port) -> None:
+        """Unbind a port, then wake its waiters: nobody finds the number still taken."""
+        del self.ports[port.number]
+        try:
+            self.lower.close_port(port.number)
+        finally:
+            port.end()
+
+    def new_generation(self) -> None:
+        """The domain was suspended and resumed: Xen has closed every port. Waiters fail with
+        `GenerationEnded`, and bind again."""
+        ended, self.ports = dict(self.ports), self.ports
+        self.ports.clear()
+        for port in ended.values():
+            port.end(GenerationEnded(f"port {port.number} was lost when the domain was suspended"))
+
+    def _own(self, port: Port) -> Port:
+        self.ports[port.number] = port
+        return port

@@ -1,0 +1,187 @@
+"""The event loop: asyncio's own, with a lower half as its selector.
+
+asyncio asks its selector one question a turn: what is ready, and how long may I sleep? `Idle`
+answers it as the upper half of MirageOS does: set the one-shot timer, block, demux, wake. Futures
+that complete in there run in the same turn. Everything else (tasks, transports, subprocesses,
+signals) is stock asyncio and stays so.
+
+Of asyncio's private names this module uses four, each for want of a public one: `_ready`, to make
+a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop; and
+`_check_closed` and `_check_thread`, so that our timers complain as asyncio's do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from activations.domain import Domain
+from activations.errors import VirtualClockError
+from activations.timers import NEVER, SleepQueue, nanoseconds
+
+if TYPE_CHECKING:
+    from activations.backend import LowerHalf, Ready
+
+_NOTHING: tuple[int, ...] = ()
+
+
+class Idle(selectors.BaseSelector):
+    """The idle step, in the shape of a selector."""
+
+    def __init__(self, lower: LowerHalf, sleepers: SleepQueue) -> None:
+        self.lower = lower
+        self.sleepers = sleepers
+        self.domain: Domain
+        self.ready: deque[asyncio.Handle]
+
+    def select(self, timeout: float | None = None) -> Ready:
+        """One turn below the tasks. `timeout` is None when nothing is ready to run: asyncio's own
+        timers are never used, so it asks for nothing between "do not wait" and "as long as it
+        takes"."""
+        lower = self.lower
+        if timeout is None:
+            lower.set_timer(self.sleepers.next_deadline())
+            descriptors = lower.block()
+        else:
+            descriptors = lower.poll()
+        now = lower.time_ns()
+        if fired := lower.demux():
+            ports = self.domain.events.ports
+            for number in fired:
+                if port := ports.get(number):
+                    port.fire(now)
+            lower.unmask(fired)
+        self.sleepers.wake(now, self.ready.append)
+        return descriptors
+
+    # Descriptors are the lower half's affair.
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self.lower.descriptors.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self.lower.descriptors.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self.lower.descriptors.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self.lower.descriptors.get_map()
+
+    def close(self) -> None:
+        self.lower.descriptors.close()
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop that serves one Xen domain through its lower half.
+
+    `domain` is what application code sees of it. `time()` is the lower half's clock in seconds;
+    timers keep integer nanoseconds, and equal deadlines fire in the order in which they were set.
+    """
+
+    _ready: deque[asyncio.Handle]
+    _check_closed: Callable[[], None]
+    _check_thread: Callable[[], None]
+
+    def __init__(self, lower: LowerHalf) -> None:
+        self._lower = lower
+        self._time_ns = lower.time_ns
+        self._sleepers = SleepQueue()
+        idle = Idle(lower, self._sleepers)
+        super().__init__(idle)
+        self.domain = idle.domain = Domain(lower, self)
+        idle.ready = self._ready
+
+    def close(self) -> None:
+        if not self.is_running() and not self.is_closed():
+            self.domain.close()
+            super().close()
+            self._lower.close()
+        else:
+            super().close()
+
+    # Time
+
+    def time(self) -> float:
+        return self._time_ns() * 1e-9
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if delay is None:
+            raise TypeError("delay must not be None")
+        deadline = min(self._time_ns() + nanoseconds(delay), NEVER)
+        return self._sleep(deadline, callback, args, context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self._sleep(nanoseconds(when), callback, args, context)
+
+    def _sleep(
+        self, deadline: int, callback: Callable[..., object], args: tuple[Any, ...],
+        context: Context | None,
+    ) -> asyncio.TimerHandle:
+        self._check_closed()
+        if self.get_debug():
+            self._check_thread()
+        handle = asyncio.TimerHandle(deadline * 1e-9, callback, args, self, context)
+        handle._scheduled = True  # type: ignore[attr-defined]
+        self._sleepers.add(deadline, handle)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if handle._scheduled:  # type: ignore[attr-defined]
+            self._sleepers.note_cancelled()
+
+
+class VirtualEventLoop(EventLoop):
+    """An event loop on a clock that jumps over idle time.
+
+    What happens in the real world happens at no virtual time, so everything that would wait for
+    it is refused with `VirtualClockError`: descriptors (by the lower half), threads, processes,
+    signals, and the servers and connections that are made of them.
+    """
+
+    def __init__(self, lower: LowerHalf) -> None:
+        super().__init__(lower)
+        self._home = threading.get_ident()
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        if threading.get_ident() != self._home:
+            _refuse("call_soon_threadsafe")
+        return self.call_soon(callback, *args, context=context)
+
+
+def _refuse(what: str) -> NoReturn:
+    raise VirtualClockError(
+        f"{what}: real descriptors, threads, processes and signals need the wall clock; "
+        'run with clock="wall" (`activations run --clock wall`)'
+    )
+
+
+def _refusing(name: str) -> Callable[..., Any]:
+    def refused(self: VirtualEventLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse(name)
+
+    refused.__name__ = name
+    return refused
+
+
+for _name in (
+    *("run_in_executor", "add_signal_handler", "subprocess_exec", "subprocess_shell"),
+    *("create_connection", "create_server", "create_datagram_endpoint"),
+    *("create_unix_connection", "create_unix_server", "connect_read_pipe", "connect_write_pipe"),
+):
+    setattr(VirtualEventLoop, _name, _refusing(_name))

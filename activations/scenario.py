@@ -1,0 +1,151 @@
+"""Several domains described in one file.
+
+A `Scenario` is data: names of domains and the coroutine function each one runs. It knows no
+backend; a backend runs it. The halves find each other as on any Xen, through xenstore.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from activations.errors import DomainFailed, ScenarioError
+
+if TYPE_CHECKING:
+    from activations.backend import Observer, Outcome
+    from activations.domain import Domain
+
+Main = Callable[["Domain"], Awaitable[Any]]
+MainT = TypeVar("MainT", bound=Main)
+Kind = Literal["dom0", "pvh", "pv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """One domain of a scenario: its name, its kind of guest, and what it runs."""
+
+    name: str
+    kind: Kind
+    main: Main
+
+
+class Scenario:
+    """Domains that run together.
+
+    `halves` keeps the order in which they were declared, which is the order in which the
+    simulator starts them. The domain called `dom0` is the control domain, with domid 0; the
+    others are guests, numbered from 1 in that order by the simulator (a real Xen numbers its own).
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.halves: dict[str, Half] = {}
+        self.path: Path | None = None
+        """The file it was loaded from, where it was."""
+
+    def __repr__(self) -> str:
+        return f"<Scenario {self.name!r}: {', '.join(self.halves) or 'no domains'}>"
+
+    def domain(self, name: str, *, kind: Kind | None = None) -> Callable[[MainT], MainT]:
+        """Declare a domain; the decorated coroutine function is what it runs.
+
+        `kind` is `pvh` (the default) or `pv` for a guest; the simulator treats them alike.
+        """
+        if name in self.halves:
+            raise ScenarioError(f"scenario {self.name!r} has two domains called {name!r}")
+
+        def declare(main: MainT) -> MainT:
+            self.halves[name] = Half(name, "dom0" if name == "dom0" else kind or "pvh", main)
+            return main
+
+        return declare
+
+    def half(self, name: str) -> Half:
+        """The half of this name; `ScenarioError` lists the names there are."""
+        try:
+            return self.halves[name]
+        except KeyError:
+            known = ", ".join(self.halves) or "none"
+            raise ScenarioError(
+                f"scenario {self.name!r} has no domain {name!r}; it has: {known}"
+            ) from None
+
+    def run(
+        self, backend: str = "sim", *, observer: Observer | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Run all halves; give what each returned. Options are those of `RunOptions`.
+
+        Raises `DomainFailed` with the tracebacks if a half raised, `BackendError` if the
+        scenario cannot run there.
+        """
+        outcome = self.outcome(backend, observer=observer, **options)
+        if outcome.failures:
+            raise DomainFailed(outcome.failures)
+        return outcome.results
+
+    def outcome(
+        self, backend: str = "sim", *, observer: Observer | None = None, **options: Any
+    ) -> Outcome:
+        """As `run`, but failures are reported in the outcome instead of raised."""
+        from activations.backend import RunOptions, load
+
+        if not self.halves:
+            raise ScenarioError(f"scenario {self.name!r} has no domains")
+        return load(backend).run(self, RunOptions(**options), observer or Silent())
+
+
+class Silent:
+    """An observer that lets output through and says nothing of its own."""
+
+    def progress(self, text: str) -> None:
+        pass
+
+    def line(self, domain: str, text: str) -> None:
+        print(f"[{domain}] {text}")
+
+
+def load(target: str) -> Scenario:
+    """The scenario in a file, named `FILE` or, where it holds several, `FILE::NAME`.
+
+    Raises `ScenarioError` when the file is missing, cannot be imported (chained to what it
+    raised), or does not hold exactly one scenario that fits.
+    """
+    file, _, wanted = target.partition("::")
+    path = Path(file)
+    if not path.is_file():
+        raise ScenarioError(f"{file}: no such file")
+    found = {s.name: s for s in vars(_import(path)).values() if isinstance(s, Scenario)}
+    if not found:
+        raise ScenarioError(
+            f"{file} holds no scenario: it needs a module-level `activations.Scenario(...)`"
+        )
+    if wanted and wanted not in found:
+        raise ScenarioError(f"{file} has no scenario {wanted!r}; it has: {', '.join(found)}")
+    if not wanted and len(found) > 1:
+        raise ScenarioError(f"{file} holds {len(found)} scenarios: name one as {file}::NAME, "
+                            f"NAME one of {', '.join(found)}")
+    scenario = found[wanted] if wanted else next(iter(found.values()))
+    scenario.path = path.resolve()
+    return scenario
+
+
+def _import(path: Path) -> Any:
+    """Import a file as a module of its own, its folder importable as for a script."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ScenarioError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ScenarioError(f"{path}: {type(error).__name__} on import: {error}") from error
+    finally:
+        sys.path.remove(folder)
+    return module

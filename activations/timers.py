@@ -1,0 +1,77 @@
+"""The sleep queue: who wants to be woken, and when.
+
+Times are absolute integer nanoseconds. A heap of plain tuples, because C compares tuples and
+stock asyncio's heap calls `TimerHandle.__lt__` in Python; each tuple carries the number of its
+making, so that equal deadlines fire in the order in which they were set. A cancelled sleep stays
+where it is until it comes to the top, or until half of the heap is cancelled.
+"""
+
+from __future__ import annotations
+
+from asyncio import Handle, TimerHandle
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+NEVER = 1 << 62
+"""A deadline that does not come: 146 years. `float("inf")` becomes this."""
+
+_COMPACT_FROM = 64
+"""Below so many cancelled sleeps, compacting is not worth the walk."""
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds as integer nanoseconds, anything beyond `NEVER` (infinity too) as `NEVER`.
+
+    Raises `ValueError` for NaN.
+    """
+    if seconds >= 4e9:
+        return NEVER
+    return round(seconds * 1e9)
+
+
+class SleepQueue:
+    """Timer handles in the order of their deadlines, ties in the order they were added."""
+
+    __slots__ = ("_cancelled", "_heap", "_made")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, TimerHandle]] = []
+        self._made = 0
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        """Sleeps that are still wanted."""
+        return len(self._heap) - self._cancelled
+
+    def add(self, deadline: int, handle: TimerHandle) -> None:
+        self._made = made = self._made + 1
+        heappush(self._heap, (deadline, made, handle))
+
+    def note_cancelled(self) -> None:
+        """One of the handles in the queue was cancelled."""
+        self._cancelled += 1
+        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if not entry[2].cancelled()]
+            heapify(self._heap)
+            self._cancelled = 0
+
+    def next_deadline(self) -> int | None:
+        """When the next wanted sleep ends; None if nobody sleeps, or none before `NEVER`."""
+        heap = self._heap
+        while heap:
+            deadline, _, handle = heap[0]
+            if not handle.cancelled():
+                return deadline if deadline < NEVER else None
+            heappop(heap)
+            self._cancelled -= 1
+        return None
+
+    def wake(self, now: int, run: Callable[[Handle], object]) -> None:
+        """Hand every sleep that ends at or before `now` to `run`, in order."""
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            handle = heappop(heap)[2]
+            if handle.cancelled():
+                self._cancelled -= 1
+            else:
+                run(handle)
