@@ -1,0 +1,92 @@
+"""The backend `linux`: the domain that this process runs in, through the devices of its kernel.
+
+One process serves one domain. A scenario has several, so here it runs one of its halves at a
+time: the others are started, with the same file, in the other domains of the same Xen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from activations.backend import PROTOCOL_VERSION, Check, Observer, Outcome, RunOptions, refuse
+from activations.errors import BackendError
+from activations.loop import EventLoop
+from activations.running import serve
+from activations.scenario import Half, Scenario
+from xen_linux import doctor
+from xen_linux.evtchn import EventDevice
+from xen_linux.grants import LinuxGrantTable
+from xen_linux.identity import identify
+from xen_linux.lower import LinuxLowerHalf
+
+
+class LinuxBackend:
+    """Made once, as `xen_linux.backend`; it has no state."""
+
+    name = "linux"
+    protocol_version = PROTOCOL_VERSION
+
+    def new_event_loop(
+        self, *, name: str | None = None, clock: str | None = None, **options: Any
+    ) -> EventLoop:
+        """A loop for this domain. `name` is what to call it (else what xenstore calls it);
+        `clock` may be `wall`, the only one there is.
+
+        Raises `BackendError` on a machine without Xen, and for options of other backends.
+        """
+        if clock not in (None, "wall"):
+            refuse(self.name, {"clock": clock}, "a real Xen runs on the wall clock")
+        refuse(self.name, options, "it belongs to simulations")
+        return EventLoop(new_lower_half(name))
+
+    def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
+        """Run one half, named by `options.only`, in this domain; its output is this process's."""
+        if options.only is None:
+            raise BackendError(
+                f"backend 'linux' runs one half of {scenario.name!r} in the domain it is started "
+                f"in: say which with --as, one of {', '.join(scenario.halves)}"
+            )
+        half = scenario.half(options.only)
+        refuse(self.name, {"seed": options.seed, "trace": options.trace}, "a real Xen has no tape")
+        outcome = Outcome(facts={"domain": half.name})
+        try:
+            with asyncio.Runner(
+                loop_factory=lambda: self.new_event_loop(name=half.name, clock=options.clock)
+            ) as runner:
+                observer.progress(f"running {half.name}")
+                outcome.results[half.name] = runner.run(_main(half, runner.get_loop()))
+        except BackendError:
+            raise
+        except Exception:
+            outcome.failures[half.name] = traceback.format_exc()
+        finally:
+            sys.stdout.flush()
+        return outcome
+
+    def doctor(self) -> Sequence[Check]:
+        """Whether this machine is a Xen domain with all the devices."""
+        return doctor.examine()
+
+
+def new_lower_half(name: str | None = None) -> LinuxLowerHalf:
+    """The lower half of the domain this process runs in; `BackendError` if that is none."""
+    events = EventDevice()
+    try:
+        here = identify()
+    except BaseException:
+        events.close()
+        raise
+    table = LinuxGrantTable(here.domid, here.guest_type)
+    return LinuxLowerHalf(here.domid, name or here.name, events, table)
+
+
+async def _main(half: Half, loop: asyncio.AbstractEventLoop) -> Any:
+    assert isinstance(loop, EventLoop)
+    return await serve(half.main, loop.domain)
+
+
+backend = LinuxBackend()

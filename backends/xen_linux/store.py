@@ -1,0 +1,136 @@
+"""The way to xenstored: bytes only, the protocol is the upper half's.
+
+In the control domain it is the daemon's Unix socket where there is one: it takes whole messages
+of 4096 bytes of payload, and dies visibly with the daemon. Everywhere else it is the kernel's own
+connection, shared out by /dev/xen/xenbus: there a message is at most 4096 bytes in all, and each
+open file has its own transactions and watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from activations.abi.xs_wire import MessageType
+from activations.errors import BackendError
+from activations.store.wire import Decoder, Message, octets, text
+from xen_linux.device import open_device
+
+DEVICE = "/dev/xen/xenbus"
+SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
+
+_CHUNK = 65_536
+_PATIENCE = 5.0
+
+
+def connect() -> int:
+    """A non-blocking descriptor of a new connection to xenstored.
+
+    Raises `BackendError` if there is neither a daemon's socket nor the kernel's device.
+    """
+    for path in SOCKETS:
+        if Path(path).is_socket():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+                try:
+                    stream.connect(path)
+                except ConnectionRefusedError:
+                    continue  # left behind by a daemon that is gone
+                stream.setblocking(False)
+                return stream.detach()
+    return open_device(DEVICE)
+
+
+def read_now(path: str) -> str | None:
+    """One value of the store, without an event loop; None if there is none under this path.
+
+    For what has to be known before there is a loop. Raises `BackendError` if xenstored does not
+    answer within five seconds.
+    """
+    descriptor = connect()
+    try:
+        os.write(descriptor, Message(MessageType.READ, octets(path) + b"\0").encode())
+        reply = _receive_now(descriptor)
+    finally:
+        os.close(descriptor)
+    return None if reply.kind == MessageType.ERROR else text(reply.payload)
+
+
+def _receive_now(descriptor: int) -> Message:
+    decoder = Decoder()
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    while waiting.poll(_PATIENCE * 1e3):
+        chunk = os.read(descriptor, _CHUNK)
+        if not chunk:
+            raise BackendError("xenstored closed the connection")
+        for message in decoder.feed(chunk):
+            return message
+    raise BackendError("xenstored does not answer: is it running?")
+
+
+class DescriptorConnection:
+    """A stream to xenstored over a non-blocking descriptor, socket or device alike."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def send(self, message: bytes) -> None:
+        """Send one whole message. One sender at a time."""
+        rest = memoryview(message)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                loop = asyncio.get_running_loop()
+                await self._until(loop.add_writer, loop.remove_writer)
+
+    async def receive(self) -> bytes:
+        """The next bytes; empty when xenstored, or this connection, is gone. One receiver."""
+        while self._descriptor >= 0:
+            try:
+                return os.read(self._descriptor, _CHUNK)
+            except BlockingIOError:
+                loop = asyncio.get_running_loop()
+                await self._until(loop.add_reader, loop.remove_reader)
+            except ConnectionResetError:
+                break
+        return b""
+
+    def close(self) -> None:
+        """Close the connection; whoever waits in `send` or `receive` is let go. Idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(descriptor)
+            loop.remove_writer(descriptor)
+        os.close(descriptor)
+
+    async def _until(
+        self, add: Callable[..., object], remove: Callable[[int], bool]
+    ) -> None:
+        """Wait until the descriptor is ready in the way that `add` asks for, or closed."""
+        descriptor = self._descriptor
+        ready = asyncio.get_running_loop().create_future()
+        self._waiting.add(ready)
+        add(descriptor, _wake, ready)
+        try:
+            await ready
+        finally:
+            self._waiting.discard(ready)
+            if self._descriptor == descriptor:
+                remove(descriptor)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
