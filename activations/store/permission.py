@@ -1,0 +1,50 @@
+"""Who may do what with a node: `n0`, `r5`, `w5`, `b5`.
+
+The first permission of a node names its owner, who may do everything, and says what every domain
+that is not listed may do. Each further one is about the domain it names.
+Source: docs/misc/xenstore.txt, GET_PERMS and SET_PERMS.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import NamedTuple
+
+
+class Access(IntFlag):
+    """What a domain may do with a node."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+_LETTERS = {
+    "n": Access.NONE,
+    "r": Access.READ,
+    "w": Access.WRITE,
+    "b": Access.READ | Access.WRITE,
+}
+_LETTER = {access: letter for letter, access in _LETTERS.items()}
+_DOMID_MAX = 0xFFFF
+
+
+class Permission(NamedTuple):
+    """One permission: `Permission(5, Access.READ)` is `r5`."""
+
+    domid: int
+    access: Access
+
+    @classmethod
+    def parse(cls, wire: str) -> Permission:
+        """From the wire's form. Raises `ValueError` for anything else."""
+        letter, digits = wire[:1], wire[1:]
+        if letter not in _LETTERS or not (digits.isascii() and digits.isdecimal()):
+            raise ValueError(f"{wire!r} is no permission: one of n, r, w, b and a domid")
+        domid = int(digits)
+        if domid > _DOMID_MAX:
+            raise ValueError(f"{wire!r} names no domain: domids end at {_DOMID_MAX}")
+        return cls(domid, _LETTERS[letter])
+
+    def __str__(self) -> str:
+        return f"{_LETTER[self.access]}{self.domid}"
