@@ -162,8 +162,9 @@ class Store(Nodes):
         try:
             return await reply
         except asyncio.CancelledError:
-            if undo and not reply.cancelled() and not reply.exception():
-                undo(reply.result())  # it came in the very turn in which we were cancelled
+            came = reply.done() and not reply.cancelled()  # in this very turn, too late
+            if came and not reply.exception() and undo:
+                undo(reply.result())
             raise
 
     def post(self, kind: MessageType, payload: bytes, *, tx_id: int = 0) -> None:
@@ -223,6 +224,8 @@ class Store(Nodes):
     def _lose(self, why: str, cause: Exception | None = None) -> None:
         self.closed = self.closed or why
         self._outbox.clear()
+        if self._writer:
+            self._writer.cancel()  # it may wait for room that nobody will make
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
             closed = StoreClosed(waiter.kind, waiter.path, self.closed)

@@ -1,0 +1,155 @@
+"""The tree, and a transaction's view of it.
+
+Nodes never change: a change puts a new node in the old one's place, stamped with a new
+generation. So a transaction needs no copy of the database. It remembers each node as it first saw
+it, keeps its own changes to itself, and can be committed if every node it saw is still the one in
+the database; any that is not is a conflict. Xen's xenstored decides conflicts by the same rule.
+
+A node's children are a sorted tuple. To put one more name into a copy of 1,000 takes 5 us; the
+copy of a sorted set takes 113.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from activations.store import Permission
+
+_HEADER = 16
+_PERMISSION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value, who may see and change it, and the names of the nodes below, in order."""
+
+    permissions: tuple[Permission, ...]
+    value: bytes = b""
+    children: tuple[str, ...] = ()
+    generation: int = 0
+    """When it was last changed; no two changes have the same."""
+
+    @property
+    def owner(self) -> int:
+        return self.permissions[0].domid
+
+    @property
+    def listing(self) -> bytes:
+        """The children's names as the wire carries them."""
+        return b"".join(name.encode() + b"\0" for name in self.children)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as Xen's xenstored counts them for the quota."""
+        return _HEADER + _PERMISSION * len(self.permissions) + len(self.value) + len(self.listing)
+
+    def with_child(self, name: str) -> Node:
+        at = bisect_left(self.children, name)
+        return replace(self, children=(*self.children[:at], name, *self.children[at:]))
+
+    def without_child(self, name: str) -> Node:
+        at = bisect_left(self.children, name)
+        return replace(self, children=self.children[:at] + self.children[at + 1 :])
+
+
+class View(Protocol):
+    """Nodes by path: the database, or a transaction's sight of it."""
+
+    def get(self, path: str) -> Node | None: ...
+
+    def put(self, path: str, node: Node) -> None:
+        """Put a node in place, stamped with a new generation."""
+
+    def delete(self, path: str) -> None:
+        """Take a single node out; its children and its parent's listing are the caller's care."""
+
+    def owned(self, domid: int) -> int:
+        """How many nodes the domain owns."""
+
+
+class Database:
+    """All nodes, by absolute path."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._owned: Counter[int] = Counter()
+        self._generation = 0
+
+    def get(self, path: str) -> Node | None:
+        return self._nodes.get(path)
+
+    def put(self, path: str, node: Node) -> None:
+        old = self._nodes.get(path)
+        if old:
+            self._owned[old.owner] -= 1
+        self._owned[node.owner] += 1
+        self._nodes[path] = replace(node, generation=self.new_generation())
+
+    def delete(self, path: str) -> None:
+        self._owned[self._nodes.pop(path).owner] -= 1
+
+    def owned(self, domid: int) -> int:
+        return self._owned[domid]
+
+    def new_generation(self) -> int:
+        self._generation += 1
+        return self._generation
+
+
+class Transaction:
+    """One client's changes, kept apart until they are committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: dict[str, Node | None] = {}
+        self._now: dict[str, Node | None] = {}
+        self._gained: Counter[int] = Counter()
+        self.fired: dict[str, bool] = {}
+        """Paths whose watches the commit fires, and whether only those on the very path."""
+
+    def get(self, path: str) -> Node | None:
+        if path in self._now:
+            return self._now[path]
+        if path not in self._seen:
+            self._seen[path] = self._database.get(path)
+        return self._seen[path]
+
+    def put(self, path: str, node: Node) -> None:
+        self._replace(path, replace(node, generation=self._database.new_generation()))
+
+    def delete(self, path: str) -> None:
+        self._replace(path, None)
+
+    def owned(self, domid: int) -> int:
+        return self._database.owned(domid) + self._gained[domid]
+
+    def fire(self, path: str, exact: bool) -> None:
+        """A change below the node as well makes more watches match, never fewer."""
+        self.fired[path] = exact and self.fired.get(path, True)
+
+    def before(self, path: str) -> Node | None:
+        """The node as this transaction found it."""
+        return self._seen.get(path)
+
+    def commit(self) -> bool:
+        """Make the changes. False, and nothing is changed, if a node seen here is not the
+        database's any more."""
+        if any(self._database.get(path) is not node for path, node in self._seen.items()):
+            return False
+        for path, node in self._now.items():
+            if node:
+                self._database.put(path, node)
+            elif self._database.get(path):
+                self._database.delete(path)
+        return True
+
+    def _replace(self, path: str, node: Node | None) -> None:
+        old = self.get(path)
+        if old:
+            self._gained[old.owner] -= 1
+        if node:
+            self._gained[node.owner] += 1
+        self._now[path] = node

@@ -1,0 +1,355 @@
+"""What each request does: the table, and a function a row.
+
+A function is given the request with everything it touches, and answers it; or raises `Refused`,
+and the errno's name goes back. The order of events and replies is that of Xen's xenstored: a
+change is told before its request is answered, a new watch fires after.
+Source: docs/misc/xenstore.txt; behaviour from tools/xenstored.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from activations.abi.xs_wire import ERROR_NAMES, PAYLOAD_MAX, MessageType
+from activations.store import Access, Permission
+from activations.store.wire import Message, octets, strings
+from xen_sim.xenstored import paths
+from xen_sim.xenstored.database import Transaction, View
+from xen_sim.xenstored.refusal import Refused
+from xen_sim.xenstored.tree import PRIVILEGED, Tree
+
+if TYPE_CHECKING:
+    from xen_sim.xenstored.connection import Connection
+    from xen_sim.xenstored.server import Xenstored
+
+_DOMID_MAX = 0xFFFF
+
+
+@dataclass
+class Request:
+    """A message, who sent it, and what it works on."""
+
+    xenstored: Xenstored
+    connection: Connection
+    message: Message
+    kind: MessageType
+    transaction: Transaction | None
+
+    @cached_property
+    def arguments(self) -> list[str]:
+        """The payload's strings."""
+        return strings(self.message.payload)
+
+    @cached_property
+    def only_argument(self) -> str:
+        """The one string the payload is. EINVAL if it is anything else."""
+        if len(self.arguments) != 1 or not self.message.payload.endswith(b"\0"):
+            raise Refused(errno.EINVAL)
+        return self.arguments[0]
+
+    @property
+    def view(self) -> View:
+        return self.transaction or self.xenstored.database
+
+    @property
+    def tree(self) -> Tree:
+        return Tree(self.view, self.connection.caller, self.xenstored.quota)
+
+    def path(self, argument: str, *, special: bool = False) -> str:
+        return paths.absolute(argument, self.connection.domid, special=special)
+
+    def changed(
+        self, path: str, *, exact: bool = False, before: tuple[Permission, ...] = ()
+    ) -> None:
+        """Fire the watches, now or at the transaction's commit. `before` is who could see the
+        node until this change."""
+        if self.transaction:
+            self.transaction.fire(path, exact)
+        else:
+            self.xenstored.fire(path, exact=exact, before=before)
+
+    def reply(self, payload: bytes = b"OK\0") -> None:
+        self.connection.reply(self.message, self.kind, payload)
+
+
+def perform(xenstored: Xenstored, connection: Connection, message: Message) -> None:
+    """Do what a message asks, and answer it."""
+    try:
+        operation = OPERATIONS.get(message.kind)
+        if operation is None:
+            raise Refused(errno.ENOSYS)
+        if operation.privileged and connection.domid != PRIVILEGED:
+            raise Refused(errno.EACCES)
+        transaction = None
+        if message.tx_id and operation.transactional:
+            transaction = connection.transactions.get(message.tx_id)
+            if transaction is None:
+                raise Refused(errno.ENOENT)
+        kind = MessageType(message.kind)
+        operation.run(Request(xenstored, connection, message, kind, transaction))
+    except Refused as refused:
+        name = ERROR_NAMES[refused.errno].encode() + b"\0"
+        connection.reply(message, MessageType.ERROR, name)
+
+
+# Nodes
+
+
+def directory(request: Request) -> None:
+    path = request.path(request.only_argument)
+    request.reply(request.tree.get(path, Access.READ).listing)
+
+
+def directory_part(request: Request) -> None:
+    """As many whole names as fit, from an offset of bytes; a last empty name says it was all."""
+    argument, offset = _exactly(request.arguments, 2)
+    node = request.tree.get(request.path(argument), Access.READ)
+    listing = node.listing + b"\0"
+    generation = octets(node.generation) + b"\0"
+    start = min(_number(offset), len(listing) - 1)
+    room = PAYLOAD_MAX - len(generation)
+    end = listing.rfind(b"\0", start, start + room) + 1
+    request.reply(generation + listing[start:end])
+
+
+def read(request: Request) -> None:
+    path = request.path(request.only_argument)
+    request.reply(request.tree.get(path, Access.READ).value)
+
+
+def write(request: Request) -> None:
+    argument, nul, value = request.message.payload.partition(b"\0")
+    if not nul:
+        raise Refused(errno.EINVAL)
+    path = request.path(strings(argument + nul)[0])
+    if node := request.tree.find(path, Access.WRITE):
+        request.tree.write(path, node, value)
+    else:
+        request.tree.create(path, value)
+    request.changed(path)
+    request.reply()
+
+
+def mkdir(request: Request) -> None:
+    path = request.path(request.only_argument)
+    if not request.tree.find(path, Access.WRITE):
+        request.tree.create(path)
+        request.changed(path)
+    request.reply()
+
+
+def rm(request: Request) -> None:
+    path = request.path(request.only_argument)
+    if request.tree.find(path, Access.WRITE):
+        if path == "/":
+            raise Refused(errno.EINVAL)
+        for at, node in request.tree.remove(path):
+            # watches within the subtree hear of their own node alone
+            request.changed(at, exact=at != path, before=node.permissions)
+    elif not request.view.get(paths.parent(path)):
+        raise Refused(errno.ENOENT)
+    request.reply()
+
+
+def get_perms(request: Request) -> None:
+    path = request.path(request.only_argument, special=True)
+    node = request.tree.get(path, Access.READ)
+    request.reply(b"".join(octets(str(each)) + b"\0" for each in node.permissions))
+
+
+def set_perms(request: Request) -> None:
+    argument, *wanted = request.arguments or [""]
+    try:
+        permissions = tuple(Permission.parse(each) for each in wanted)
+    except ValueError:
+        raise Refused(errno.EINVAL) from None
+    if not permissions:
+        raise Refused(errno.EINVAL)
+    path = request.path(argument, special=True)
+    before = request.view.get(path)
+    request.tree.set_permissions(path, permissions)
+    request.changed(path, before=before.permissions if before else ())
+    request.reply()
+
+
+# Watches
+
+
+def watch(request: Request) -> None:
+    argument, token = _exactly(request.arguments, 2)
+    connection, quota = request.connection, request.xenstored.quota
+    path = request.path(argument, special=True)
+    if any((each.path, each.token) == (path, token) for each in connection.watches):
+        raise Refused(errno.EEXIST)
+    if not connection.caller.privileged and len(connection.watches) >= quota.watches:
+        raise Refused(errno.ENOSPC)
+    relative = "" if argument[0] in "/@" else paths.home(connection.domid) + "/"
+    added = request.xenstored.watches.add(connection, path, token, relative)
+    connection.watches.append(added)
+    request.reply()
+    connection.send_event(added, path)
+
+
+def unwatch(request: Request) -> None:
+    argument, token = _exactly(request.arguments, 2)
+    path = request.path(argument, special=True)
+    for each in request.connection.watches:
+        if (each.path, each.token) == (path, token):
+            request.connection.watches.remove(each)
+            request.xenstored.watches.remove(each)
+            return request.reply()
+    raise Refused(errno.ENOENT)
+
+
+def reset_watches(request: Request) -> None:
+    request.connection.reset()
+    request.reply()
+
+
+# Transactions
+
+
+def transaction_start(request: Request) -> None:
+    connection = request.connection
+    if request.transaction:
+        raise Refused(errno.EBUSY)
+    open_now, limit = len(connection.transactions), request.xenstored.quota.transactions
+    if not connection.caller.privileged and open_now >= limit:
+        raise Refused(errno.ENOSPC)
+    number = connection.new_transaction(Transaction(request.xenstored.database))
+    request.reply(octets(number) + b"\0")
+
+
+def transaction_end(request: Request) -> None:
+    verdict = request.only_argument
+    if verdict not in ("T", "F"):
+        raise Refused(errno.EINVAL)
+    transaction = request.transaction
+    if transaction is None:
+        raise Refused(errno.ENOENT)
+    del request.connection.transactions[request.message.tx_id]
+    if verdict == "T":
+        _commit(request, transaction)
+    request.reply()
+
+
+def _commit(request: Request, transaction: Transaction) -> None:
+    caller, quota = request.connection.caller, request.xenstored.quota
+    if not caller.privileged and transaction.owned(caller.domid) > quota.nodes:
+        raise Refused(errno.ENOSPC)
+    if not request.xenstored.commit(transaction):
+        raise Refused(errno.EAGAIN)
+
+
+# Domains
+
+
+def introduce(request: Request) -> None:
+    domid, gfn, port = _at_least(request.arguments, 3)
+    if not _number(port):
+        raise Refused(errno.EINVAL)
+    request.xenstored.on_introduce(_domid(domid), gfn, _number(port))
+    request.xenstored.introduce(_domid(domid))
+    request.reply()
+
+
+def release(request: Request) -> None:
+    request.xenstored.release(_guest(request))
+    request.reply()
+
+
+def resume(request: Request) -> None:
+    request.xenstored.resume(_guest(request))
+    request.reply()
+
+
+def is_domain_introduced(request: Request) -> None:
+    known = _domid(request.only_argument) in request.xenstored.introduced
+    request.reply(b"T\0" if known else b"F\0")
+
+
+def get_domain_path(request: Request) -> None:
+    request.reply(octets(paths.home(_domid(request.only_argument))) + b"\0")
+
+
+def set_target(request: Request) -> None:
+    domid, target = map(_domid, _at_least(request.arguments, 2))
+    if not {domid, target} <= request.xenstored.introduced.keys():
+        raise Refused(errno.ENOENT)
+    request.xenstored.targets[domid] = target
+    request.reply()
+
+
+def control(request: Request) -> None:
+    """The commands of xenstore-control are each daemon's own; there are none here."""
+    raise Refused(errno.EINVAL)
+
+
+def _guest(request: Request) -> int:
+    """The introduced guest the request is about."""
+    domid = _domid(request.only_argument)
+    if domid == PRIVILEGED:
+        raise Refused(errno.EINVAL)
+    if domid not in request.xenstored.introduced:
+        raise Refused(errno.ENOENT)
+    return domid
+
+
+def _domid(argument: str) -> int:
+    return _number(argument, _DOMID_MAX)
+
+
+def _number(argument: str, limit: int = 0x7FFFFFFF) -> int:
+    if not (argument.isascii() and argument.isdecimal()) or int(argument) > limit:
+        raise Refused(errno.EINVAL)
+    return int(argument)
+
+
+def _exactly(arguments: list[str], count: int) -> list[str]:
+    if len(arguments) != count:
+        raise Refused(errno.EINVAL)
+    return arguments
+
+
+def _at_least(arguments: list[str], count: int) -> list[str]:
+    return _exactly(arguments[:count], count)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A row of the table."""
+
+    run: Callable[[Request], None]
+    privileged: bool = False
+    """For dom0 alone: EACCES for others."""
+    transactional: bool = True
+    """Whether the message's tx_id is looked at."""
+
+
+OPERATIONS: dict[int, Operation] = {
+    MessageType.CONTROL: Operation(control, privileged=True),
+    MessageType.DIRECTORY: Operation(directory),
+    MessageType.READ: Operation(read),
+    MessageType.GET_PERMS: Operation(get_perms),
+    MessageType.WATCH: Operation(watch, transactional=False),
+    MessageType.UNWATCH: Operation(unwatch, transactional=False),
+    MessageType.TRANSACTION_START: Operation(transaction_start),
+    MessageType.TRANSACTION_END: Operation(transaction_end),
+    MessageType.INTRODUCE: Operation(introduce, privileged=True),
+    MessageType.RELEASE: Operation(release, privileged=True),
+    MessageType.GET_DOMAIN_PATH: Operation(get_domain_path),
+    MessageType.WRITE: Operation(write),
+    MessageType.MKDIR: Operation(mkdir),
+    MessageType.RM: Operation(rm),
+    MessageType.SET_PERMS: Operation(set_perms),
+    MessageType.IS_DOMAIN_INTRODUCED: Operation(is_domain_introduced, privileged=True),
+    MessageType.RESUME: Operation(resume, privileged=True),
+    MessageType.SET_TARGET: Operation(set_target, privileged=True),
+    MessageType.RESET_WATCHES: Operation(reset_watches),
+    MessageType.DIRECTORY_PART: Operation(directory_part),
+}
+"""What is not in here is answered with ENOSYS: among others the features and quotas of Xen 4.21."""

@@ -1,0 +1,55 @@
+"""Which paths there are, and how they hang together.
+
+A path is kept as the absolute string a client would write. Two are special: `@introduceDomain`
+and `@releaseDomain` are no part of the tree, but can be watched and have permissions.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from activations.abi.xs_wire import ABS_PATH_MAX, REL_PATH_MAX
+from xen_sim.xenstored.refusal import Refused
+
+INTRODUCE_DOMAIN = "@introduceDomain"
+RELEASE_DOMAIN = "@releaseDomain"
+
+_CHARACTERS = re.compile(r"[A-Za-z0-9/_@-]+")
+_HOME = re.compile(r"/local/domain/[0-9]{1,5}/")
+
+
+def home(domid: int) -> str:
+    """Where a domain's relative paths begin."""
+    return f"/local/domain/{domid}"
+
+
+def absolute(path: str, domid: int, *, special: bool = False) -> str:
+    """The path as this domain means it. EINVAL for what is no path; `special` allows `@...`."""
+    if not _CHARACTERS.fullmatch(path) or (path[0] == "@" and not special):
+        raise Refused(errno.EINVAL)
+    full = path if path[0] in "/@" else f"{home(domid)}/{path}"
+    if (full != "/" and full.endswith("/")) or "//" in full or not _fits(full):
+        raise Refused(errno.EINVAL)
+    return full
+
+
+def _fits(path: str) -> bool:
+    at_home = _HOME.match(path)
+    beyond = len(path) - (at_home.end() if at_home else 0)
+    return len(path) <= ABS_PATH_MAX and beyond <= REL_PATH_MAX
+
+
+def parent(path: str) -> str:
+    """The node above; above a special path is the root, as above the root itself."""
+    return path[: path.rfind("/")] if "/" in path[1:] else "/"
+
+
+def leaf(path: str) -> str:
+    """The last part of the path."""
+    return path[path.rfind("/") + 1 :]
+
+
+def child(path: str, name: str) -> str:
+    """The path of a child."""
+    return f"/{name}" if path == "/" else f"{path}/{name}"
