@@ -8,7 +8,7 @@ A `Backend` is what an installed package offers under the entry-point group
     application   await port.wait()                     activations
     upper half    loop, ports, grants, store            activations
     ------------------------------------------------- this protocol
-    lower half    set_timer, block, demux, unmask       xen_sim | xen_linux
+    lower half    block, demux, unmask, hypercalls      xen_sim | xen_linux
     below         simulated Xen | /dev/xen | QEMU       backends
 """
 
@@ -39,9 +39,9 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 class LowerHalf(Protocol):
     """One domain's lower half. Times are integer nanoseconds of a monotonic clock.
 
-    The idle step of the loop is written with the first five: when nothing is ready it calls
-    `set_timer(deadline)` and `block()`, else `poll()`; then `demux()`, then wakes, then
-    `unmask()`. Every operation that Xen can refuse raises `XenError`.
+    The idle step of the loop is written with the first four: when nothing is ready it calls
+    `block(deadline)`, else `poll()`; then `demux()`, then wakes, then `unmask()`. Every operation
+    that Xen can refuse raises `XenError`.
     """
 
     domid: int
@@ -53,13 +53,11 @@ class LowerHalf(Protocol):
 
     def time_ns(self) -> int: ...
 
-    def set_timer(self, deadline: int | None) -> None:
-        """Set the one-shot timer to an absolute time; None stops it. Replaces the last one."""
+    def block(self, deadline: int | None) -> Ready | None:
+        """Set the one-shot timer to an absolute time (None stops it), then give up the processor
+        until an event, the timer or a descriptor; say which descriptors are ready."""
 
-    def block(self) -> Ready:
-        """Give up the processor until an event, the timer or a descriptor; say what is ready."""
-
-    def poll(self) -> Ready:
+    def poll(self) -> Ready | None:
         """As `block`, without waiting."""
 
     def demux(self) -> Sequence[int]:

@@ -20,14 +20,15 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from activations.backend import LowerHalf, Ready
 from activations.domain import Domain
 from activations.errors import VirtualClockError
 from activations.timers import NEVER, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
-    from activations.backend import LowerHalf, Ready
+    from activations.port import Port
 
-_NOTHING: tuple[int, ...] = ()
+_NO_DESCRIPTORS: Ready = []
 
 
 class Idle(selectors.BaseSelector):
@@ -36,7 +37,7 @@ class Idle(selectors.BaseSelector):
     def __init__(self, lower: LowerHalf, sleepers: SleepQueue) -> None:
         self.lower = lower
         self.sleepers = sleepers
-        self.domain: Domain
+        self.ports: dict[int, Port]
         self.ready: deque[asyncio.Handle]
 
     def select(self, timeout: float | None = None) -> Ready:
@@ -44,20 +45,21 @@ class Idle(selectors.BaseSelector):
         timers are never used, so it asks for nothing between "do not wait" and "as long as it
         takes"."""
         lower = self.lower
+        sleepers = self.sleepers
         if timeout is None:
-            lower.set_timer(self.sleepers.next_deadline())
-            descriptors = lower.block()
+            descriptors = lower.block(sleepers.next_deadline() if sleepers.heap else None)
         else:
             descriptors = lower.poll()
-        now = lower.time_ns()
         if fired := lower.demux():
-            ports = self.domain.events.ports
+            ports = self.ports
+            now = lower.time_ns()
             for number in fired:
                 if port := ports.get(number):
                     port.fire(now)
             lower.unmask(fired)
-        self.sleepers.wake(now, self.ready.append)
-        return descriptors
+        if sleepers.heap:
+            sleepers.wake(lower.time_ns(), self.ready.append)
+        return descriptors or _NO_DESCRIPTORS
 
     # Descriptors are the lower half's affair.
 
@@ -94,7 +96,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._sleepers = SleepQueue()
         idle = Idle(lower, self._sleepers)
         super().__init__(idle)
-        self.domain = idle.domain = Domain(lower, self)
+        self.domain = Domain(lower, self)
+        idle.ports = self.domain.events.ports
         idle.ready = self._ready
 
     def close(self) -> None:

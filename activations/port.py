@@ -50,8 +50,10 @@ class Port:
         "_count",
         "_end",
         "_events",
+        "_loop",
         "_last",
         "_seen",
+        "_send",
         "_waiters",
         "_woken",
         "number",
@@ -60,6 +62,8 @@ class Port:
 
     def __init__(self, events: Events, number: int, remote: str) -> None:
         self._events = events
+        self._loop = events.loop
+        self._send = events.lower.notify
         self.number = number
         """The local port number."""
         self.remote = remote
@@ -110,7 +114,7 @@ class Port:
     async def _delivery(self) -> None:
         if self._end:
             raise self._end.with_traceback(None)
-        waiter: Future[None] = Future(loop=self._events.loop)
+        waiter: Future[None] = Future(loop=self._loop)
         self._waiters[waiter] = None
         try:
             await waiter
@@ -125,8 +129,9 @@ class Port:
 
         Raises `PortClosed` on a closed port, `XenError` if Xen refuses.
         """
-        self._check_open()
-        self._events.lower.notify(self.number)
+        if self._end:
+            raise self._end.with_traceback(None)
+        self._send(self.number)
 
     def mask(self) -> None:
         """Hold deliveries back; one of those that come meanwhile is kept."""

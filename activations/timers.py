@@ -32,32 +32,33 @@ def nanoseconds(seconds: float) -> int:
 class SleepQueue:
     """Timer handles in the order of their deadlines, ties in the order they were added."""
 
-    __slots__ = ("_cancelled", "_heap", "_made")
+    __slots__ = ("_cancelled", "_made", "heap")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, TimerHandle]] = []
+        self.heap: list[tuple[int, int, TimerHandle]] = []
+        """Empty means that nobody sleeps: what the idle step looks at first."""
         self._made = 0
         self._cancelled = 0
 
     def __len__(self) -> int:
         """Sleeps that are still wanted."""
-        return len(self._heap) - self._cancelled
+        return len(self.heap) - self._cancelled
 
     def add(self, deadline: int, handle: TimerHandle) -> None:
         self._made = made = self._made + 1
-        heappush(self._heap, (deadline, made, handle))
+        heappush(self.heap, (deadline, made, handle))
 
     def note_cancelled(self) -> None:
         """One of the handles in the queue was cancelled."""
         self._cancelled += 1
-        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if not entry[2].cancelled()]
-            heapify(self._heap)
+        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self.heap):
+            self.heap = [entry for entry in self.heap if not entry[2].cancelled()]
+            heapify(self.heap)
             self._cancelled = 0
 
     def next_deadline(self) -> int | None:
         """When the next wanted sleep ends; None if nobody sleeps, or none before `NEVER`."""
-        heap = self._heap
+        heap = self.heap
         while heap:
             deadline, _, handle = heap[0]
             if not handle.cancelled():
@@ -68,7 +69,7 @@ class SleepQueue:
 
     def wake(self, now: int, run: Callable[[Handle], object]) -> None:
         """Hand every sleep that ends at or before `now` to `run`, in order."""
-        heap = self._heap
+        heap = self.heap
         while heap and heap[0][0] <= now:
             handle = heappop(heap)[2]
             if handle.cancelled():

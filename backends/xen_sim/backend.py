@@ -1,0 +1,81 @@
+"""The simulator as a backend: loops for one domain, and scenarios of many."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from activations.backend import PROTOCOL_VERSION, Check, Observer, Outcome, RunOptions
+from activations.backend import Clock as ClockName
+from activations.errors import BackendError
+from activations.loop import EventLoop
+from activations.scenario import Scenario
+from xen_sim.machine import Machine
+from xen_sim.output import lines_by_domain
+from xen_sim.trace import Trace
+
+
+class SimBackend:
+    """`backend="sim"`."""
+
+    name = "sim"
+    protocol_version = PROTOCOL_VERSION
+
+    def new_event_loop(
+        self, *, clock: ClockName = "virtual", seed: int | None = None, **options: Any
+    ) -> EventLoop:
+        """A machine of its own with one domain, dom0, whose loop this is."""
+        if options:
+            raise BackendError(f"backend 'sim' knows no option {', '.join(map(repr, options))}")
+        return Machine(clock=_clock(clock), seed=seed).create("dom0")
+
+    def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
+        """All halves on one machine; `--as` has no meaning where nobody else is."""
+        if options.only is not None:
+            raise BackendError(
+                "backend 'sim' runs all domains of a scenario, not one of them (--as "
+                f"{options.only}): the others would not be there to be found"
+            )
+        trace = Trace() if options.trace else None
+        machine = Machine(
+            clock=_clock(options.clock or "virtual"), seed=options.seed, trace=trace
+        )
+        with lines_by_domain(machine, observer):
+            for half in scenario.halves.values():
+                machine.boot(half.name, half.main)
+            try:
+                trouble = machine.run_out()
+            finally:
+                if trace is not None and options.trace is not None:
+                    trace.write(options.trace)
+        if trouble is not None and not isinstance(trouble, Exception):
+            raise trouble
+        return _outcome(machine, trouble)
+
+    def doctor(self) -> Sequence[Check]:
+        return [Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}")]
+
+
+def _clock(name: str) -> ClockName:
+    if name not in ("virtual", "wall"):
+        raise BackendError(f"unknown clock {name!r}: it is 'virtual' or 'wall'")
+    return name  # type: ignore[return-value]
+
+
+def _outcome(machine: Machine, trouble: Exception | None) -> Outcome:
+    outcome = Outcome()
+    for life in machine.lives:
+        if life.failure is not None:
+            outcome.failures[life.xen.name] = "".join(traceback.format_exception(life.failure))
+        elif not life.cancelled:
+            outcome.results[life.xen.name] = life.result
+    if trouble is not None and not outcome.failures:
+        outcome.failures["xen"] = f"{type(trouble).__name__}: {trouble}"
+    outcome.facts = {"clock": machine.clock.name, "ns": machine.clock.time_ns()}
+    return outcome
+
+
+backend = SimBackend()
+

@@ -1,0 +1,151 @@
+"""The two clocks of a simulation, and the calendar of what happens when.
+
+The virtual clock stands still while anything runs and jumps to the calendar's next entry when
+nothing does. Time that stands still could stand for ever, with two domains that keep each other
+busy while a third sleeps: so from `PATIENCE` turns at one instant on, every turn costs `TURN_NS`.
+A program that rests now and then never notices.
+
+The wall clock is the machine's own. Between entries it waits in one epoll that holds the epolls
+of all domains, so that a descriptor wakes the domain it belongs to.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sortedcontainers import SortedList
+
+from activations.backend import Clock as ClockName
+from activations.errors import BlockedForever
+
+PATIENCE = 1000
+"""Turns that are free at one instant of the virtual clock."""
+
+TURN_NS = 1000
+"""What each further turn costs, in virtual nanoseconds."""
+
+ONE_DAY = 86_400
+"""Seconds. No wait is longer: epoll counts milliseconds in 31 bits."""
+
+Entry = tuple[int, int, Callable[[], None]]
+"""Something that will happen: when (ns), the number of its making, what."""
+
+
+class Calendar:
+    """What happens next. Entries at the same instant happen in the order of their making."""
+
+    def __init__(self) -> None:
+        self._entries: SortedList[Entry] = SortedList()
+        self._made = 0
+
+    def add(self, when: int, what: Callable[[], None]) -> Entry:
+        self._made += 1
+        entry = (when, self._made, what)
+        self._entries.add(entry)
+        return entry
+
+    def remove(self, entry: Entry) -> None:
+        """Strike an entry; one that has happened is ignored."""
+        self._entries.discard(entry)
+
+    def next_time(self) -> int | None:
+        return self._entries[0][0] if self._entries else None
+
+    def run_due(self, now: int) -> None:
+        """Let everything happen that is due."""
+        entries = self._entries
+        while entries and entries[0][0] <= now:
+            entries.pop(0)[2]()
+
+
+class Clock(Protocol):
+    """What passes time."""
+
+    name: ClockName
+    patience: int
+    """How many turns in a row the processor may give away before it calls `look_up`."""
+
+    def time_ns(self) -> int: ...
+
+    def look_up(self) -> None:
+        """Everybody is busy: let happen what happens all the same."""
+
+    def idle(self) -> None:
+        """Nobody can run: let the next thing happen. `BlockedForever` if there is none."""
+
+    def close(self) -> None: ...
+
+
+class VirtualClock:
+    """Stands still while anything runs, jumps when nothing does."""
+
+    name: ClockName = "virtual"
+    patience = PATIENCE
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self.now = 0
+
+    def time_ns(self) -> int:
+        return self.now
+
+    def look_up(self) -> None:
+        self.now += TURN_NS
+        self._calendar.run_due(self.now)
+
+    def idle(self) -> None:
+        when = self._calendar.next_time()
+        if when is None:
+            raise BlockedForever("nothing can ever happen again")
+        if when > self.now:
+            self.now = when
+        self._calendar.run_due(self.now)
+
+    def close(self) -> None:
+        pass
+
+
+class WallClock:
+    """The machine's monotonic clock, and everything real that can wake a domain."""
+
+    name: ClockName = "wall"
+    patience = 0
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self._epoll = select.epoll()
+        self._sleepers: dict[int, Callable[[], None]] = {}
+
+    def time_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def watch(self, fd: int, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever this descriptor is readable and somebody looks."""
+        self._epoll.register(fd, select.EPOLLIN)
+        self._sleepers[fd] = wake
+
+    def unwatch(self, fd: int) -> None:
+        if self._sleepers.pop(fd, None) and not self._epoll.closed:
+            self._epoll.unregister(fd)
+
+    def look_up(self) -> None:
+        self._look(0)
+
+    def idle(self) -> None:
+        when = self._calendar.next_time()
+        if when is None:
+            self._look(ONE_DAY)
+        else:
+            self._look(min(max(when - self.time_ns(), 0) / 1e9, ONE_DAY))
+
+    def _look(self, timeout: float) -> None:
+        for fd, _ in self._epoll.poll(timeout):
+            if wake := self._sleepers.get(fd):
+                wake()
+        self._calendar.run_due(self.time_ns())
+
+    def close(self) -> None:
+        self._epoll.close()

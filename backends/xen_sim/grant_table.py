@@ -1,0 +1,204 @@
+"""Grants: a domain's table of real bytes, and the pages its entries stand for.
+
+A grant entry (version 1) names a frame and who may map it; mapping sets its READING and WRITING
+flags, and while they are set the owner cannot take the page back. Mapping gives the very same
+bytes: two domains of one simulation share memory as two domains of a machine do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from errno import EBUSY, EINVAL, ENOSPC
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from activations.abi.grant_table import ENTRY, PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
+from activations.errors import XenError
+
+if TYPE_CHECKING:
+    from xen_sim.domain import XenDomain
+
+MAX_ENTRIES = 1024
+"""Entries of a table of two pages, which is where Linux's gntalloc stops too (its `limit`)."""
+
+
+class Frame(NamedTuple):
+    """A page of memory: where it lies in which allocation."""
+
+    allocation: bytearray
+    offset: int
+
+
+class GrantTable:
+    """One domain's grant table, and its operations."""
+
+    def __init__(self, domain: XenDomain) -> None:
+        self.domain = domain
+        self._entries = bytearray(MAX_ENTRIES * ENTRY.size)
+        self._frames: dict[int, Frame] = {}
+        self._pins: Counter[int] = Counter()
+        self._next_ref = RESERVED_ENTRIES
+        self._freed: list[int] = []
+        self.mappings: list[MappedPages] = []
+        """What this domain maps of others'."""
+
+    def share(self, domid: int, pages: int, writable: bool) -> SharedPages:
+        """Fresh zeroed pages, granted to `domid`."""
+        if pages > MAX_ENTRIES - self._next_ref + len(self._freed):
+            raise XenError(ENOSPC, "grant", f"{self.domain.name}: {pages} pages for {domid}")
+        memory = bytearray(pages * PAGE_SIZE)
+        flags = Gtf.PERMIT_ACCESS | (Gtf.INVALID if writable else Gtf.READONLY)
+        refs = []
+        for offset in range(0, len(memory), PAGE_SIZE):
+            ref = heappop(self._freed) if self._freed else self._fresh()
+            frame = self.domain.machine.new_frame()
+            self._frames[frame] = Frame(memory, offset)
+            ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
+            refs.append(ref)
+        return SharedPages(self, domid, tuple(refs), memoryview(memory))
+
+    def map(self, domid: int, refs: Sequence[int], writable: bool) -> MappedPages:
+        """GNTTABOP_map_grant_ref for each reference."""
+        owner = self.domain.machine.domains.get(domid)
+        if owner is None:
+            self._refuse(GntStatus.BAD_DOMAIN, f"domain {domid}")
+        table = owner.grant_table
+        memory = _joined([table.frame_for(self.domain.domid, ref, writable) for ref in refs])
+        if memory is None:
+            self._refuse(
+                GntStatus.NO_DEVICE_SPACE,
+                f"references {list(refs)} were not granted together: map each alone",
+            )
+        table.note_mapped(refs, Gtf.READING | (Gtf.WRITING if writable else Gtf.INVALID))
+        mapped = MappedPages(self, table, tuple(refs), memory if writable else memory.toreadonly())
+        self.mappings.append(mapped)
+        return mapped
+
+    # What a mapping asks of the owner's table
+
+    def frame_for(self, domid: int, ref: int, writable: bool) -> Frame:
+        """The frame of a reference, if `domid` may map it so."""
+        if not RESERVED_ENTRIES <= ref < self._next_ref:
+            self._refuse(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
+        flags, granted_to, frame = self.entry(ref)
+        if not flags & Gtf.PERMIT_ACCESS or granted_to != domid:
+            self._refuse(
+                GntStatus.PERMISSION_DENIED,
+                f"{self.domain.name}'s reference {ref} is not granted to domain {domid}",
+            )
+        if writable and flags & Gtf.READONLY:
+            self._refuse(
+                GntStatus.PERMISSION_DENIED, f"{self.domain.name}'s reference {ref} is read-only"
+            )
+        return self._frames[frame]
+
+    def entry(self, ref: int) -> tuple[Gtf, int, int]:
+        """Flags, domid and frame of an entry."""
+        flags, domid, frame = ENTRY.unpack_from(self._entries, ref * ENTRY.size)
+        return Gtf(flags), domid, frame
+
+    def note_mapped(self, refs: Sequence[int], flags: Gtf) -> None:
+        for ref in refs:
+            self._pins[ref] += 1
+            self._set_flags(ref, self.entry(ref)[0] | flags)
+
+    def note_unmapped(self, refs: Sequence[int]) -> None:
+        for ref in refs:
+            self._pins[ref] -= 1
+            if not self._pins[ref]:
+                self._set_flags(ref, self.entry(ref)[0] & ~(Gtf.READING | Gtf.WRITING))
+
+    def revoke(self, pages: SharedPages) -> None:
+        """Take pages back. EBUSY while the peer maps them."""
+        busy = [ref for ref in pages.refs if self.entry(ref)[0] & (Gtf.READING | Gtf.WRITING)]
+        if busy:
+            raise XenError(
+                EBUSY, "revoke", f"{self.domain.name}'s {busy} are mapped by domain {pages.domid}",
+                hint="let the peer unmap first",
+            )
+        for ref in pages.refs:
+            del self._frames[self.entry(ref)[2]]
+            ENTRY.pack_into(self._entries, ref * ENTRY.size, 0, 0, 0)
+            heappush(self._freed, ref)
+
+    def unmap_all(self) -> None:
+        """The domain dies: what it maps is unmapped, and its peers are told as they asked."""
+        for mapped in list(self.mappings):
+            mapped.close()
+
+    def _fresh(self) -> int:
+        self._next_ref += 1
+        return self._next_ref - 1
+
+    def _set_flags(self, ref: int, flags: Gtf) -> None:
+        _, domid, frame = self.entry(ref)
+        ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
+
+    @staticmethod
+    def _refuse(status: GntStatus, detail: str) -> NoReturn:
+        raise XenError(EINVAL, "GNTTABOP_map_grant_ref", f"GNTST_{status.name.lower()}: {detail}")
+
+
+class _Pages:
+    """Pages in either role, with what is to happen when they go."""
+
+    def __init__(
+        self, table: GrantTable, domid: int, refs: tuple[int, ...], memory: memoryview
+    ) -> None:
+        self._table = table
+        self.domid = domid
+        self.refs = refs
+        self.memory = memory
+        self._clear_byte: int | None = None
+        self._port: int | None = None
+        self._closed = False
+
+    def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
+        self._clear_byte, self._port = clear_byte, port
+
+    def close(self) -> None:
+        if not self._closed:
+            self._release()
+            self._closed = True
+
+    def _release(self) -> None:
+        raise NotImplementedError
+
+    def _notify(self) -> None:
+        if self._clear_byte is not None:
+            self.memory[self._clear_byte] = 0
+        if self._port is not None:
+            self._table.domain.event_channels.send(self._port)
+
+
+class SharedPages(_Pages):
+    """Pages that this domain granted."""
+
+    def _release(self) -> None:
+        self._table.revoke(self)
+        self._notify()
+
+
+class MappedPages(_Pages):
+    """Pages that another domain granted and this one maps."""
+
+    def __init__(
+        self, table: GrantTable, owner: GrantTable, refs: tuple[int, ...], memory: memoryview
+    ) -> None:
+        super().__init__(table, owner.domain.domid, refs, memory)
+        self._owner = owner
+
+    def _release(self) -> None:
+        self._notify()
+        self._owner.note_unmapped(self.refs)
+        self._table.mappings.remove(self)
+
+
+def _joined(frames: Sequence[Frame]) -> memoryview | None:
+    """Frames that lie one after another in one allocation, as one view of it."""
+    whole, start = frames[0]
+    for index, (allocation, offset) in enumerate(frames):
+        if allocation is not whole or offset != start + index * PAGE_SIZE:
+            return None
+    return memoryview(whole)[start : start + len(frames) * PAGE_SIZE]

@@ -1,0 +1,162 @@
+"""A simulated guest's lower half, in the shape the event loop asks for.
+
+What differs between the clocks is descriptors alone: the virtual clock has none but the pipe by
+which asyncio wakes itself, the wall clock has an epoll for each domain.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from activations.abi.event_channel import DOMID_SELF, Virq
+from activations.backend import Clock, LowerHalf, Ready
+from activations.errors import VirtualClockError
+from xen_sim.clock import WallClock
+from xen_sim.domain import Hypercalls, XenDomain
+from xen_sim.lower_half import Solo5
+from xen_sim.store_ring import RingConnection
+from xen_sim.xenstored.ring import XenstoreRing
+
+if TYPE_CHECKING:
+    from activations.domain import Domain
+
+_NOTHING_READY: Ready = []
+
+
+class Guest:
+    """One simulated domain's `LowerHalf` on the virtual clock."""
+
+    clock: Clock = "virtual"
+    descriptors: selectors.BaseSelector
+
+    def __init__(self, domain: XenDomain, solo5: type[Solo5] = Solo5) -> None:
+        self.domid = domain.domid
+        self.name = domain.name
+        self.domain = domain
+        self.grant_table = domain.grant_table
+        self.time_ns: Callable[[], int] = domain.machine.clock.time_ns
+        self.xen = Hypercalls(domain)
+        views = domain.guest_views()
+        for word in range(64):
+            views.locked.mask[word] = (1 << 64) - 1  # a port is masked until it is bound
+        self._solo5 = solo5(views, domain.vcpu, self.xen)
+        self.block: Callable[[int | None], Ready | None] = self._solo5.block
+        self.poll: Callable[[], Ready | None] = domain.vcpu.give_way
+        self.demux = self._solo5.demux
+        self.unmask = self._solo5.unmask
+        self.mask = self._solo5.mask
+        self.notify = self.xen.send
+        self.descriptors = self._make_descriptors()
+        self._bound(domain.event_channels.bind_virq(Virq.TIMER))
+        domain.vcpu.sti()
+
+    # Binding
+
+    def alloc_unbound(self, remote_domid: int) -> int:
+        port = self.domain.event_channels.alloc_unbound(DOMID_SELF, remote_domid)
+        self.domain.trace("alloc_unbound", port=port, remote=remote_domid)
+        return self._bound(port)
+
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
+        port = self.domain.event_channels.bind_interdomain(remote_domid, remote_port)
+        self.domain.trace(
+            "bind_interdomain", port=port, remote=remote_domid, remote_port=remote_port
+        )
+        return self._bound(port)
+
+    def bind_virq(self, virq: int) -> int:
+        return self._bound(self.domain.event_channels.bind_virq(virq))
+
+    def close_port(self, port: int) -> None:
+        self.mask(port)
+        self.domain.event_channels.close(port)
+        self.domain.trace("close", port=port)
+
+    def _bound(self, port: int) -> int:
+        """A port was bound: let it fire. Its number may have been used before; Xen has cleared
+        the pending bit when that one was closed, and it was masked ever since."""
+        self.unmask((port,))
+        return port
+
+    # The rest
+
+    def open_store(self, domain: Domain) -> RingConnection:
+        ring = XenstoreRing(self.domain.machine.xenstored, self.domain)
+        return RingConnection(ring.page, domain.events.adopt(self._bound(ring.port), "xenstored"))
+
+    def close(self) -> None:
+        self.domain.machine.forget(self.domain)
+
+    def _make_descriptors(self) -> selectors.BaseSelector:
+        return NoDescriptors()
+
+
+class WallGuest(Guest):
+    """The same on the wall clock, with real descriptors."""
+
+    clock: Clock = "wall"
+
+    def __init__(self, domain: XenDomain, solo5: type[Solo5] = Solo5) -> None:
+        super().__init__(domain, solo5)
+        self.block = self._block
+        self.poll = self._poll
+
+    def _block(self, deadline: int | None) -> Ready:
+        self._solo5.block(deadline)
+        return self.descriptors.select(0)
+
+    def _poll(self) -> Ready:
+        self.domain.vcpu.give_way()
+        return self.descriptors.select(0)
+
+    def close(self) -> None:
+        self._clock.unwatch(self._fd)
+        super().close()
+
+    def _make_descriptors(self) -> selectors.BaseSelector:
+        descriptors = selectors.EpollSelector()
+        self._fd = descriptors.fileno()
+        clock = self.domain.machine.clock
+        assert isinstance(clock, WallClock)
+        self._clock = clock
+        clock.watch(self._fd, self.domain.vcpu.kick)
+        return descriptors
+
+
+class NoDescriptors(selectors.BaseSelector):
+    """A selector that takes the pipe asyncio wakes itself with, and nothing else.
+
+    The pipe is what a new loop registers first; nobody can write to it, since on the virtual clock
+    other threads are refused, so it is never looked at.
+    """
+
+    def __init__(self) -> None:
+        self._own: dict[Any, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        if self._own:
+            raise VirtualClockError(
+                f"{fileobj!r} is a real descriptor: on the virtual clock it would never be ready; "
+                'run with clock="wall" (`activations run --clock wall`)'
+            )
+        key = selectors.SelectorKey(fileobj, fileobj, events, data)
+        self._own[fileobj] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._own.pop(fileobj)
+
+    def select(self, timeout: float | None = None) -> Ready:
+        return _NOTHING_READY
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._own
+
+
+def lower_half(guest: Guest) -> LowerHalf:
+    """Have the type checker hold `Guest` against the protocol."""
+    return guest
+
+

@@ -1,0 +1,153 @@
+"""The one physical processor: who runs, who waits, and how it passes from one to the next.
+
+A vCPU is a greenlet. One that blocks picks the next runnable vCPU and switches to it directly;
+there is no loop in between. Because the switch is a plain call, a vCPU can be preempted wherever
+`preempt` is called from, Xen's own code included.
+
+asyncio keeps two things by thread that belong to the vCPU: the running loop and the hooks for
+asynchronous generators. (From Python 3.14 on the current task too; up to 3.13 it is kept by loop.)
+They change hands at the switch; context variables do so by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import _get_running_loop, _set_running_loop
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from greenlet import getcurrent, greenlet
+
+from activations.errors import BlockedForever
+from xen_sim.clock import Clock
+from xen_sim.tape import Tape
+
+if TYPE_CHECKING:
+    from xen_sim.vcpu import VCPU
+
+_TASK_BY_THREAD = sys.version_info >= (3, 14)
+
+
+class AsyncioState(NamedTuple):
+    """What asyncio keeps by thread and the processor by vCPU."""
+
+    loop: asyncio.AbstractEventLoop | None
+    hooks: Any
+
+    @classmethod
+    def save(cls) -> AsyncioState:
+        return cls(_get_running_loop(), sys.get_asyncgen_hooks())
+
+    def restore(self) -> None:
+        _set_running_loop(self.loop)
+        sys.set_asyncgen_hooks(*self.hooks)
+
+
+class Processor:
+    """Runs one vCPU at a time."""
+
+    def __init__(self, clock: Clock, tape: Tape | None) -> None:
+        self._clock = clock
+        self._tape = tape
+        self._turns = 0
+        """Turns since anybody last looked at the clock."""
+        self.queue: deque[VCPU] = deque()
+        """Runnable vCPUs, first come first served; the running one is not in it."""
+        self.current: VCPU | None = None
+        self.hub: greenlet | None = None
+        """Where control goes when nobody can run any more; without one, that is an error of
+        whoever blocked last."""
+        self.stuck: BlockedForever | None = None
+
+    def make_runnable(self, vcpu: VCPU) -> None:
+        """Wake a vCPU that sleeps; nothing happens to one that does not."""
+        if vcpu.asleep:
+            vcpu.asleep = False
+            self.queue.append(vcpu)
+
+    def halt(self, vcpu: VCPU) -> None:
+        """Give up the processor until somebody makes this vCPU runnable.
+
+        Called from the idle step alone, where no task is current and the loop is the vCPU's own:
+        what is to be restored afterwards is the same every time.
+        """
+        vcpu.asleep = True
+        try:
+            following = self.next()
+        except BlockedForever as error:
+            if self.hub is None:
+                vcpu.asleep = False
+                raise
+            self.stuck = error
+            to = self.hub
+        else:
+            if following is vcpu:
+                return
+            self.current = following
+            to = following.greenlet
+        state = vcpu.asyncio_state
+        if state is None:
+            state = vcpu.asyncio_state = AsyncioState.save()
+        vcpu.greenlet = getcurrent()
+        to.switch()
+        self.current = vcpu
+        state.restore()
+
+    def give_way(self, vcpu: VCPU) -> None:
+        """Let the others have a turn, if any can run; then go on."""
+        self.queue.append(vcpu)
+        following = self.next()
+        if following is not vcpu:
+            self.run(following, vcpu)
+
+    def preempt(self, vcpu: VCPU, point: str) -> None:
+        """The running vCPU is about to do what `point` says: ask the tape whether another one
+        runs first. It stays runnable."""
+        if not self.queue or self._tape is None:
+            return
+        options = [vcpu.name, *(other.name for other in self.queue)]
+        choice = self._tape.choose(f"{vcpu.name}: {point}", options)
+        if choice:
+            following = self.queue[choice - 1]
+            self.queue.remove(following)
+            self.queue.append(vcpu)
+            self.run(following, vcpu)
+
+    def next(self) -> VCPU:
+        """Take the next vCPU to run from the queue, passing time until there is one."""
+        queue = self.queue
+        self._turns += 1
+        if self._turns > self._clock.patience:
+            self._clock.look_up()
+        while not queue:
+            self._turns = 0
+            self._clock.idle()
+        if self._tape is None or len(queue) == 1:
+            return queue.popleft()
+        choice = self._tape.choose("run next", [vcpu.name for vcpu in queue])
+        following = queue[choice]
+        del queue[choice]
+        return following
+
+    def run(self, following: VCPU, leaving: VCPU | None) -> None:
+        """Hand the processor over from anywhere, a task included; returns when it is `leaving`'s
+        turn again."""
+        state = AsyncioState.save()
+        task = asyncio.current_task(state.loop) if _TASK_BY_THREAD and state.loop else None
+        if task is not None:
+            asyncio.tasks._leave_task(state.loop, task)  # type: ignore[attr-defined]
+        if leaving is not None:
+            leaving.greenlet = getcurrent()
+        self.current = following
+        following.greenlet.switch()
+        self.current = leaving
+        state.restore()
+        if task is not None:
+            asyncio.tasks._enter_task(state.loop, task)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def begin() -> None:
+        """The first thing on a new greenlet: nothing of asyncio's is its own yet."""
+        _set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
