@@ -1,0 +1,150 @@
+"""The lab's guests: created when first needed, kept, and lent to scenarios.
+
+Creating a guest takes seconds, so one that a scenario no longer needs stays for the next. It is
+known by its label (`pvh-1`) and renamed to what a scenario calls it, so that the halves find each
+other in xenstore by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from activations.errors import BackendError
+from xen_lab.commands import run
+from xen_lab.control import Control
+
+GuestKind = Literal["pvh", "pv"]
+Progress = Callable[[str], None]
+
+CONFIG = """\
+name = "{label}"
+type = "{kind}"
+memory = {memory}
+vcpus = 1
+kernel = "/dev/vda"
+ramdisk = "/dev/vdb"
+extra = "console=hvc0 loglevel=2 panic=-1 random.trust_cpu=on rdinit=/init"
+tsc_mode = "native"
+on_poweroff = "destroy"
+on_reboot = "destroy"
+on_crash = "destroy"
+"""
+CREATE = """\
+set -e
+[ -e /dev/vda ] || insmod /modules/virtio_blk.ko
+mkdir -p /run/lab; printf %s "$2" > /run/lab/$1.cfg
+xl create -q /run/lab/$1.cfg
+domid=$(xl domid $1)
+until tty=$(xenstore-read /local/domain/$domid/console/tty 2> /dev/null); do usleep 20000; done
+echo $domid $tty
+"""
+PREPARE = """\
+domid=$1 name=$2 data=/local/domain/$1/data
+[ -z "$name" ] || xenstore-write /local/domain/$domid/name "$name"
+if [ -n "$(xenstore-list $data 2> /dev/null)" ]; then
+    xenstore-rm $data && xenstore-write $data "" && xenstore-chmod $data n$domid
+fi
+"""
+
+
+@dataclass(slots=True)
+class Guest:
+    """A guest of the lab."""
+
+    label: str
+    kind: GuestKind
+    domid: int
+    name: str
+
+
+class Pool:
+    """All guests of one lab."""
+
+    def __init__(self, control: Control, memory: int, timeout: float) -> None:
+        self._control = control
+        self._memory = memory
+        self._timeout = timeout
+        self._made = 0
+        self.guests: dict[str, Guest] = {}
+
+    def assign(self, wanted: Mapping[str, GuestKind], progress: Progress) -> dict[str, Guest]:
+        """A guest of the right kind for every name, created where there is none.
+
+        They have their names, and nothing is left in their part of xenstore. Raises
+        `BackendError` with the console's end if a guest does not come up in time.
+        """
+        self._drop_gone()
+        chosen: dict[str, Guest] = {}
+        created: list[Guest] = []
+        for name, kind in wanted.items():
+            guest = self._free(name, kind, chosen)
+            if guest is None:
+                progress(f"creating {kind} guest {name}")
+                guest = self._create(kind)
+                created.append(guest)
+            chosen[name] = guest
+        self._await_hellos(created)
+        self._prepare(chosen)
+        return chosen
+
+    def find(self, name: str) -> Guest | None:
+        """The guest with this name or label."""
+        found = [g for g in self.guests.values() if name in (g.name, g.label)]
+        return found[0] if found else None
+
+    def destroy(self, guest: Guest) -> None:
+        """End a guest for good: it hangs, or crashed."""
+        self._control.call("dom0", "detach", label=guest.label, timeout=self._timeout)
+        run(self._control, "dom0", ["xl", "destroy", str(guest.domid)], timeout=self._timeout)
+        self._control.gone.add(guest.label)
+        self.guests.pop(guest.label, None)
+
+    def _free(self, name: str, kind: GuestKind, taken: Mapping[str, Guest]) -> Guest | None:
+        used = {guest.label for guest in taken.values()}
+        free = [g for g in self.guests.values() if g.kind == kind and g.label not in used]
+        free.sort(key=lambda guest: guest.name != name)
+        return free[0] if free else None
+
+    def _drop_gone(self) -> None:
+        for label in self._control.gone & self.guests.keys():
+            del self.guests[label]
+
+    def _create(self, kind: GuestKind) -> Guest:
+        self._made += 1
+        label = f"{kind}-{self._made}"
+        config = CONFIG.format(label=label, kind=kind, memory=self._memory)
+        argv = ["sh", "-c", CREATE, "create", label, config]
+        status, output = run(self._control, "dom0", argv, timeout=self._timeout)
+        if status:
+            raise BackendError(f"cannot create a {kind} guest: {output.decode().strip()}")
+        domid, tty = output.split()[-2:]
+        self._control.call("dom0", "attach", label=label, path=tty.decode(), timeout=self._timeout)
+        guest = self.guests[label] = Guest(label, kind, int(domid), label)
+        return guest
+
+    def _await_hellos(self, created: list[Guest]) -> None:
+        deadline = time.monotonic() + self._timeout
+        for guest in created:
+            label = guest.label
+            self._control.wait(
+                lambda label=label: label in self._control.hellos or label in self._control.gone,
+                max(0.0, deadline - time.monotonic()),
+            )
+            if label not in self._control.hellos:
+                text = self._control.explain(label, f"not up within {self._timeout:.0f} s")
+                self.destroy(guest)
+                raise BackendError(text)
+
+    def _prepare(self, chosen: Mapping[str, Guest]) -> None:
+        """Give the chosen their names and the others their labels, and clean their stores."""
+        names = {guest.label: name for name, guest in chosen.items()}
+        words = ["0", ""]
+        for guest in self.guests.values():
+            name = names.get(guest.label, guest.label)
+            words += [str(guest.domid), name if name != guest.name else ""]
+            guest.name = name
+        script = f"prepare() {{\n{PREPARE}}}\n" + 'while [ $# -gt 0 ]; do prepare "$1" "$2"; shift 2; done'
+        run(self._control, "dom0", ["sh", "-c", script, "prepare", *words], timeout=self._timeout)

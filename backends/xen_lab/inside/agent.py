@@ -1,0 +1,267 @@
+"""The agent: one process in every domain, which does there what the host asks.
+
+It starts jobs and passes on what they print, keeps and gives files, and in dom0 relays the
+messages of the guests, whose consoles it reads. It has imported what scenarios import and forks
+for each half: an `import asyncio` costs 0.7 s there. When the host hangs up it ends, and dom0
+with it: a lab that lost its host switches itself off.
+
+Requests are `{"id", "to", "do", ...}`, `to` being None where the message has arrived; answers carry the same `id` and `is`: `done`, `error`,
+`stream` for a piece of output, `exit` for a job's end.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import tty
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xen_lab.inside import half, jobs
+from xen_lab.inside.channel import CHUNK, Decoder, Message, encode, pack, unpack
+
+READ = 64 << 10
+HELD = 256 << 10
+"""Bytes waiting to go to the host before the agent stops to let them go."""
+
+
+class Line:
+    """A descriptor that carries messages both ways, never blocking unless told to."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.decoder = Decoder()
+        self.outgoing = bytearray()
+
+    def send(self, message: Message) -> None:
+        self.outgoing += encode(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the other side takes now."""
+        try:
+            while self.outgoing:
+                del self.outgoing[: os.write(self.descriptor, self.outgoing[:READ])]
+        except BlockingIOError:
+            pass
+
+    def drain(self) -> None:
+        """Write until little is left, however long that takes."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.descriptor, selectors.EVENT_WRITE)
+            while len(self.outgoing) > HELD:
+                selector.select()
+                self.flush()
+
+    def receive(self) -> list[Message | bytes]:
+        """What has come. Raises `EOFError` when the other side is gone."""
+        try:
+            data = os.read(self.descriptor, READ)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise EOFError(str(error)) from error
+        if not data:
+            raise EOFError("closed")
+        return list(self.decoder.feed(data))
+
+
+class Agent:
+    """Serves one line to the host, until it closes."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._guests: dict[str, Line] = {}
+        self._jobs: dict[int, jobs.Job] = {}
+        self._selector = selectors.DefaultSelector()
+        self._watch(line.descriptor, self._serve)
+
+    def run(self) -> None:
+        """Serve for ever."""
+        while True:
+            self._want_writes()
+            for key, mask in self._selector.select():
+                if key.fileobj in self._selector.get_map():  # not gone in this very turn
+                    key.data(mask)
+            if len(self._line.outgoing) > HELD:
+                self._line.drain()
+
+    def _watch(self, descriptor: int, react: Callable[[int], None]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, react)
+
+    def _want_writes(self) -> None:
+        """Ask to be woken for writing by the lines that have something left to write."""
+        for line in (self._line, *self._guests.values()):
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.outgoing else 0)
+            key = self._selector.get_key(line.descriptor)
+            if key.events != events:
+                self._selector.modify(line.descriptor, events, key.data)
+
+    def _serve(self, mask: int) -> None:
+        self._line.flush()
+        if not mask & selectors.EVENT_READ:
+            return
+        for message in self._line.receive():
+            if isinstance(message, dict):
+                self._handle(message)
+
+    def _handle(self, message: Message) -> None:
+        domain, request = message.get("to"), message.get("id")
+        if domain in self._guests:
+            self._guests[domain].send({**message, "to": None})
+            return
+        try:
+            if domain not in (None, "dom0"):
+                raise LookupError(f"no guest {domain!r} is attached")
+            answer = getattr(self, "do_" + message["do"])(message)
+        except Exception as error:
+            self._line.send({"id": request, "is": "error", "text": f"{error}"})
+        else:
+            if answer is not None:
+                self._line.send({"id": request, "is": "done", **answer})
+
+    # Files
+
+    def do_put(self, message: Message) -> Message:
+        """Write a piece of a file; the first one makes it anew, in folders made as needed."""
+        path = Path(message["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if message["offset"] else "wb") as file:
+            file.seek(message["offset"])
+            file.write(unpack(message["data"]))
+        path.chmod(message["mode"])
+        return {}
+
+    def do_get(self, message: Message) -> Message:
+        """A piece of a file; an empty one is its end."""
+        with Path(message["path"]).open("rb") as file:
+            file.seek(message["offset"])
+            return {"data": pack(file.read(CHUNK))}
+
+    # Jobs
+
+    def do_command(self, message: Message) -> None:
+        self._begin(message, jobs.command(message["argv"], message["env"], message["cwd"]))
+
+    def do_terminal(self, message: Message) -> None:
+        job = jobs.terminal(
+            message["argv"], message["env"], message["rows"], message["columns"]
+        )
+        self._begin(message, job)
+
+    def do_half(self, message: Message) -> None:
+        folder = half.lay_out(message["digest"], message["files"])
+        target, name = message["target"], message["name"]
+        self._begin(message, jobs.function(lambda result: half.run(folder, target, name, result)))
+
+    def do_input(self, message: Message) -> Message:
+        if job := self._jobs.get(message["job"]):
+            job.write(unpack(message["data"]))
+        return {}
+
+    def do_end(self, message: Message) -> Message:
+        if job := self._jobs.get(message["job"]):
+            job.end()
+        return {}
+
+    def _begin(self, message: Message, job: jobs.Job) -> None:
+        number = message["id"]
+        self._jobs[number] = job
+        for descriptor in job.streams:
+            self._watch(descriptor, partial(self._pass_on, number, descriptor))
+        self._watch(job.pidfd, partial(self._finish, number))
+
+    def _pass_on(self, number: int, descriptor: int, mask: int = 0) -> bool:
+        """Send a piece of a job's stream; false when there is no more for now."""
+        job = self._jobs[number]
+        data = job.read(descriptor)
+        if data:
+            self._line.send(
+                {"id": number, "is": "stream", "name": job.streams[descriptor], "data": pack(data)}
+            )
+        elif data is not None:
+            self._unwatch(descriptor)
+        return bool(data)
+
+    def _finish(self, number: int, mask: int) -> None:
+        """The process has ended: what is in its pipes is the last of it, whoever holds them."""
+        job = self._jobs[number]
+        for descriptor in job.streams:
+            while self._pass_on(number, descriptor):
+                pass
+        for descriptor in (job.pidfd, *job.streams):
+            self._unwatch(descriptor)
+        del self._jobs[number]
+        self._line.send({"id": number, "is": "exit", "status": job.reap()})
+
+    def _unwatch(self, descriptor: int) -> None:
+        if descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
+
+    # Guests, in dom0
+
+    def do_attach(self, message: Message) -> Message:
+        """Relay the messages of the guest whose console this terminal is, under a label."""
+        label = message["label"]
+        descriptor = os.open(message["path"], os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(descriptor)
+        self._guests[label] = Line(descriptor)
+        self._watch(descriptor, partial(self._relay, label))
+        return {}
+
+    def _relay(self, label: str, mask: int) -> None:
+        line = self._guests[label]
+        line.flush()
+        if not mask & selectors.EVENT_READ:
+            return
+        try:
+            for message in line.receive():
+                if isinstance(message, bytes):
+                    message = {"is": "noise", "text": message.decode(errors="backslashreplace")}
+                self._line.send({**message, "from": label})
+        except EOFError:
+            self._forget(label)
+            self._line.send({"is": "gone", "from": label})
+
+    def do_detach(self, message: Message) -> Message:
+        if message["label"] in self._guests:
+            self._forget(message["label"])
+        return {}
+
+    def _forget(self, label: str) -> None:
+        descriptor = self._guests.pop(label).descriptor
+        self._unwatch(descriptor)
+        os.close(descriptor)
+
+
+def facts() -> dict[str, Any]:
+    """Versions, as this domain sees them."""
+    version = Path("/sys/hypervisor/version")
+    parts = [(version / name).read_text().strip() for name in ("major", "minor", "extra")]
+    return {
+        "xen": f"{parts[0]}.{parts[1]}{parts[2]}",
+        "linux": os.uname().release,
+        "python": sys.version.split()[0],
+    }
+
+
+def main() -> None:
+    """Open the line named as the argument, say hello, serve."""
+    descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
+    if os.isatty(descriptor):
+        tty.setraw(descriptor)
+    half.warm_up()
+    line = Line(descriptor)
+    line.send({"is": "hello", "facts": facts()})
+    try:
+        Agent(line).run()
+    except EOFError:
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""One half of a scenario, run in a forked child of the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from xen_lab.inside.channel import unpack
+
+WARM = "asyncio json traceback activations activations.scenario activations.drivers anyio xen_linux"
+PLACE = Path("/run/lab/scenarios")
+
+
+def warm_up() -> None:
+    """Import what halves import, once, before they are forked."""
+    for name in WARM.split():
+        with contextlib.suppress(Exception):  # a half that needs it will say so
+            importlib.import_module(name)
+
+
+def lay_out(digest: str, files: str | None) -> Path:
+    """Write a scenario's files, packed as JSON of path to text; None: they are there."""
+    folder = PLACE / digest
+    if files is not None:
+        for path, text in json.loads(unpack(files)).items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, target: str, name: str, result: int) -> int:
+    """Load the scenario, run one half of it, write how it ended to `result` as JSON.
+
+    That is `{"value": ...}`, `{"repr": "..."}` for a value JSON cannot say, or
+    `{"failure": "the traceback"}`. Gives the exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    os.chdir(folder)
+    try:
+        ending = _describe(_main(target, name))
+    except BaseException as error:  # SystemExit and Ctrl-C end a half as well, and are told
+        ending = {"failure": _told(error)}
+    _write(result, json.dumps(ending).encode())
+    return 1 if "failure" in ending else 0
+
+
+def _main(target: str, name: str) -> Any:
+    import activations
+    from activations.scenario import load
+
+    sys.path.insert(0, str(Path(target.partition("::")[0]).parent.resolve()))
+    half = load(target).half(name)
+    return activations.run(half.main, backend="linux")
+
+
+def _describe(value: Any) -> dict[str, Any]:
+    try:
+        return {"value": json.loads(json.dumps(value))}
+    except (TypeError, ValueError):
+        return {"repr": repr(value)}
+
+
+def _told(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,114 @@
+"""A job: a process started in this domain, and the pipes that carry what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+READ = 64 << 10
+
+
+class Job:
+    """A child process, a session of its own, with the streams `out` and, for a half, `result`.
+
+    `streams` maps descriptors to names; `pidfd` becomes readable when the process has ended.
+    """
+
+    def __init__(self, pid: int, streams: dict[int, str], inlet: int | None = None) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.streams = streams
+        self._inlet = inlet
+        for descriptor in streams:
+            os.set_blocking(descriptor, False)
+
+    def read(self, descriptor: int) -> bytes | None:
+        """What the stream has now; empty at its end, None for nothing yet."""
+        try:
+            return os.read(descriptor, READ)
+        except BlockingIOError:
+            return None
+        except OSError:  # EIO: the far side of a pty is gone
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Type this at the job's terminal."""
+        if self._inlet is not None:
+            os.write(self._inlet, data)
+
+    def end(self) -> None:
+        """Kill the process and all it started in its session's first group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Its exit status, or minus the signal that ended it. Closes the descriptors."""
+        _, status = os.waitpid(self.pid, 0)
+        for descriptor in (self.pidfd, *self.streams):
+            os.close(descriptor)
+        return os.waitstatus_to_exitcode(status)
+
+
+def command(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Job:
+    """Start a program; standard output and error are one stream."""
+
+    def become() -> int:
+        os.chdir(cwd)
+        os.environ.update(env)
+        os.execvp(argv[0], list(argv))
+
+    return _start(become, {"out": (1, 2)})
+
+
+def function(body: Callable[[int], int]) -> Job:
+    """Run a function in a forked child, which saves importing what is imported already.
+
+    It gets a descriptor to write its result to, and gives the exit status.
+    """
+    return _start(lambda: body(3), {"out": (1, 2), "result": (3,)})
+
+
+def terminal(argv: Sequence[str], env: Mapping[str, str], rows: int, columns: int) -> Job:
+    """Start a program on a terminal of its own."""
+    pid, master = pty.fork()
+    if pid == 0:
+        _guarded(lambda: os.execvpe(argv[0], list(argv), {**os.environ, **env}))
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return Job(pid, {master: "out"}, inlet=master)
+
+
+def _start(body: Callable[[], int], wanted: Mapping[str, Sequence[int]]) -> Job:
+    pipes = {name: os.pipe() for name in wanted}
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for name, (_, writer) in pipes.items():
+            for descriptor in wanted[name]:
+                os.dup2(writer, descriptor)
+        os.closerange(max(max(targets) for targets in wanted.values()) + 1, 1 << 16)
+        _guarded(body)
+    for _, writer in pipes.values():
+        os.close(writer)
+    return Job(pid, {reader: name for name, (reader, _) in pipes.items()})
+
+
+def _guarded(body: Callable[[], int]) -> None:
+    """The child's whole life: whatever happens, it never returns into the agent."""
+    status = 127
+    try:
+        status = body()
+    except OSError as error:
+        os.write(2, f"{error}\n".encode())
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+        status = 1
+    finally:
+        os._exit(status)

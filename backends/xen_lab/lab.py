@@ -1,0 +1,175 @@
+"""A real Xen, booted once, that runs scenarios, commands and programs in its domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from activations.backend import Observer, Outcome
+from activations.errors import BackendError
+from activations.scenario import Scenario
+from xen_lab import commands, image, machine, shipment
+from xen_lab.control import Control
+from xen_lab.guests import Pool
+from xen_lab.machine import Machine, Qemu, Shape
+from xen_lab.running import Run
+
+
+class Lab:
+    """A Xen under QEMU, up while its `with` block lasts.
+
+        with Lab() as lab:
+            outcome = lab.run(scenario, observer)
+            status, output = lab.shell("dom0", ["xl", "list"])
+
+    One boot serves any number of runs; guests are created when first needed and kept. Not for
+    more than one thread: QEMU ends with the thread that booted it.
+
+    `extra_files` maps paths in the domains to bytes, or to files of this machine. Timeouts are in
+    seconds and generous, since everything is emulated: `boot_timeout` for Xen and dom0,
+    `guest_timeout` for a guest, `run_timeout` for a scenario (None: as long as it takes).
+    `guest_memory` is in MiB. `progress` hears of what takes long.
+    """
+
+    def __init__(
+        self,
+        *,
+        extra_files: Mapping[str, bytes | Path] | None = None,
+        boot_timeout: float = 120.0,
+        guest_timeout: float = 120.0,
+        run_timeout: float | None = 600.0,
+        guest_memory: int = 256,
+        shape: Shape | None = None,
+        cache: Path | None = None,
+        qemu: Qemu | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._extra_files = dict(extra_files or {})
+        self._boot_timeout = boot_timeout
+        self._guest_timeout = guest_timeout
+        self._run_timeout = run_timeout
+        self._guest_memory = guest_memory
+        self._shape = shape or Shape()
+        self._cache = cache
+        self._qemu = qemu
+        self._progress = progress
+        self._stack = ExitStack()
+        self._control: Control | None = None
+        self._machine: Machine | None = None
+        self._pool: Pool | None = None
+        self._sent: set[tuple[str, str]] = set()  # domain and digest of what lies there
+        self.facts: dict[str, Any] = {}
+        """Versions: `xen`, `linux`, `python`, `qemu`, and the image's `packages`."""
+
+    def __enter__(self) -> Lab:
+        with ExitStack() as stack:
+            self._boot(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the machine and all in it. May be called twice."""
+        self._stack.close()
+        self._machine = self._control = self._pool = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the machine runs."""
+        return self._machine is not None and self._machine.running
+
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU."""
+        self._up()
+        assert self._machine is not None
+        return self._machine.pid
+
+    def run(
+        self, scenario: Scenario, observer: Observer, *, timeout: float | None = None
+    ) -> Outcome:
+        """Run a scenario's halves in dom0 and in guests, to their end.
+
+        A half that raises, is killed, loses its guest or outlives `timeout` seconds is in the
+        outcome's `failures`; the others are then ended. Raises `BackendError` for what keeps the
+        scenario from running at all.
+        """
+        control, pool = self._up()
+        bundle = shipment.bundle(scenario)
+        run = Run(control, pool, scenario, bundle, observer, self._sent)
+        outcome = run.to_the_end(self._run_timeout if timeout is None else timeout)
+        outcome.facts = {**self.facts, **outcome.facts}
+        return outcome
+
+    def shell(
+        self,
+        domain: str,
+        argv: Sequence[str],
+        timeout: float = 60.0,
+        *,
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """Run a command in a domain: its exit status, and what it printed on either stream."""
+        control, _ = self._up()
+        status, output = commands.run(
+            control, self._label(domain), argv, timeout=timeout, env=env
+        )
+        return status, output.decode(errors="backslashreplace")
+
+    def put(
+        self, domain: str, path: str, data: bytes, *, mode: int = 0o755, timeout: float = 60.0
+    ) -> None:
+        """Write a file in a domain. `timeout` is for each piece of 24 KiB."""
+        control, _ = self._up()
+        commands.put(control, self._label(domain), path, data, mode=mode, timeout=timeout)
+
+    def fetch(self, domain: str, path: str, *, timeout: float = 60.0) -> bytes:
+        """A file of a domain. Raises `BackendError` if it is not there."""
+        control, _ = self._up()
+        return commands.fetch(control, self._label(domain), path, timeout=timeout)
+
+    def guests(self, wanted: Mapping[str, Any]) -> dict[str, int]:
+        """Have guests of these names and kinds (`pvh`, `pv`); give their domids."""
+        _, pool = self._up()
+        return {name: g.domid for name, g in pool.assign(wanted, self._progress).items()}
+
+    def _boot(self, stack: ExitStack) -> None:
+        found = image.ensure(self._progress, cache=self._cache)
+        qemu = self._qemu or machine.find()
+        facts = {"qemu": qemu.version(), "packages": found.versions}
+        overlay = shipment.overlay(self._extra_files)
+        self._progress(f"booting Xen {found.xen_version} under QEMU {facts['qemu']}")
+        self._machine = Machine(qemu, found, overlay, self._shape)
+        stack.callback(self._machine.close)
+        self._control = Control(self._machine)
+        hellos = self._control.hellos
+        if not self._control.wait(lambda: "dom0" in hellos, self._boot_timeout):
+            text = f"not up within {self._boot_timeout:.0f} s"
+            raise BackendError(self._control.explain("dom0", text))
+        self.facts = {**hellos["dom0"], **facts}
+        self._pool = Pool(self._control, self._guest_memory, self._guest_timeout)
+
+    def _up(self) -> tuple[Control, Pool]:
+        if self._control is None or self._pool is None:
+            raise BackendError("the lab is not up: use it in a `with` block")
+        return self._control, self._pool
+
+    def _label(self, domain: str) -> str:
+        _, pool = self._up()
+        if domain == "dom0":
+            return domain
+        guest = pool.find(domain)
+        if guest is None:
+            known = ", ".join(["dom0", *(g.name for g in pool.guests.values())])
+            raise BackendError(f"the lab has no domain {domain!r}; it has: {known}")
+        return guest.label

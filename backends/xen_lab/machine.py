@@ -1,0 +1,160 @@
+"""The emulated machine: QEMU, software emulation alone, with Xen booted as a multiboot kernel.
+
+Nothing of it is on disk but the image: the initramfs, Xen's console log and the control channel
+are anonymous memory and a socket pair, so nothing is left behind however a run ends. QEMU dies
+with this process (`PR_SET_PDEATHSIG`), and dom0 switches itself off when the channel closes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from activations.errors import BackendError
+from xen_lab.image import Image
+from xen_lab.process import end_with_parent
+
+PROGRAM = "qemu-system-x86_64"
+MEND = "apt-get install qemu-system-x86"
+FAULTY_FROM = 10
+"""QEMU's major version since which a PVHv2 guest dies at once (seen on 10.0; 7.2 works)."""
+
+# SMAP: the PV dom0 dies in an unhandled page fault. RDTSCP: kills a PVH guest. AVX: an illegal
+# instruction in a PVH domain. MWAIT: Xen panics when idle.
+CPU = "max,-smap,-rdtscp,-xsave,-avx,-avx2,-monitor"
+XEN = "console=com1 com1=115200,8n1 no-real-mode bootscrub=0 loglvl=info guest_loglvl=info"
+LINUX = "console=hvc0 quiet panic=-1 random.trust_cpu=on rdinit=/init"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large the machine is. Memory in MiB."""
+
+    cpus: int = 2
+    memory: int = 3072
+    dom0_memory: int = 768
+    dom0_vcpus: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """A QEMU that can be run."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+    def version(self) -> str:
+        """Its version, as `7.2.22`. Raises `BackendError` if it does not run."""
+        try:
+            said = subprocess.run(
+                [*self.command, "--version"],
+                capture_output=True, text=True, timeout=20, env={**os.environ, **self.environment},
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise BackendError(f"{self.command[0]} does not run ({error}): {MEND}") from error
+        found = re.search(r"version (\d+(?:\.\d+)*)", said)
+        if found is None:
+            raise BackendError(f"{self.command[0]} does not say its version: {MEND}")
+        return found[1]
+
+
+def find() -> Qemu:
+    """The QEMU installed here. Raises `BackendError` naming the mending command."""
+    path = shutil.which(PROGRAM)
+    if path is None:
+        raise BackendError(f"{PROGRAM} is not installed: {MEND}")
+    return Qemu((path,), {})
+
+
+class Machine:
+    """A running QEMU. `close` ends it; so does leaving a `with` block."""
+
+    def __init__(self, qemu: Qemu, image: Image, overlay: bytes, shape: Shape) -> None:
+        self._log = os.memfd_create("lab-console")
+        self._root = _initramfs(image.root, overlay)
+        self.channel, theirs = socket.socketpair()
+        self.channel.setblocking(False)
+        passed = (self._log, self._root, theirs.fileno())
+        try:
+            self._process = subprocess.Popen(
+                [*qemu.command, *_arguments(image, shape, *passed)],
+                env={**os.environ, **qemu.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                pass_fds=passed,
+                start_new_session=True,  # a Ctrl-C is for us; we end it
+                preexec_fn=end_with_parent,
+            )
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def console(self, lines: int = 30) -> str:
+        """The last lines that Xen, dom0's kernel and QEMU itself wrote."""
+        size = os.fstat(self._log).st_size
+        tail = os.pread(self._log, 16 << 10, max(0, size - (16 << 10)))
+        kept = [line for line in tail.decode(errors="backslashreplace").splitlines()
+                if "TCG doesn't support" not in line]
+        return "\n".join(kept[-lines:])
+
+    def close(self) -> None:
+        """End QEMU and give back what it held. May be called twice."""
+        self._process.kill()
+        self._process.wait()
+        self._release()
+
+    def _release(self) -> None:
+        self.channel.close()
+        for descriptor in (self._log, self._root):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._log = self._root = -1
+
+
+def _initramfs(root: Path, overlay: bytes) -> int:
+    """The image's root with the overlay after it, as an anonymous file."""
+    descriptor = os.memfd_create("lab-root")
+    with root.open("rb") as source:
+        left = os.fstat(source.fileno()).st_size
+        while left:
+            left -= os.sendfile(descriptor, source.fileno(), None, left)
+    view = memoryview(overlay)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return descriptor
+
+
+def _arguments(image: Image, shape: Shape, log: int, root: int, channel: int) -> list[str]:
+    initramfs = f"/proc/self/fd/{root}"
+    dom0 = f"dom0_mem={shape.dom0_memory}M,max:{shape.dom0_memory}M dom0_max_vcpus={shape.dom0_vcpus}"
+    drive = "if=none,format=raw,readonly=on,file.locking=off"
+    return [
+        *("-accel", "tcg,thread=multi", "-cpu", CPU),
+        *("-smp", str(shape.cpus), "-m", str(shape.memory)),
+        *("-display", "none", "-nodefaults", "-no-reboot", "-monitor", "none"),
+        *("-kernel", str(image.xen), "-append", f"{XEN} {dom0}"),
+        *("-initrd", f"{image.linux} {LINUX},{initramfs}"),
+        *("-chardev", f"file,id=log,append=on,path=/proc/self/fd/{log}", "-serial", "chardev:log"),
+        *("-chardev", f"socket,id=host,fd={channel}", "-device", "virtio-serial-pci"),
+        *("-device", "virtserialport,chardev=host,name=lab"),
+        *("-drive", f"{drive},id=kernel,file={image.linux}"),
+        *("-device", "virtio-blk-pci,drive=kernel"),
+        *("-drive", f"{drive},id=ramdisk,file={initramfs}"),
+        *("-device", "virtio-blk-pci,drive=ramdisk"),
+    ]

@@ -1,0 +1,196 @@
+"""Debian packages, fetched and unpacked without root and without installing anything.
+
+`apt-get download` checks signatures and hashes. It is asked first with the machine's own package
+lists, which costs nothing; when those are missing or stale, with lists of our own, fetched into
+the cache folder from the machine's own sources; and where the machine is not a Debian 12, from
+Debian 12's archive, whose packages run anywhere, since they are never installed. apt is shown an
+empty status file throughout, so that what happens to be installed here has no say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote
+
+from activations.errors import BackendError
+from xen_lab.process import end_with_parent
+
+T = TypeVar("T")
+
+RELEASE = "bookworm"
+OS_RELEASE = Path("/etc/os-release")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+ARCHIVE = f"""\
+deb [signed-by={KEYRING}] http://deb.debian.org/debian {RELEASE} main
+deb [signed-by={KEYRING}] http://deb.debian.org/debian-security {RELEASE}-security main
+"""
+TIMEOUT = 900.0
+"""Seconds for one run of apt-get: 150 MB over a slow line."""
+
+
+def fetch(names: Sequence[str], into: Path, state: Path) -> dict[str, Path]:
+    """Download packages into a folder; give each one's file by its name.
+
+    `state` is a folder for apt's own lists and caches. Raises `BackendError` naming the package
+    and the command to try.
+    """
+    return _attempt(state, lambda apt: apt.download(names, into))
+
+
+def fetch_with_dependencies(name: str, into: Path, state: Path) -> dict[str, Path]:
+    """As `fetch`, for a package and all that it depends on, down to the C library."""
+    return _attempt(state, lambda apt: apt.download_closure(name, into))
+
+
+def dependencies(name: str, state: Path) -> list[str]:
+    """The packages that one names under Depends, without theirs."""
+    return _attempt(state, lambda apt: apt.depends(name))
+
+
+def version(package: Path) -> str:
+    """The version in a package's file name, as `name_version_architecture.deb`."""
+    return unquote(package.name).split("_")[1]
+
+
+def unpack(package: Path, into: Path) -> None:
+    """Unpack a package's files below a folder. Raises `BackendError` if it is damaged."""
+    done = _run(["dpkg-deb", "-x", str(package), str(into)], {})
+    if done.returncode:
+        raise BackendError(f"cannot unpack {package.name}: {done.stderr.strip()}")
+
+
+class _Refused(Exception):
+    """apt-get said no; the next way may do better."""
+
+
+class _Apt:
+    """apt-get and apt-cache under one set of options."""
+
+    def __init__(self, state: Path, options: Mapping[str, str]) -> None:
+        self._options = {
+            "APT::Sandbox::User": "root",  # no privileges to drop, and no warning about it
+            "Dir::State::status": str(state / "status"),
+            "Dir::Cache": str(state / "cache"),
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "Debug::NoLocking": "true",
+            **options,
+        }
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        done = _run(command, self._options, cwd)
+        if done.returncode:
+            raise _Refused(done.stderr.strip() or f"{command[0]}: exit status {done.returncode}")
+        return done.stdout
+
+    def update(self) -> None:
+        """Fetch the lists. What is missing afterwards shows when a package is asked for."""
+        _run(["apt-get", "-q", "update"], self._options)
+
+    def download(self, names: Sequence[str], into: Path) -> dict[str, Path]:
+        self.run("apt-get", "-q", "download", *names, cwd=into)
+        return _by_name(into.glob("*.deb"))
+
+    def download_closure(self, name: str, into: Path) -> dict[str, Path]:
+        (into / "partial").mkdir(exist_ok=True)
+        self._options["Dir::Cache::archives"] = f"{into}/"
+        self.run("apt-get", "-q", "-y", "-d", "--no-install-recommends", "install", name)
+        return _by_name(into.glob("*.deb"))
+
+    def depends(self, name: str) -> list[str]:
+        listing = self.run("apt-cache", "depends", name)
+        found = re.findall(r"^\s+Depends: ([^<\s]+)$", listing, re.MULTILINE)
+        if not found:
+            raise _Refused(f"E: Unable to locate package {name}")
+        return found
+
+
+def _attempt(state: Path, action: Callable[[_Apt], T]) -> T:
+    """Do it with the machine's lists, or else with lists of our own."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise BackendError(
+            "the lab is made from Debian's packages and finds no apt-get and dpkg-deb here; "
+            "on another distribution install them (Fedora: dnf install apt dpkg) or run in a "
+            "Debian container: docker run -it debian:12"
+        )
+    refusals: list[str] = []
+    for apt in _ways(state):
+        try:
+            return action(apt)
+        except _Refused as refused:
+            refusals.append(str(refused))
+    raise BackendError(_explain(refusals))
+
+
+def _ways(state: Path) -> Iterator[_Apt]:
+    """The ways to reach the packages, the cheapest first."""
+    (state / "cache").mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()
+    if _codename() == RELEASE:
+        yield _Apt(state, {})
+        yield _with_own_lists(state / "sources-here", {})
+    if KEYRING.exists():
+        folder = state / "sources-archive"
+        folder.mkdir(exist_ok=True)
+        (folder / "sources.list").write_text(ARCHIVE)
+        sources = {"Dir::Etc::sourcelist": str(folder / "sources.list"), "Dir::Etc::sourceparts": "-"}
+        yield _with_own_lists(folder, sources)
+
+
+def _with_own_lists(folder: Path, options: Mapping[str, str]) -> _Apt:
+    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    apt = _Apt(folder.parent, {"Dir::State::lists": str(folder / "lists"), **options})
+    apt.update()
+    return apt
+
+
+def _codename() -> str:
+    try:
+        found = re.search(r"^VERSION_CODENAME=(\S+)", OS_RELEASE.read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    return found[1].strip("\"'") if found else ""
+
+
+def _explain(refusals: Sequence[str]) -> str:
+    """One sentence from what apt said, naming the package and the command to try."""
+    if not refusals:
+        return (
+            f"the lab is made from Debian 12 ({RELEASE}) packages; this machine is another "
+            f"release and has no {KEYRING} to check them by: "
+            "apt-get install debian-archive-keyring"
+        )
+    errors = re.findall(r"^E: (.*)$", refusals[-1], re.MULTILINE) or [refusals[-1]]
+    return (
+        f"cannot fetch the lab's packages: {'; '.join(errors[:3])}. "
+        "Is the network there? Try: apt-get update"
+    )
+
+
+def _by_name(packages: Iterable[Path]) -> dict[str, Path]:
+    return {package.name.split("_")[0]: package for package in sorted(packages)}
+
+
+def _run(
+    command: Sequence[str], options: Mapping[str, str], cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    try:
+        return subprocess.run(
+            [command[0], *words, *command[1:]],
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            preexec_fn=end_with_parent,
+        )
+    except subprocess.TimeoutExpired:
+        raise BackendError(f"{command[0]} did not end within {TIMEOUT:.0f} s") from None

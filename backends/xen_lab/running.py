@@ -1,0 +1,192 @@
+"""One run of a scenario in a lab that is up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from codecs import getincrementaldecoder
+from collections.abc import Mapping
+from typing import Any, cast
+
+from activations.backend import Observer, Outcome
+from activations.scenario import Scenario
+from xen_lab.control import Control, Request, answered
+from xen_lab.guests import Guest, GuestKind, Pool
+from xen_lab.shipment import Bundle
+
+ENDING = 30.0
+"""Seconds a half is given to die once it is killed."""
+
+
+class Part:
+    """One half while it runs: its request, the lines it prints, the result it writes."""
+
+    def __init__(self, name: str, label: str, observer: Observer) -> None:
+        self.name = name
+        self.label = label
+        self.request: Request | None = None
+        self.stopped = False
+        """Whether it was ended because another failed, or time was up."""
+        self._observer = observer
+        self._decode = getincrementaldecoder("utf-8")("backslashreplace").decode
+        self._line = ""
+        self._result = bytearray()
+
+    @property
+    def ended(self) -> bool:
+        return self.request is not None and self.request.answer is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended otherwise than by returning."""
+        return self.ended and self._answer().get("status") != 0
+
+    @property
+    def spoke(self) -> bool:
+        """Whether it got as far as to say how it ended."""
+        return bool(self._result)
+
+    def take(self, stream: str, data: bytes) -> None:
+        """A piece of output, or of the result."""
+        if stream == "result":
+            self._result += data
+            return
+        *lines, self._line = (self._line + self._decode(data)).split("\n")
+        for line in lines:
+            self._observer.line(self.name, line)
+
+    def flush(self) -> None:
+        """Show a last line that has no newline."""
+        if self._line:
+            self._observer.line(self.name, self._line)
+            self._line = ""
+
+    def ending(self) -> dict[str, Any]:
+        """How it ended: `value`, `repr` or `failure`."""
+        answer = self._answer()
+        if self._result and answer["is"] == "exit":
+            return cast(dict[str, Any], json.loads(self._result))
+        return {"failure": _said(answer)}
+
+    def _answer(self) -> Mapping[str, Any]:
+        assert self.request is not None and self.request.answer is not None
+        return self.request.answer
+
+
+def _said(answer: Mapping[str, Any]) -> str:
+    match answer["is"]:
+        case "exit" if answer["status"] < 0:
+            return f"killed by {signal.Signals(-answer['status']).name}"
+        case "exit":
+            return f"ended with exit status {answer['status']} before it could give a result"
+        case "error":
+            return str(answer["text"])
+        case _:
+            return "its guest is gone"
+
+
+class Run:
+    """The halves of one scenario, started together, ended together."""
+
+    def __init__(
+        self,
+        control: Control,
+        pool: Pool,
+        scenario: Scenario,
+        bundle: Bundle,
+        observer: Observer,
+        sent: set[tuple[str, str]],
+    ) -> None:
+        self._control = control
+        self._pool = pool
+        self._scenario = scenario
+        self._bundle = bundle
+        self._observer = observer
+        self._sent = sent
+        self._parts: list[Part] = []
+        self._guests: dict[str, Guest] = {}
+
+    def to_the_end(self, timeout: float | None) -> Outcome:
+        """Start all halves, wait until all have ended, or one has failed, or time is up."""
+        self._cast()
+        began = time.monotonic()
+        outcome = Outcome()
+        try:
+            self._start()
+            in_time = self._control.wait(self._over, timeout)
+            if not in_time:
+                self._give_up(outcome, timeout)
+        finally:
+            self._end_leftovers()
+        self._collect(outcome)
+        outcome.facts["seconds"] = round(time.monotonic() - began, 3)
+        return outcome
+
+    def _cast(self) -> None:
+        """Give every half its domain."""
+        halves = self._scenario.halves.values()
+        wanted = {half.name: cast(GuestKind, half.kind) for half in halves if half.kind != "dom0"}
+        self._guests = self._pool.assign(wanted, self._observer.progress)
+        for half in halves:
+            label = "dom0" if half.kind == "dom0" else self._guests[half.name].label
+            self._parts.append(Part(half.name, label, self._observer))
+
+    def _start(self) -> None:
+        bundle = self._bundle
+        for part in self._parts:
+            there = (part.label, bundle.digest) in self._sent
+            self._sent.add((part.label, bundle.digest))
+            part.request = self._control.ask(
+                part.label, "half", stream=part.take, name=part.name, target=bundle.target,
+                digest=bundle.digest, files=None if there else bundle.files,
+            )
+
+    def _over(self) -> bool:
+        return all(part.ended for part in self._parts) or any(part.failed for part in self._parts)
+
+    def _give_up(self, outcome: Outcome, timeout: float | None) -> None:
+        for part in self._parts:
+            if not part.ended:
+                text = f"did not end within {timeout:.0f} s"
+                outcome.failures[part.name] = self._control.explain(part.label, text)
+
+    def _end_leftovers(self) -> None:
+        """Kill the halves that still run; a guest that does not answer any more is destroyed."""
+        left = [part for part in self._parts if part.request is not None and not part.ended]
+        for part in left:
+            assert part.request is not None
+            part.stopped = True
+            self._control.ask(part.label, "end", job=part.request.number)
+        requests = [part.request for part in left if part.request is not None]
+        if self._control.wait(lambda: answered(requests), ENDING):
+            return
+        for part in left:
+            if not part.ended and part.name in self._guests:
+                self._pool.destroy(self._guests[part.name])
+        for request in requests:
+            self._control.forget(request)
+
+    def _collect(self, outcome: Outcome) -> None:
+        stopped = []
+        for part in self._parts:
+            part.flush()
+            if part.name in outcome.failures:
+                continue
+            if part.stopped and not part.spoke:
+                stopped.append(part.name)
+                continue
+            self._record(part, part.ending(), outcome)
+        if stopped:
+            outcome.facts["stopped"] = stopped
+
+    def _record(self, part: Part, ending: Mapping[str, Any], outcome: Outcome) -> None:
+        if "value" in ending:
+            outcome.results[part.name] = ending["value"]
+        elif "repr" in ending:
+            self._observer.progress(f"{part.name}: its result is not JSON; this is its repr")
+            outcome.results[part.name] = ending["repr"]
+        elif part.label in self._control.gone:
+            outcome.failures[part.name] = self._control.explain(part.label, ending["failure"])
+        else:
+            outcome.failures[part.name] = ending["failure"]
