@@ -1,7 +1,8 @@
 """xenstored, simulated: pure, deterministic, without I/O.
 
     xenstored = Xenstored()
-    xenstored.introduce(1, "guest")
+    toolstack.introduce_dom0(xenstored)
+    toolstack.introduce(xenstored, 1, "guest")
     connection = xenstored.connect(1)
     connection.receive(request_bytes)
     reply_and_event_bytes = connection.take_output()

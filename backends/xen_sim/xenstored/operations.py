@@ -253,12 +253,12 @@ def introduce(request: Request) -> None:
     if not _number(port):
         raise Refused(errno.EINVAL)
     request.xenstored.on_introduce(_domid(domid), gfn, _number(port))
-    request.xenstored.attach(_domid(domid))
+    request.xenstored.introduce(_domid(domid))
     request.reply()
 
 
 def release(request: Request) -> None:
-    request.xenstored.detach(_guest(request))
+    request.xenstored.release(_guest(request))
     request.reply()
 
 

@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from activations.abi.grant_table import PAGE_SIZE
 from activations.abi.xs_wire import RingFault, ServerFeature
 from activations.ring import RingError
 from activations.store.page import StorePage
 
 if TYPE_CHECKING:
-    from xen_sim.domain import XenDomain
     from xen_sim.xenstored.connection import Connection
-    from xen_sim.xenstored.server import Xenstored
 
 
 class RingServer:
@@ -83,28 +80,3 @@ class RingServer:
         self._connection.break_off()
         self._page.fault = fault
         self._notify()
-
-
-class XenstoreRing:
-    """A ring of its own for a simulated domain: `page` and `port` are what its guest works with.
-
-    Closing the port ends the connection, and what was set up on it.
-    """
-
-    def __init__(self, xenstored: Xenstored, domain: XenDomain) -> None:
-        self._memory = bytearray(PAGE_SIZE)
-        self._channels = domain.event_channels
-        self._connection = xenstored.connect(domain.domid)
-        server = RingServer(memoryview(self._memory), self._connection, self._notify)
-        self.port = self._channels.listen(server.kick)
-        self._channel = self._channels.channel(self.port)
-
-    @property
-    def page(self) -> memoryview:
-        return memoryview(self._memory)
-
-    def _notify(self) -> None:
-        if self._channels.channel(self.port) is self._channel:
-            self._channels.set_pending(self.port)
-        else:
-            self._connection.close()  # the guest closed its end

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from activations.store import Access, Permission
-from xen_sim.xenstored import paths, toolstack
+from xen_sim.xenstored import paths
 from xen_sim.xenstored.connection import Connection
 from xen_sim.xenstored.database import Database, Node, Transaction
 from xen_sim.xenstored.quota import Quota
@@ -25,8 +24,8 @@ class Xenstored:
     """A xenstored without I/O.
 
     `connect(domid)` gives a connection, whose `receive` takes requests; replies and events come
-    out of its `take_output`. `introduce` and `release` do what the toolstack does when a domain
-    comes and goes; `attach`, `shut_down` and `detach` are what xenstored itself makes of it.
+    out of its `take_output`. `introduce`, `shut_down` and `release` are what the hypervisor and
+    the toolstack tell it of domains.
     """
 
     def __init__(self, quota: Quota | None = None) -> None:
@@ -105,17 +104,7 @@ class Xenstored:
 
     # Domains
 
-    def introduce(self, domid: int, name: str, **details: Any) -> None:
-        """Make a new domain's home, and attach the domain: see `toolstack.make_home`."""
-        toolstack.make_home(self, domid, name, **details)
-        self.attach(domid)
-
-    def release(self, domid: int) -> None:
-        """Remove a domain's home, and detach the domain."""
-        toolstack.remove_home(self, domid)
-        self.detach(domid)
-
-    def attach(self, domid: int) -> None:
+    def introduce(self, domid: int) -> None:
         """The domain has come: fire @introduceDomain. Again: its connection starts afresh."""
         if domid in self.introduced:
             for connection in self._of(domid):
@@ -136,7 +125,7 @@ class Xenstored:
         """The domain runs again: its next shutdown is news."""
         self.introduced[domid] = False
 
-    def detach(self, domid: int) -> None:
+    def release(self, domid: int) -> None:
         """The domain is gone: drop its connections, remove what it owns anywhere, take it out of
         all permissions, then fire @releaseDomain."""
         for connection in self._of(domid):

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from activations.store import Access, Permission
 from activations.store.wire import octets
 from xen_sim.xenstored.database import Transaction
 from xen_sim.xenstored.paths import home
+from xen_sim.xenstored.server import Xenstored
 from xen_sim.xenstored.tree import PRIVILEGED, Caller, Tree
-
-if TYPE_CHECKING:
-    from xen_sim.xenstored.server import Xenstored
 
 GUEST_READS = ("", "/cpu", "/memory", "/device", "/control")
 """Below the home: the guest may read (`n0`, `rN`)."""
@@ -55,7 +52,7 @@ class _Writer:
         self.transaction.fire(path, exact=False)
 
 
-def make_home(
+def introduce(
     xenstored: Xenstored,
     domid: int,
     name: str,
@@ -66,15 +63,11 @@ def make_home(
     store_gfn: int = 0,
     extra: Mapping[str, str | int] | None = None,
 ) -> None:
-    """Make the home of a new domain, all at once.
+    """Make the home of a new guest, all at once, and introduce it.
 
     `store_port` and `store_gfn` are where its ring is. `extra` is further values below its home,
-    which it may read: `{"device-model": "none"}`. dom0 gets what xen-init-dom0 writes at boot:
-    its domid and its name.
+    which it may read: `{"device-model": "none"}`.
     """
-    if domid == PRIVILEGED:
-        _make_dom0(xenstored, name)
-        return
     at, vm = home(domid), _vm(domid)
     values: dict[str, str | int] = {
         f"{at}/vm": vm,
@@ -105,23 +98,27 @@ def make_home(
     for path, value in values.items():
         writer.write(path, value)
     xenstored.commit(writer.transaction)
+    xenstored.introduce(domid)
 
 
-def remove_home(xenstored: Xenstored, domid: int) -> None:
-    """Remove what `make_home` made."""
+def introduce_dom0(xenstored: Xenstored) -> None:
+    """What xen-init-dom0 writes at boot."""
+    writer = _begin(xenstored)
+    writer.write(f"{home(PRIVILEGED)}/domid", PRIVILEGED)
+    writer.write(f"{home(PRIVILEGED)}/name", "Domain-0")
+    xenstored.commit(writer.transaction)
+    xenstored.announce()
+
+
+def release(xenstored: Xenstored, domid: int) -> None:
+    """Remove what `introduce` made, then release the domain."""
     writer = _begin(xenstored)
     for path in (home(domid), _vm(domid), f"/libxl/{domid}"):
         if writer.transaction.get(path):
             for gone, _ in writer.tree.remove(path):
                 writer.transaction.fire(gone, exact=gone != path)
     xenstored.commit(writer.transaction)
-
-
-def _make_dom0(xenstored: Xenstored, name: str) -> None:
-    writer = _begin(xenstored)
-    writer.write(f"{home(PRIVILEGED)}/domid", PRIVILEGED)
-    writer.write(f"{home(PRIVILEGED)}/name", name)
-    xenstored.commit(writer.transaction)
+    xenstored.release(domid)
 
 
 def _begin(xenstored: Xenstored) -> _Writer:
