@@ -52,8 +52,11 @@ class Domain:
     async def find(self, name: str) -> int:
         """The domid of the domain of this name; waits until there is one.
 
-        Reads the names in xenstore, as `xl domid` does.
+        Reads the names in xenstore, as `xl domid` does. `dom0` is domain 0, whatever it calls
+        itself.
         """
+        if name == "dom0":
+            return 0
         store = self.store
         async with store.watch("/local/domain") as changes:
             async for _ in changes:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Channel:
     """struct evtchn: one port's state."""
 
-    __slots__ = ("consumer", "peer", "remote_domid", "remote_port", "status", "virq")
+    __slots__ = ("closed", "consumer", "peer", "remote_domid", "remote_port", "status", "virq")
 
     def __init__(self, status: Status) -> None:
         self.status = status
@@ -40,6 +40,8 @@ class Channel:
         self.virq = 0
         self.consumer: Callable[[], None] | None = None
         """Xen itself listens at the other end (xenstored here), and this is what it does."""
+        self.closed: Callable[[], None] | None = None
+        """What it does when the port is closed."""
 
     def __str__(self) -> str:
         match self.status:
@@ -184,6 +186,8 @@ class EventChannels:
         heappush(self._freed, port)
         word, bit = port >> 6, BIT[port & 63]
         self._locked.pending[word] = self._pending[word] & ~bit
+        if channel.closed is not None:
+            channel.closed()
 
     def status(self, domid: int, port: int) -> Channel | None:
         """EVTCHNOP_status: the port's state, None if it is closed."""
@@ -212,10 +216,10 @@ class EventChannels:
 
     # Xen's own business
 
-    def listen(self, consumer: Callable[[], None]) -> int:
+    def listen(self, consumer: Callable[[], None], closed: Callable[[], None]) -> int:
         """A port at whose other end Xen itself listens."""
         channel = Channel(Status.INTERDOMAIN)
-        channel.consumer = consumer
+        channel.consumer, channel.closed = consumer, closed
         return self._take(channel, "alloc_unbound")
 
     def raise_virq(self, virq: int) -> None:

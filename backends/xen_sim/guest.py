@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from activations.abi.event_channel import DOMID_SELF, Virq
-from activations.backend import Clock, LowerHalf, Ready
+from activations.backend import Clock, GrantTable, LowerHalf, Ready
 from activations.errors import VirtualClockError
 from xen_sim.clock import WallClock
 from xen_sim.domain import Hypercalls, XenDomain
 from xen_sim.lower_half import Solo5
+from xen_sim.store_link import StoreLink
 from xen_sim.store_ring import RingConnection
-from xen_sim.xenstored.ring import XenstoreRing
 
 if TYPE_CHECKING:
     from activations.domain import Domain
@@ -35,7 +35,7 @@ class Guest:
         self.domid = domain.domid
         self.name = domain.name
         self.domain = domain
-        self.grant_table = domain.grant_table
+        self.grant_table: GrantTable = domain.grant_table
         self.time_ns: Callable[[], int] = domain.machine.clock.time_ns
         self.xen = Hypercalls(domain)
         views = domain.guest_views()
@@ -83,8 +83,8 @@ class Guest:
     # The rest
 
     def open_store(self, domain: Domain) -> RingConnection:
-        ring = XenstoreRing(self.domain.machine.xenstored, self.domain)
-        return RingConnection(ring.page, domain.events.adopt(self._bound(ring.port), "xenstored"))
+        link = StoreLink(self.domain)
+        return RingConnection(link.page, domain.events.adopt(self._bound(link.port), "xenstored"))
 
     def close(self) -> None:
         self.domain.machine.forget(self.domain)

@@ -30,7 +30,7 @@ from xen_sim.processor import Processor
 from xen_sim.tape import Seeded, Tape
 from xen_sim.trace import Trace
 from xen_sim.waiting import who_waits
-from xen_sim.xenstored import Xenstored
+from xen_sim.xenstored import Xenstored, toolstack
 
 Main = Callable[[Domain], Awaitable[Any]]
 
@@ -117,6 +117,7 @@ class Machine:
         self.trace = trace
         self.domains: dict[int, XenDomain] = {}
         self.xenstored = Xenstored()
+        toolstack.introduce_dom0(self.xenstored)
         self.lives: list[Life] = []
         self._frames = 0
         self._next_domid = 1
@@ -151,7 +152,8 @@ class Machine:
         if domid in self.domains or any(d.name == name for d in self.domains.values()):
             raise BackendError(f"this machine has a domain called {name!r} already")
         domain = self.domains[domid] = XenDomain(self, domid, name)
-        self.xenstored.introduce(domid, name)
+        if domid:
+            toolstack.introduce(self.xenstored, domid, name)
         if self.clock.name == "virtual":
             return domain, VirtualEventLoop(Guest(domain, solo5))
         return domain, EventLoop(WallGuest(domain, solo5))
@@ -160,7 +162,7 @@ class Machine:
         """A domain is gone, and xenstored is told."""
         domain.destroy()
         if self.domains.pop(domain.domid, None):
-            self.xenstored.release(domain.domid)
+            toolstack.release(self.xenstored, domain.domid)
 
     # Running
 
