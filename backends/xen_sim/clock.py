@@ -76,8 +76,6 @@ class Clock(Protocol):
     def idle(self) -> None:
         """Nobody can run: let the next thing happen. `BlockedForever` if there is none."""
 
-    def close(self) -> None: ...
-
 
 class VirtualClock:
     """Stands still while anything runs, jumps when nothing does."""
@@ -104,9 +102,6 @@ class VirtualClock:
             self.now = when
         self._calendar.run_due(self.now)
 
-    def close(self) -> None:
-        pass
-
 
 class WallClock:
     """The machine's monotonic clock, and everything real that can wake a domain."""
@@ -116,7 +111,8 @@ class WallClock:
 
     def __init__(self, calendar: Calendar) -> None:
         self._calendar = calendar
-        self._epoll = select.epoll()
+        self._epoll: select.epoll
+        """Open as long as anything is watched."""
         self._sleepers: dict[int, Callable[[], None]] = {}
 
     def time_ns(self) -> int:
@@ -124,12 +120,17 @@ class WallClock:
 
     def watch(self, fd: int, wake: Callable[[], None]) -> None:
         """Call `wake` whenever this descriptor is readable and somebody looks."""
+        if not self._sleepers:
+            self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
         self._sleepers[fd] = wake
 
     def unwatch(self, fd: int) -> None:
-        if self._sleepers.pop(fd, None) and not self._epoll.closed:
-            self._epoll.unregister(fd)
+        """No more; to be said before the descriptor is closed."""
+        del self._sleepers[fd]
+        self._epoll.unregister(fd)
+        if not self._sleepers:
+            self._epoll.close()
 
     def look_up(self) -> None:
         self._look(0)
@@ -146,6 +147,3 @@ class WallClock:
             if wake := self._sleepers.get(fd):
                 wake()
         self._calendar.run_due(self.time_ns())
-
-    def close(self) -> None:
-        self._epoll.close()

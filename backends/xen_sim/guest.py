@@ -111,18 +111,23 @@ class WallGuest(Guest):
         self.domain.vcpu.give_way()
         return self.descriptors.select(0)
 
-    def close(self) -> None:
-        self._clock.unwatch(self._fd)
-        super().close()
-
     def _make_descriptors(self) -> selectors.BaseSelector:
-        descriptors = selectors.EpollSelector()
-        self._fd = descriptors.fileno()
         clock = self.domain.machine.clock
         assert isinstance(clock, WallClock)
+        return WatchedDescriptors(clock, self.domain.vcpu.kick)
+
+
+class WatchedDescriptors(selectors.EpollSelector):
+    """A domain's descriptors; when one is ready the clock wakes the domain."""
+
+    def __init__(self, clock: WallClock, wake: Callable[[], None]) -> None:
+        super().__init__()
         self._clock = clock
-        clock.watch(self._fd, self.domain.vcpu.kick)
-        return descriptors
+        clock.watch(self.fileno(), wake)
+
+    def close(self) -> None:
+        self._clock.unwatch(self.fileno())
+        super().close()
 
 
 class NoDescriptors(selectors.BaseSelector):

@@ -199,7 +199,6 @@ class Machine:
         finally:
             self._kill()
             processor.hub = None
-            self.clock.close()
         return failure
 
     def _until_something_ends(self) -> BaseException | None:
