@@ -7,7 +7,6 @@ time: the others are started, with the same file, in the other domains of the sa
 from __future__ import annotations
 
 import asyncio
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -53,18 +52,15 @@ class LinuxBackend:
         half = scenario.half(options.only)
         refuse(self.name, {"seed": options.seed, "trace": options.trace}, "a real Xen has no tape")
         outcome = Outcome(facts={"domain": half.name})
-        try:
-            with asyncio.Runner(
-                loop_factory=lambda: self.new_event_loop(name=half.name, clock=options.clock)
-            ) as runner:
-                observer.progress(f"running {half.name}")
-                outcome.results[half.name] = runner.run(_main(half, runner.get_loop()))
-        except BackendError:
-            raise
-        except Exception:
-            outcome.failures[half.name] = traceback.format_exc()
-        finally:
-            sys.stdout.flush()
+        with asyncio.Runner(
+            loop_factory=lambda: self.new_event_loop(name=half.name, clock=options.clock)
+        ) as runner:
+            main = _main(half, runner.get_loop())
+            observer.progress(f"running {half.name}")
+            try:
+                outcome.results[half.name] = runner.run(main)
+            except Exception:
+                outcome.failures[half.name] = traceback.format_exc()
         return outcome
 
     def doctor(self) -> Sequence[Check]:

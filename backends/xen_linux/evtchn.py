@@ -72,6 +72,7 @@ class EventDevice(Device):
 
     def close(self) -> None:
         self._packed.clear()
+        self._file.close()
         super().close()
 
     # Binding

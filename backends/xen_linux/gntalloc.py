@@ -22,9 +22,8 @@ class GrantAllocator(Device):
             "this domain has granted as many pages as its driver allows: "
             "raise /sys/module/xen_gntalloc/parameters/limit"
         ),
-        ("IOCTL_GNTALLOC_SET_UNMAP_NOTIFY", errno.EINVAL): (
-            "the port is not bound in this domain, or the byte is outside the pages"
-        ),
+        ("IOCTL_GNTALLOC_SET_UNMAP_NOTIFY", errno.EINVAL): "the port is not bound in this domain",
+        ("IOCTL_GNTALLOC_SET_UNMAP_NOTIFY", errno.ENOENT): "the byte is outside the pages",
     }
 
     def __init__(self, path: str = abi.PATH) -> None:

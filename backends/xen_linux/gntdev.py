@@ -47,6 +47,9 @@ class GrantDevice(Device):
     """Grants mapped through one open file. Operations that are refused raise `XenError`."""
 
     hints: ClassVar[Hints] = {
+        ("IOCTL_GNTDEV_SET_MAX_GRANTS", errno.ENOTTY): (
+            "this kernel limits a mapping instead: /sys/module/xen_gntdev/parameters/limit"
+        ),
         ("IOCTL_GNTDEV_SET_UNMAP_NOTIFY", errno.EINVAL): (
             "the port is not bound in this domain, or the mapping is read-only"
         ),
@@ -95,7 +98,7 @@ class GrantDevice(Device):
 
     def set_max_grants(self, count: int) -> None:
         """How many grants may be mapped at once; before anything else is done here. Newer
-        kernels accept it and have no limit of this kind."""
+        kernels have no such limit of a descriptor, and refuse this with ENOTTY."""
         self._ioctl(
             abi.IOCTL_GNTDEV_SET_MAX_GRANTS,
             bytearray(abi.SET_MAX_GRANTS.pack(count)),

