@@ -6,8 +6,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from activations import logs
 from activations.errors import ActivationsError, LeakWarning
 from activations.events import Events
 from activations.grants import Grants
@@ -31,7 +30,7 @@ class Domain:
         self.loop = loop
         self.events = Events(lower, loop)
         self.grants = Grants(lower.grant_table)
-        self.log: Any = structlog.get_logger("activations").bind(domain=lower.name)
+        self.log: Any = logs.logger(domain=lower.name)
         self._lower = lower
         self._store: Store | None = None
 

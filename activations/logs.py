@@ -1,0 +1,72 @@
+"""Logs: silent in a library, for whoever embeds it to route; the `activations` command shows them.
+
+Events go to the standard library's logger `activations`, with what was bound (the domain, the
+port) as attributes of the record. Until somebody adds a handler nothing is written anywhere;
+`shown` adds one that is readable on a terminal and JSON elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import structlog
+
+NAME = "activations"
+
+logging.getLogger(NAME).addHandler(logging.NullHandler())
+
+
+def logger(**bound: object) -> Any:
+    """A structlog logger with these values bound: `logger(domain="guest").info("port bound")`."""
+    return structlog.wrap_logger(
+        logging.getLogger(NAME),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        **bound,
+    )
+
+
+@contextmanager
+def shown(level: str, stream: TextIO) -> Iterator[None]:
+    """Inside the block, write to `stream` what is logged from `level` on, and asyncio's warnings.
+
+    `level` is `debug`, `info`, `warning` or `error`.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(readable=stream.isatty()))
+    ours, names = logging.getLogger(NAME), (NAME, "asyncio")
+    before = ours.level
+    ours.setLevel(level.upper())
+    for name in names:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeHandler(handler)
+        ours.setLevel(before)
+
+
+def _formatter(*, readable: bool) -> logging.Formatter:
+    ending: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if readable:
+        plain = structlog.dev.plain_traceback
+        ending += [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    else:
+        ending += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if readable else "iso"),
+        ],
+        processors=ending,
+    )
