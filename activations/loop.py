@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
 
 from activations.backend import LowerHalf, Ready
 from activations.domain import Domain
@@ -27,6 +27,8 @@ from activations.timers import NEVER, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
     from activations.port import Port
+
+Ts = TypeVarTuple("Ts")
 
 _NO_DESCRIPTORS: Ready = []
 
@@ -101,12 +103,14 @@ class EventLoop(asyncio.SelectorEventLoop):
         idle.ready = self._ready
 
     def close(self) -> None:
-        if not self.is_running() and not self.is_closed():
+        if self.is_running() or self.is_closed():
+            super().close()
+            return
+        try:
             self.domain.close()
+        finally:
             super().close()
             self._lower.close()
-        else:
-            super().close()
 
     # Time
 
@@ -114,24 +118,29 @@ class EventLoop(asyncio.SelectorEventLoop):
         return self._time_ns() * 1e-9
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any,
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        if delay is None:
-            raise TypeError("delay must not be None")
         deadline = min(self._time_ns() + nanoseconds(delay), NEVER)
         return self._sleep(deadline, callback, args, context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any,
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        if when is None:
-            raise TypeError("when cannot be None")
         return self._sleep(nanoseconds(when), callback, args, context)
 
     def _sleep(
-        self, deadline: int, callback: Callable[..., object], args: tuple[Any, ...],
+        self,
+        deadline: int,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
         self._check_closed()
@@ -160,7 +169,10 @@ class VirtualEventLoop(EventLoop):
         self._home = threading.get_ident()
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: Context | None = None,
     ) -> asyncio.Handle:
         if threading.get_ident() != self._home:
             _refuse("call_soon_threadsafe")

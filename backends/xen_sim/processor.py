@@ -134,17 +134,18 @@ class Processor:
         """Hand the processor over from anywhere, a task included; returns when it is `leaving`'s
         turn again."""
         state = AsyncioState.save()
-        task = asyncio.current_task(state.loop) if _TASK_BY_THREAD and state.loop else None
-        if task is not None:
-            asyncio.tasks._leave_task(state.loop, task)  # type: ignore[attr-defined]
+        loop = state.loop
+        task = asyncio.current_task(loop) if _TASK_BY_THREAD and loop else None
+        if loop is not None and task is not None:
+            asyncio.tasks._leave_task(loop, task)
         if leaving is not None:
             leaving.greenlet = getcurrent()
         self.current = following
         following.greenlet.switch()
         self.current = leaving
         state.restore()
-        if task is not None:
-            asyncio.tasks._enter_task(state.loop, task)  # type: ignore[attr-defined]
+        if loop is not None and task is not None:
+            asyncio.tasks._enter_task(loop, task)
 
     @staticmethod
     def begin() -> None:

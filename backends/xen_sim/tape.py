@@ -72,17 +72,33 @@ class Recording:
 class Schedule:
     """A schedule written down by hand: at these points, in this order, let this domain run.
 
-        Schedule(("guest: hlt", "dom0"), ("dom0: hlt", "guest"))
+        Schedule(("guest: hlt", "dom0"), ("dom0: read evtchn_mask", "guest", 2))
 
-    reads "when the guest is about to hlt, dom0 runs instead; when then dom0 is, the guest does".
-    Everywhere else the ordinary course is taken. `rest` is what has not come to pass: empty, if
-    the run went as the schedule says.
+    reads "when the guest is about to hlt, dom0 runs instead; when dom0 is about to read its mask
+    for the second time after that, the guest does". Everywhere else the ordinary course is taken.
+    `rest` is what has not come to pass: empty, if the run went as the schedule says. One made with
+    `armed=False` waits for `arm()`, which the program may call when its interesting part begins.
     """
 
-    def __init__(self, *steps: tuple[str, str]) -> None:
+    def __init__(
+        self, *steps: tuple[str, str] | tuple[str, str, int], armed: bool = True
+    ) -> None:
         self.rest = list(steps)
+        self._armed = armed
+        self._passed = 0
+
+    def arm(self) -> None:
+        self._armed = True
 
     def choose(self, point: str, options: Sequence[str]) -> int:
-        if self.rest and self.rest[0][0] == point and self.rest[0][1] in options:
-            return options.index(self.rest.pop(0)[1])
-        return 0
+        if not (self._armed and self.rest):
+            return 0
+        wanted, domain, *nth = self.rest[0]
+        if point != wanted or domain not in options:
+            return 0
+        self._passed += 1
+        if nth and self._passed < nth[0]:
+            return 0
+        self._passed = 0
+        self.rest.pop(0)
+        return options.index(domain)

@@ -137,5 +137,5 @@ class ExploredVCPU(VCPU):
         super().hlt()
 
     def sti_hlt(self) -> None:
-        self.step("sti; hlt")
+        self.step("hlt")  # the shadow of sti makes the pair one step
         super().sti_hlt()

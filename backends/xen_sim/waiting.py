@@ -24,7 +24,8 @@ def _tasks(loop: EventLoop) -> list[asyncio.Task[Any]]:
 
 def _task(task: asyncio.Task[Any]) -> str:
     """What a task waits for: the chain of awaits is walked to the innermost one that says."""
-    where, port, step = "", None, task.get_coro()
+    where, port = "", None
+    step: Any = task.get_coro()
     while step is not None:
         frame = getattr(step, "cr_frame", None)
         if frame is not None:
