@@ -68,6 +68,12 @@ class Domain:
                         return int(domid)
         raise ActivationsError(f"xenstore's watch ended before a domain {name!r} appeared")
 
+    def new_generation(self) -> None:
+        """The domain was suspended and resumed: ports and the store's connection are gone. Those
+        who wait are told `GenerationEnded`; the store is connected anew at its next use."""
+        self._store = None
+        self.events.new_generation()
+
     async def aclose(self) -> None:
         """End what the domain itself runs (the store's reader). Its loop calls `close()`."""
         if self._store is not None:
@@ -81,12 +87,13 @@ class Domain:
         ]
 
     def close(self) -> None:
-        """Close every port and grant that is left, and warn of each."""
-        for leak in self.leaks():
-            warnings.warn(LeakWarning(f"{self!r} ended with {leak}"), stacklevel=2)
+        """Close every port and grant that is left, then warn of each (a warning may be an error)."""
+        leaks = self.leaks()
         for port in list(self.events.ports.values()):
             port.close()
         self.grants.close()
+        for leak in leaks:
+            warnings.warn(LeakWarning(f"{self!r} ended with {leak}"), stacklevel=2)
 
 
 def current() -> Domain:
