@@ -94,6 +94,10 @@ class Database:
     def owned(self, domid: int) -> int:
         return self._owned[domid]
 
+    def paths(self) -> list[str]:
+        """Every node there is, in the order in which they came."""
+        return list(self._nodes)
+
     def new_generation(self) -> int:
         self._generation += 1
         return self._generation

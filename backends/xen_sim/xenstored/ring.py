@@ -36,6 +36,7 @@ class RingServer:
         self._connection = connection
         self._notify = notify
         self._partial = memoryview(b"")
+        self._serving = False
         self._page.features = ServerFeature.ERROR
         connection.on_output = self._output
 
@@ -48,15 +49,17 @@ class RingServer:
         self._serve(requests=False)
 
     def _serve(self, *, requests: bool) -> None:
-        if self._connection.broken:
-            return
-        moved = False
+        if self._connection.broken or self._serving:
+            return  # what is being served goes on to answer by itself
+        moved, self._serving = False, True
         try:
             while self._respond() or (requests and self._request()):
                 moved = True
         except RingError:
             self._fail(RingFault.RINGIDX)
             return
+        finally:
+            self._serving = False
         if self._connection.broken:
             self._fail(RingFault.PROTO)
         elif moved:
