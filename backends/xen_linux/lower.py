@@ -116,14 +116,15 @@ class LinuxLowerHalf:
             self._readable = False
             fired = self._read()
         if self._fired:
-            fired = [*self._fired, *fired]
+            # What was held and what Xen kept behind it are one event.
+            fired = list(dict.fromkeys((*self._fired, *fired)))
             self._fired.clear()
         return fired
 
     def unmask(self, ports: Sequence[int]) -> None:
         """Let ports fire again. One that fired while it was masked is reported at once."""
         if self._masked:
-            ports = self._let_go(ports)
+            self._let_go(ports)
         self._owed = [*self._owed, *ports] if self._owed else ports
 
     # Event channels
@@ -238,19 +239,17 @@ class LinuxLowerHalf:
                 self._held.add(port)
         return fired
 
-    def _let_go(self, ports: Sequence[int]) -> list[int]:
-        """Undo the mask of these ports; the ones that are to be enabled in the device."""
-        enable = []
-        for port in ports:
-            if port in self._masked:
-                self._masked.remove(port)
-                self._open.add(port)
-            if port in self._held:
-                self._held.remove(port)
-                self._fired.append(port)
-            else:
-                enable.append(port)
-        return enable
+    def _let_go(self, ports: Sequence[int]) -> None:
+        """Undo the mask of these ports. One that was held is reported at the next demux, and
+        enabled at once, so that what Xen kept behind it is read by then and reported with it."""
+        unmasked = self._masked.intersection(ports)
+        self._masked -= unmasked
+        self._open |= unmasked
+        held = self._held & unmasked
+        self._held -= held
+        if held:
+            self._fired.extend(held)
+            self._events.enable(tuple(held))
 
     def _opened(self, port: int) -> int:
         self._open.add(port)
