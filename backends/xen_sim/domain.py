@@ -85,6 +85,14 @@ class XenDomain:
         self.trace("timer")
         self.event_channels.raise_virq(Virq.TIMER)
 
+    def suspend(self) -> None:
+        """The domain is saved and restored: its ports are gone, and shared_info is a new page."""
+        self.trace("suspend")
+        self.stop_timer()
+        self.event_channels.close_all()
+        self.shared_info[:] = bytes(len(self.shared_info))
+        self.vcpu.requested = False
+
     def destroy(self) -> None:
         """The domain is gone: its timer, mappings and ports with it."""
         self.stop_timer()

@@ -38,10 +38,8 @@ class Guest:
         self.grant_table: GrantTable = domain.grant_table
         self.time_ns: Callable[[], int] = domain.machine.clock.time_ns
         self.xen = Hypercalls(domain)
-        views = domain.guest_views()
-        for word in range(64):
-            views.locked.mask[word] = (1 << 64) - 1  # a port is masked until it is bound
-        self._solo5 = solo5(views, domain.vcpu, self.xen)
+        self._views = domain.guest_views()
+        self._solo5 = solo5(self._views, domain.vcpu, self.xen)
         self.block: Callable[[int | None], Ready | None] = self._solo5.block
         self.poll: Callable[[], Ready | None] = domain.vcpu.give_way
         self.demux = self._solo5.demux
@@ -49,8 +47,14 @@ class Guest:
         self.mask = self._solo5.mask
         self.notify = self.xen.send
         self.descriptors = self._make_descriptors()
-        self._bound(domain.event_channels.bind_virq(Virq.TIMER))
-        domain.vcpu.sti()
+        self.start()
+
+    def start(self) -> None:
+        """What a guest does with events at boot, and again after a suspend."""
+        for word in range(64):
+            self._views.locked.mask[word] = (1 << 64) - 1  # a port is masked until it is bound
+        self._bound(self.domain.event_channels.bind_virq(Virq.TIMER))
+        self.domain.vcpu.interrupts = True
 
     # Binding
 

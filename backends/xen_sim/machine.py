@@ -119,6 +119,7 @@ class Machine:
         self.xenstored = Xenstored()
         toolstack.introduce_dom0(self.xenstored)
         self.lives: list[Life] = []
+        self._guests: dict[EventLoop, Guest] = {}
         self._frames = 0
         self._next_domid = 1
 
@@ -154,9 +155,19 @@ class Machine:
         domain = self.domains[domid] = XenDomain(self, domid, name)
         if domid:
             toolstack.introduce(self.xenstored, domid, name)
-        if self.clock.name == "virtual":
-            return domain, VirtualEventLoop(Guest(domain, solo5))
-        return domain, EventLoop(WallGuest(domain, solo5))
+        guest = (Guest if self.clock.name == "virtual" else WallGuest)(domain, solo5)
+        loop = (VirtualEventLoop if self.clock.name == "virtual" else EventLoop)(guest)
+        self._guests[loop] = guest
+        return domain, loop
+
+    def suspend(self, loop: EventLoop) -> None:
+        """Suspend this loop's domain and resume it at once, as a migration does: everything bound
+        before is gone, and whoever waited is told `GenerationEnded`."""
+        guest = self._guests[loop]
+        guest.domain.suspend()
+        guest.start()
+        loop.domain.new_generation()
+        guest.domain.vcpu.kick()
 
     def forget(self, domain: XenDomain) -> None:
         """A domain is gone, and xenstored is told."""

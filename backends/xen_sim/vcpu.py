@@ -75,8 +75,10 @@ class VCPU:
         self.interrupts = False
 
     def sti(self) -> None:
+        """Enable interrupts. A guest that finds work whenever it is about to sleep comes by here:
+        its timeslice ends, lest the others and the clock stand still."""
         self.interrupts = True
-        self.take_interrupt()
+        self.give_way()
 
     def hlt(self) -> None:
         """Sleep until an interrupt; it is taken before this returns."""
