@@ -19,7 +19,7 @@ NAME = "activations"
 logging.getLogger(NAME).addHandler(logging.NullHandler())
 
 
-def logger(**bound: object) -> Any:
+def logger(**bound: Any) -> Any:
     """A structlog logger with these values bound: `logger(domain="guest").info("port bound")`."""
     return structlog.wrap_logger(
         logging.getLogger(NAME),

@@ -1,0 +1,51 @@
+"""The `activations` command.
+
+    activations run FILE        a scenario, on a simulated Xen or a real one
+    activations demo            see it work
+    activations doctor          what this machine can do
+    activations lab shell       a shell in the lab's dom0
+
+Exit status, in all of them: see `status`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from activations.cli.demo import demo
+from activations.cli.doctor import doctor
+from activations.cli.lab import lab
+from activations.cli.output import Screen
+from activations.cli.run import run
+from activations.cli.status import INTERRUPTED, NOT_TRIED
+from activations.errors import ActivationsError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xen-activations", message="activations %(version)s")
+def command() -> None:
+    """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
+
+
+for _subcommand in (run, demo, doctor, lab):
+    command.add_command(_subcommand)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; give its exit status."""
+    try:
+        return int(command.main(arguments, prog_name="activations", standalone_mode=False) or 0)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ActivationsError as error:
+        Screen().failed(error)
+        return NOT_TRIED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

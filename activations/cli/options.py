@@ -1,0 +1,73 @@
+"""Options that several subcommands share, and what they complete to in a shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from activations import backend as backends
+from activations import logs
+
+F = TypeVar("F", bound=Callable[..., Any])
+ASYNCIO_DEBUG = "PYTHONASYNCIODEBUG"
+
+
+def complete_file(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_backend(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in backends.names() if name.startswith(incomplete)]
+
+
+def backend(command: F) -> F:
+    """`--backend`."""
+    return click.option(
+        "-b", "--backend", default="sim", show_default=True, metavar="NAME",
+        shell_complete=complete_backend,
+        help="Where to run: sim, linux, lab, or another that is installed.",
+    )(command)
+
+
+def as_json(command: F) -> F:
+    """`--json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON, for programs."
+    )(command)
+
+
+def diagnostics(command: F) -> F:
+    """`--log`, `-v`, `--debug`: what `diagnosing` takes."""
+    for option in (
+        click.option("--debug", is_flag=True, help="asyncio's debug mode, and whole tracebacks."),
+        click.option("-v", "verbose", count=True, help="--log info; -vv: --log debug."),
+        click.option(
+            "--log", "level", type=click.Choice(["debug", "info", "warning", "error"]),
+            help="Show the log on stderr, from this level on.  [default: warning]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def diagnosing(level: str | None, verbose: int, debug: bool) -> Iterator[None]:
+    """Inside the block, logs are shown and asyncio is in its debug mode, as the options say."""
+    level = level or ("warning", "info", "debug")[min(verbose, 2)]
+    before = os.environ.get(ASYNCIO_DEBUG, "")
+    with logs.shown(level, sys.stderr):
+        os.environ[ASYNCIO_DEBUG] = "1" if debug else before
+        try:
+            yield
+        finally:
+            os.environ[ASYNCIO_DEBUG] = before

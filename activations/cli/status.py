@@ -1,0 +1,11 @@
+"""What the command's exit status says."""
+
+WELL = 0
+FAILED = 1
+"""A domain's half raised, or the simulation could go no further."""
+NOT_TRIED = 2
+"""It could not be run at all: usage, a broken file, a backend that cannot work here."""
+INTERRUPTED = 130
+"""Ctrl-C: 128 + SIGINT, as shells have it."""
+PIPE_GONE = 141
+"""Nobody reads the output any more: 128 + SIGPIPE."""
