@@ -1,12 +1,55 @@
-"""Fixtures that several test files share."""
+"""What all tests share: a guard against leaks, and a lab booted once.
+
+The guard's fixtures look for what would be lost in silence. The rest speaks up by itself, in
+warnings that are errors here: `LeakWarning` for ports and grants, `ResourceWarning` for loops,
+sockets, files and processes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 import xen_lab
+from activations import EventLoop
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """The open descriptors of this process, each with what it is open on."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that listed the folder
+            found.add((link.name, str(link.readlink())))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves descriptors open. Those of the lab are its own: it opens them as
+    its guests are first asked for."""
+    before = descriptors()
+    yield
+    if not request.node.get_closest_marker("lab"):
+        assert not descriptors() - before, "descriptors were left open"
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that closes one of our loops with tasks pending."""
+    pending: list[asyncio.Task[object]] = []
+    close = EventLoop.close
+
+    def note_and_close(loop: EventLoop) -> None:
+        pending.extend(asyncio.all_tasks(loop))
+        close(loop)
+
+    monkeypatch.setattr(EventLoop, "close", note_and_close)
+    yield
+    assert not pending, "tasks were left pending"
 
 
 @pytest.fixture(scope="session")
