@@ -226,6 +226,9 @@ def test_a_client_that_breaks_the_framing_is_cut_off_and_no_other(xenstored: Xen
     assert good.read("/a") == b"1"
 
 
+WORDS = [b"/", b"/a", b"/a/b", b"x", b"0", b"1", b"T", b"n1", b"@releaseDomain", b"\xff"]
+
+
 @given(st.lists(st.binary(max_size=100), max_size=10))
 def test_receive_never_raises_whatever_the_bytes(chunks: list[bytes]) -> None:
     connection = Xenstored().connect(1)
@@ -238,13 +241,13 @@ def test_receive_never_raises_whatever_the_bytes(chunks: list[bytes]) -> None:
         st.tuples(
             st.integers(0, 27),
             st.integers(0, 3),
-            st.lists(st.sampled_from([b"/", b"/a", b"/a/b", b"x", b"0", b"1", b"T", b"n1", b"@releaseDomain", b"\xff"]), max_size=4),
+            st.lists(st.sampled_from(WORDS), max_size=4),
             st.booleans(),
         ),
         max_size=30,
     ),
     st.integers(0, 1),
-)  # fmt: skip
+)
 def test_every_well_framed_request_has_exactly_one_answer(
     requests: list[tuple[int, int, list[bytes], bool]], domid: int
 ) -> None:

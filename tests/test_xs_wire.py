@@ -66,11 +66,10 @@ def test_a_decoder_gives_messages_or_a_wire_error_whatever_it_is_fed(chunks: lis
 
 def test_messages_before_a_bad_header_still_come() -> None:
     good = Message(MessageType.READ, b"name\0")
-    received = []
+    coming = Decoder().feed(good.encode() + xs_wire.HEADER.pack(2, 0, 0, 4097))
+    assert next(coming) == good
     with pytest.raises(WireError, match="4097"):
-        for message in Decoder().feed(good.encode() + xs_wire.HEADER.pack(2, 0, 0, 4097)):
-            received.append(message)
-    assert received == [good]
+        next(coming)
 
 
 def test_a_payload_over_4096_bytes_is_not_encoded() -> None:
@@ -106,5 +105,5 @@ def test_b_is_both() -> None:
 
 @pytest.mark.parametrize("wrong", ["", "r", "5", "x5", "r-1", "r65536", "r5 ", "r٣", "rr5"])
 def test_what_is_no_permission_is_refused(wrong: str) -> None:
-    with pytest.raises(ValueError, match="perm|domain"):
+    with pytest.raises(ValueError, match=r"permission|domain"):
         Permission.parse(wrong)

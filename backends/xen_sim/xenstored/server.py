@@ -55,6 +55,11 @@ class Xenstored:
         self._connections[connection.number] = connection
         return connection
 
+    @property
+    def connections(self) -> list[Connection]:
+        """All clients, in the order in which they came."""
+        return list(self._connections.values())
+
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
         self._connections.pop(connection.number, None)
