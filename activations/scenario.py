@@ -116,9 +116,7 @@ def load(target: str) -> Scenario:
     """
     file, _, wanted = target.partition("::")
     path = Path(file)
-    if not path.is_file():
-        raise ScenarioError(f"{file}: no such file")
-    found = {s.name: s for s in vars(_import(path)).values() if isinstance(s, Scenario)}
+    found = _scenarios(path)
     if not found:
         raise ScenarioError(
             f"{file} holds no scenario: it needs a module-level `activations.Scenario(...)`"
@@ -133,15 +131,26 @@ def load(target: str) -> Scenario:
     return scenario
 
 
+def names(path: Path) -> list[str]:
+    """The names of the scenarios in a file, in the order in which they stand there."""
+    return list(_scenarios(path))
+
+
+def _scenarios(path: Path) -> dict[str, Scenario]:
+    if not path.is_file():
+        raise ScenarioError(f"{path}: no such file")
+    return {each.name: each for each in vars(_import(path)).values() if isinstance(each, Scenario)}
+
+
 def _import(path: Path) -> Any:
     """Import a file as a module of its own, its folder importable as for a script."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"scenario_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ScenarioError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
-    sys.modules[path.stem] = module
+    sys.modules[module.__name__] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,0 +1,47 @@
+"""Every rule in the folder `rules`, on the simulated Xen and on a real one.
+
+A rule is a scenario that asserts; it fails where a half of it does. Whatever holds on the
+simulator and not on a real Xen is a fault of the simulator.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from activations import Scenario, scenario
+from xen_lab import Lab
+
+RULES = Path(__file__).parent / "rules"
+LAB_ONLY = Path(__file__).parent / "lab_only"
+
+
+def rules_in(folder: Path) -> list[object]:
+    return [
+        pytest.param(f"{path}::{name}", id=f"{path.stem}::{name}")
+        for path in sorted(folder.glob("*.py"))
+        for name in scenario.names(path)
+    ]
+
+
+def check(target: str, backend: str) -> None:
+    rule: Scenario = scenario.load(target)
+    rule.run(backend)
+
+
+@pytest.mark.parametrize("rule", rules_in(RULES))
+def test_on_the_simulator(rule: str) -> None:
+    check(rule, "sim")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rule", rules_in(RULES))
+def test_on_the_simulator_in_other_orders(rule: str, seed: int) -> None:
+    scenario.load(rule).run("sim", seed=seed)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("rule", rules_in(RULES) + rules_in(LAB_ONLY))
+def test_on_a_real_xen(rule: str, lab: Lab) -> None:
+    check(rule, "lab")
