@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from activations.backend import Check, Observer, Outcome, RunOptions, refuse
 from activations.errors import BackendError
 from activations.scenario import Scenario
-from xen_lab import image, machine
+from xen_lab import image, machine, recipe
 from xen_lab.lab import Lab
 
 
@@ -95,7 +95,6 @@ def _image_check() -> Check:
     found = image.cached()
     if found is None:
         return Check("the lab's image", True, "none yet: made at the first run, in a minute")
-    names = ("xen-hypervisor-4.17-amd64", "python3.11-minimal")
-    linux = [name for name in found.versions if name.startswith("linux-image-")]
-    said = ", ".join(f"{name} {found.versions[name]}" for name in (*names, *linux))
+    names = (recipe.XEN, recipe.PYTHON, found.linux_package)
+    said = ", ".join(f"{name} {found.versions[name]}" for name in names)
     return Check("the lab's image", True, f"{said} in {found.folder}")

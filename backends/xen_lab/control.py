@@ -94,8 +94,17 @@ class Control:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            self._read(left)
+            self.read(left)
         return True
+
+    def fileno(self) -> int:
+        """For `select`: readable when there is something to `read`."""
+        return self._machine.channel.fileno()
+
+    def read(self, timeout: float | None) -> None:
+        """Take what has come, waiting at most `timeout` seconds for it."""
+        if select.select([self], [], [], timeout)[0]:
+            self._receive()
 
     def explain(self, domain: str, what: str) -> str:
         """An error text that ends with the domain's last console lines."""
@@ -116,10 +125,6 @@ class Control:
                     pass
                 except OSError as error:
                     raise self._ended() from error
-
-    def _read(self, timeout: float | None) -> None:
-        if select.select([self._machine.channel], [], [], timeout)[0]:
-            self._receive()
 
     def _receive(self) -> None:
         try:

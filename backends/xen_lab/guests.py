@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from activations.errors import BackendError
 from xen_lab.commands import run
 from xen_lab.control import Control
+from xen_lab.machine import LINUX
 
 GuestKind = Literal["pvh", "pv"]
 Progress = Callable[[str], None]
@@ -26,7 +28,7 @@ memory = {memory}
 vcpus = 1
 kernel = "/dev/vda"
 ramdisk = "/dev/vdb"
-extra = "console=hvc0 loglevel=2 panic=-1 random.trust_cpu=on rdinit=/init"
+extra = "{linux} loglevel=2"
 tsc_mode = "native"
 on_poweroff = "destroy"
 on_reboot = "destroy"
@@ -34,7 +36,10 @@ on_crash = "destroy"
 """
 CREATE = """\
 set -e
-[ -e /dev/vda ] || insmod /modules/virtio_blk.ko
+if [ ! -e /dev/vdb ]; then
+    insmod /modules/virtio_blk.ko
+    for slot in 03 04; do echo 0000:00:$slot.0 > /sys/bus/pci/drivers/virtio-pci/bind; done
+fi
 mkdir -p /run/lab; printf %s "$2" > /run/lab/$1.cfg
 xl create -q /run/lab/$1.cfg
 domid=$(xl domid $1)
@@ -42,12 +47,16 @@ until tty=$(xenstore-read /local/domain/$domid/console/tty 2> /dev/null); do usl
 echo $domid $tty
 """
 PREPARE = """\
-domid=$1 name=$2 data=/local/domain/$1/data
-[ -z "$name" ] || xenstore-write /local/domain/$domid/name "$name"
-if [ -n "$(xenstore-list $data 2> /dev/null)" ]; then
-    xenstore-rm $data && xenstore-write $data "" && xenstore-chmod $data n$domid
-fi
+while [ $# -gt 0 ]; do
+    domid=$1 name=$2 data=/local/domain/$1/data
+    [ -z "$name" ] || xenstore-write /local/domain/$domid/name "$name"
+    if [ -n "$(xenstore-list $data 2> /dev/null)" ]; then
+        xenstore-rm $data && xenstore-write $data "" && xenstore-chmod $data n$domid
+    fi
+    shift 2
+done
 """
+"""Arguments: a domid and its new name (empty: as it is), again and again."""
 
 
 @dataclass(slots=True)
@@ -115,7 +124,7 @@ class Pool:
     def _create(self, kind: GuestKind) -> Guest:
         self._made += 1
         label = f"{kind}-{self._made}"
-        config = CONFIG.format(label=label, kind=kind, memory=self._memory)
+        config = CONFIG.format(label=label, kind=kind, memory=self._memory, linux=LINUX)
         argv = ["sh", "-c", CREATE, "create", label, config]
         status, output = run(self._control, "dom0", argv, timeout=self._timeout)
         if status:
@@ -130,13 +139,18 @@ class Pool:
         for guest in created:
             label = guest.label
             self._control.wait(
-                lambda label=label: label in self._control.hellos or label in self._control.gone,
-                max(0.0, deadline - time.monotonic()),
+                partial(self._settled, label), max(0.0, deadline - time.monotonic())
             )
             if label not in self._control.hellos:
-                text = self._control.explain(label, f"not up within {self._timeout:.0f} s")
+                crashed = label in self._control.gone
+                what = "crashed as it booted" if crashed else f"not up within {self._timeout:.0f} s"
+                text = self._control.explain(label, what)
                 self.destroy(guest)
                 raise BackendError(text)
+
+    def _settled(self, label: str) -> bool:
+        """Whether a new guest came up, or never will."""
+        return label in self._control.hellos or label in self._control.gone
 
     def _prepare(self, chosen: Mapping[str, Guest]) -> None:
         """Give the chosen their names and the others their labels, and clean their stores."""
@@ -146,5 +160,5 @@ class Pool:
             name = names.get(guest.label, guest.label)
             words += [str(guest.domid), name if name != guest.name else ""]
             guest.name = name
-        script = f"prepare() {{\n{PREPARE}}}\n" + 'while [ $# -gt 0 ]; do prepare "$1" "$2"; shift 2; done'
-        run(self._control, "dom0", ["sh", "-c", script, "prepare", *words], timeout=self._timeout)
+        argv = ["sh", "-c", PREPARE, "prepare", *words]
+        run(self._control, "dom0", argv, timeout=self._timeout)

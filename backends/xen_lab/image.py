@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import hashlib
 import os
 import shutil
 import subprocess
@@ -22,35 +21,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from activations.errors import BackendError
-from xen_lab import cpio, kernel, packages
+from xen_lab import cpio, kernel, packages, recipe
 from xen_lab.manifest import Damaged, Manifest
 from xen_lab.process import end_with_parent
 
 Progress = Callable[[str], None]
 
-KERNEL = "linux-image-amd64"
-PACKAGES = """
-    xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils libxenmisc4.17
-    libxenstore4 libxenevtchn1 libxengnttab1 libxencall1 libxenforeignmemory1 libxendevicemodel1
-    libxentoollog1 libxentoolcore1 libxenhypfs1 python3.11-minimal libpython3.11-minimal
-    libpython3.11-stdlib libc6 libgcc-s1 zlib1g libexpat1 libffi8 libssl3 libuuid1 liblzma5
-    libbz2-1.0 libncursesw6 libtinfo6 libreadline8 libsqlite3-0 libyajl2 liblzo2-2 libzstd1
-    libfdt1 libnl-3-200 libnl-route-3-200 e2fsprogs libext2fs2 libcom-err2 libss2 libblkid1
-    busybox-static
-""".split()
-MODULES = """
-    virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_console
-    virtio_blk loop ext4 mbcache jbd2 crc16 crc32c_generic bridge stp llc tun
-""".split()
-"""Besides every module with `xen` in its path."""
-NOT_NEEDED = """
-    boot usr/share/doc usr/share/man usr/share/locale usr/share/lintian usr/lib/x86_64-linux-gnu/gconv
-    usr/lib/python3.11/lib2to3 usr/lib/python3.11/pydoc_data usr/lib/python3.11/distutils
-    usr/lib/python3.11/test usr/lib/xen-4.17/boot
-""".split()
-FOLDERS = """
-    bb dev lab modules proc root run sys tmp var/log/xen/console var/lib/xen var/lib/xenstored
-""".split()
 NEEDED = 700 << 20
 """Bytes of disk while an image is made; 200 MB stay."""
 
@@ -66,7 +42,12 @@ class Image:
     @property
     def xen_version(self) -> str:
         """Xen's version as Debian names it, as `4.17.5`."""
-        return self.versions["xen-hypervisor-4.17-amd64"].partition("+")[0]
+        return self.versions[recipe.XEN].partition("+")[0]
+
+    @property
+    def linux_package(self) -> str:
+        """The name of the kernel's package, which is its release."""
+        return next(name for name in self.versions if name.startswith("linux-image-"))
 
     @property
     def xen(self) -> Path:
@@ -133,8 +114,7 @@ def locked(cache: Path) -> Iterator[None]:
 
 
 def _folder(cache: Path) -> Path:
-    recipe = repr((KERNEL, PACKAGES, MODULES, NOT_NEEDED, FOLDERS))
-    return cache / f"image-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    return cache / f"image-{recipe.digest()}"
 
 
 def _make(cache: Path, folder: Path, progress: Progress) -> None:
@@ -160,8 +140,8 @@ def _build(work: Path, image: Path, state: Path, progress: Progress) -> dict[str
     for made in (debs, root, linux):
         made.mkdir()
     progress("fetching Xen, Linux and Python from Debian's packages (90 MB, once)")
-    boot = next(name for name in packages.dependencies(KERNEL, state) if name != KERNEL)
-    fetched = packages.fetch([boot, *PACKAGES], debs, state)
+    boot = packages.dependencies(recipe.KERNEL, state)[0]
+    fetched = packages.fetch([boot, *recipe.PACKAGES], debs, state)
     progress("making the lab's image")
     for name, package in fetched.items():
         packages.unpack(package, linux if name == boot else root)
@@ -179,17 +159,24 @@ def _build(work: Path, image: Path, state: Path, progress: Progress) -> dict[str
 
 def _furnish(root: Path, linux: Path) -> None:
     """Make the unpacked packages a root that boots in little time."""
-    for name in NOT_NEEDED:
-        shutil.rmtree(root / name, ignore_errors=True)
-    for name in FOLDERS:
+    for name in recipe.NOT_NEEDED:
+        _remove(root / name)
+    for name in recipe.FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "usr/bin/python3").symlink_to("python3.11")
     for module in linux.rglob("*.ko"):
-        if module.stem in MODULES or "xen" in str(module.relative_to(linux)):
+        if module.stem in recipe.MODULES:
             shutil.copy(module, root / "modules")
     for applet in _run(root / "bin/busybox", "--list").split():
         (root / "bb" / applet).symlink_to("/bin/busybox")
     _compile(root)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _compile(root: Path) -> None:

@@ -41,7 +41,7 @@ class Lab:
         boot_timeout: float = 120.0,
         guest_timeout: float = 120.0,
         run_timeout: float | None = 600.0,
-        guest_memory: int = 256,
+        guest_memory: int = 384,
         shape: Shape | None = None,
         cache: Path | None = None,
         qemu: Qemu | None = None,
@@ -120,28 +120,37 @@ class Lab:
         env: Mapping[str, str] | None = None,
     ) -> tuple[int, str]:
         """Run a command in a domain: its exit status, and what it printed on either stream."""
-        control, _ = self._up()
-        status, output = commands.run(
-            control, self._label(domain), argv, timeout=timeout, env=env
-        )
+        control, label = self.reach(domain)
+        status, output = commands.run(control, label, argv, timeout=timeout, env=env)
         return status, output.decode(errors="backslashreplace")
 
     def put(
         self, domain: str, path: str, data: bytes, *, mode: int = 0o755, timeout: float = 60.0
     ) -> None:
         """Write a file in a domain. `timeout` is for each piece of 24 KiB."""
-        control, _ = self._up()
-        commands.put(control, self._label(domain), path, data, mode=mode, timeout=timeout)
+        control, label = self.reach(domain)
+        commands.put(control, label, path, data, mode=mode, timeout=timeout)
 
     def fetch(self, domain: str, path: str, *, timeout: float = 60.0) -> bytes:
         """A file of a domain. Raises `BackendError` if it is not there."""
-        control, _ = self._up()
-        return commands.fetch(control, self._label(domain), path, timeout=timeout)
+        control, label = self.reach(domain)
+        return commands.fetch(control, label, path, timeout=timeout)
 
     def guests(self, wanted: Mapping[str, Any]) -> dict[str, int]:
         """Have guests of these names and kinds (`pvh`, `pv`); give their domids."""
         _, pool = self._up()
         return {name: g.domid for name, g in pool.assign(wanted, self._progress).items()}
+
+    def reach(self, domain: str) -> tuple[Control, str]:
+        """The control channel, and the label by which it knows this domain."""
+        control, pool = self._up()
+        if domain == "dom0":
+            return control, domain
+        guest = pool.find(domain)
+        if guest is None:
+            known = ", ".join(["dom0", *(g.name for g in pool.guests.values())])
+            raise BackendError(f"the lab has no domain {domain!r}; it has: {known}")
+        return control, guest.label
 
     def _boot(self, stack: ExitStack) -> None:
         found = image.ensure(self._progress, cache=self._cache)
@@ -163,13 +172,3 @@ class Lab:
         if self._control is None or self._pool is None:
             raise BackendError("the lab is not up: use it in a `with` block")
         return self._control, self._pool
-
-    def _label(self, domain: str) -> str:
-        _, pool = self._up()
-        if domain == "dom0":
-            return domain
-        guest = pool.find(domain)
-        if guest is None:
-            known = ", ".join(["dom0", *(g.name for g in pool.guests.values())])
-            raise BackendError(f"the lab has no domain {domain!r}; it has: {known}")
-        return guest.label

@@ -38,7 +38,7 @@ class Manifest:
         """
         try:
             read = json.loads((folder / NAME).read_bytes())
-            files = {name: (int(size), str(digest)) for name, (size, digest) in read["files"].items()}
+            files = {n: (int(size), str(digest)) for n, (size, digest) in read["files"].items()}
             manifest = cls(dict(read["packages"]), files)
         except OSError:
             raise Damaged(f"{NAME} is missing") from None

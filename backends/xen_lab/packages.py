@@ -138,9 +138,10 @@ def _ways(state: Path) -> Iterator[_Apt]:
     if KEYRING.exists():
         folder = state / "sources-archive"
         folder.mkdir(exist_ok=True)
-        (folder / "sources.list").write_text(ARCHIVE)
-        sources = {"Dir::Etc::sourcelist": str(folder / "sources.list"), "Dir::Etc::sourceparts": "-"}
-        yield _with_own_lists(folder, sources)
+        sources = folder / "sources.list"
+        sources.write_text(ARCHIVE)
+        places = {"Dir::Etc::sourcelist": str(sources), "Dir::Etc::sourceparts": "-"}
+        yield _with_own_lists(folder, places)
 
 
 def _with_own_lists(folder: Path, options: Mapping[str, str]) -> _Apt:

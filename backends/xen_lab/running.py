@@ -12,7 +12,7 @@ from typing import Any, cast
 from activations.backend import Observer, Outcome
 from activations.scenario import Scenario
 from xen_lab.control import Control, Request, answered
-from xen_lab.guests import Guest, GuestKind, Pool
+from xen_lab.guests import Guest, Pool
 from xen_lab.shipment import Bundle
 
 ENDING = 30.0
@@ -70,7 +70,8 @@ class Part:
         return {"failure": _said(answer)}
 
     def _answer(self) -> Mapping[str, Any]:
-        assert self.request is not None and self.request.answer is not None
+        assert self.request is not None
+        assert self.request.answer is not None
         return self.request.answer
 
 
@@ -126,7 +127,7 @@ class Run:
     def _cast(self) -> None:
         """Give every half its domain."""
         halves = self._scenario.halves.values()
-        wanted = {half.name: cast(GuestKind, half.kind) for half in halves if half.kind != "dom0"}
+        wanted = {half.name: half.kind for half in halves if half.kind != "dom0"}
         self._guests = self._pool.assign(wanted, self._observer.progress)
         for half in halves:
             label = "dom0" if half.kind == "dom0" else self._guests[half.name].label

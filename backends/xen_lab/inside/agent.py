@@ -1,16 +1,18 @@
 """The agent: one process in every domain, which does there what the host asks.
 
 It starts jobs and passes on what they print, keeps and gives files, and in dom0 relays the
-messages of the guests, whose consoles it reads. It has imported what scenarios import and forks
-for each half: an `import asyncio` costs 0.7 s there. When the host hangs up it ends, and dom0
+messages of the guests, whose consoles it reads. While idle it imports what scenarios import, and
+it forks for each half: the imports cost 3 s there. When the host hangs up it ends, and dom0
 with it: a lab that lost its host switches itself off.
 
-Requests are `{"id", "to", "do", ...}`, `to` being None where the message has arrived; answers carry the same `id` and `is`: `done`, `error`,
-`stream` for a piece of output, `exit` for a job's end.
+Requests are `{"id", "to", "do", ...}`, `to` being None where the message has arrived. Answers
+carry the same `id` and `is`: `done`, `error`, `stream` for a piece of output, `exit` for a job's
+end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import sys
@@ -78,19 +80,24 @@ class Agent:
         self._guests: dict[str, Line] = {}
         self._jobs: dict[int, jobs.Job] = {}
         self._selector = selectors.DefaultSelector()
+        self._warming = half.warm_up()
+        self._warm = False
         self._watch(line.descriptor, self._serve)
 
     def run(self) -> None:
-        """Serve for ever."""
+        """Serve for ever; while nobody asks for anything, warm up."""
         while True:
             self._want_writes()
-            for key, mask in self._selector.select():
+            ready = self._selector.select(None if self._warm else 0)
+            if not ready:
+                self._warm = next(self._warming, self) is self
+            for key, mask in ready:
                 if key.fileobj in self._selector.get_map():  # not gone in this very turn
                     key.data(mask)
             if len(self._line.outgoing) > HELD:
                 self._line.drain()
 
-    def _watch(self, descriptor: int, react: Callable[[int], None]) -> None:
+    def _watch(self, descriptor: int, react: Callable[[int], object]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, react)
 
     def _want_writes(self) -> None:
@@ -154,6 +161,8 @@ class Agent:
         self._begin(message, job)
 
     def do_half(self, message: Message) -> None:
+        for _ in self._warming:
+            pass
         folder = half.lay_out(message["digest"], message["files"])
         target, name = message["target"], message["name"]
         self._begin(message, jobs.function(lambda result: half.run(folder, target, name, result)))
@@ -254,13 +263,10 @@ def main() -> None:
     descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
     if os.isatty(descriptor):
         tty.setraw(descriptor)
-    half.warm_up()
     line = Line(descriptor)
     line.send({"is": "hello", "facts": facts()})
-    try:
+    with contextlib.suppress(EOFError):
         Agent(line).run()
-    except EOFError:
-        pass
 
 
 if __name__ == "__main__":

@@ -7,21 +7,27 @@ import importlib
 import json
 import os
 import sys
-import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xen_lab.inside.channel import unpack
 
-WARM = "asyncio json traceback activations activations.scenario activations.drivers anyio xen_linux"
+WARM = (
+    *("re", "typing", "dataclasses", "logging", "ssl", "asyncio", "email.message"),
+    *("importlib.metadata", "traceback", "activations.scenario", "sortedcontainers", "structlog"),
+    *("activations", "xen_linux", "activations.drivers", "anyio"),
+)
+"""What halves import, in an order that makes many small steps of it."""
 PLACE = Path("/run/lab/scenarios")
 
 
-def warm_up() -> None:
-    """Import what halves import, once, before they are forked."""
-    for name in WARM.split():
+def warm_up() -> Iterator[None]:
+    """Import what halves import before they are forked, a step at a time."""
+    for name in WARM:
         with contextlib.suppress(Exception):  # a half that needs it will say so
             importlib.import_module(name)
+        yield
 
 
 def lay_out(digest: str, files: str | None) -> Path:
@@ -70,7 +76,12 @@ def _describe(value: Any) -> dict[str, Any]:
 
 
 def _told(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next  # the way from here to the half is no news
+    return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -9,7 +9,6 @@ import pty
 import signal
 import struct
 import termios
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 READ = 64 << 10
@@ -108,6 +107,8 @@ def _guarded(body: Callable[[], int]) -> None:
     except OSError as error:
         os.write(2, f"{error}\n".encode())
     except BaseException:
+        import traceback  # not before: it costs 60 ms of every boot
+
         os.write(2, traceback.format_exc().encode())
         status = 1
     finally:
