@@ -56,16 +56,22 @@ class Domain:
         """
         if name == "dom0":
             return 0
+        homes = "/local/domain"
         store = self.store
-        async with store.watch("/local/domain") as changes:
-            async for _ in changes:
-                for domid in await store.list("/local/domain"):
+        async with store.watch(homes) as changes:
+            async for path in changes:
+                if path == homes:
+                    candidates = await store.list(homes)
+                elif path.endswith("/name"):
+                    candidates = [path.split("/")[3]]
+                else:
+                    continue
+                for domid in candidates:
                     try:
-                        found = await store.read(f"/local/domain/{domid}/name")
+                        if await store.read(f"{homes}/{domid}/name") == name:
+                            return int(domid)
                     except OSError:
-                        continue  # it went away, or is not named yet
-                    if found == name:
-                        return int(domid)
+                        continue  # it went away, or has no name yet
         raise ActivationsError(f"xenstore's watch ended before a domain {name!r} appeared")
 
     def new_generation(self) -> None:

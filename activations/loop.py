@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
+ONE_DAY = 86_400_000_000_000
+"""The longest block, in nanoseconds: Xen takes a timeout of 13 days and more for a mistake."""
+
 _NO_DESCRIPTORS: Ready = []
 
 
@@ -49,7 +52,10 @@ class Idle(selectors.BaseSelector):
         lower = self.lower
         sleepers = self.sleepers
         if timeout is None:
-            descriptors = lower.block(sleepers.next_deadline() if sleepers.heap else None)
+            deadline = sleepers.next_deadline() if sleepers.heap else None
+            if deadline is not None:
+                deadline = min(deadline, lower.time_ns() + ONE_DAY)
+            descriptors = lower.block(deadline)
         else:
             descriptors = lower.poll()
         if fired := lower.demux():
@@ -95,7 +101,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     def __init__(self, lower: LowerHalf) -> None:
         self._lower = lower
         self._time_ns = lower.time_ns
-        self._sleepers = SleepQueue()
+        self._sleepers = SleepQueue(lower.time_ns)
         idle = Idle(lower, self._sleepers)
         super().__init__(idle)
         self.domain = Domain(lower, self)
@@ -115,7 +121,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     # Time
 
     def time(self) -> float:
-        return self._time_ns() * 1e-9
+        return self._time_ns() / 1e9
 
     def call_later(
         self,
@@ -146,7 +152,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._check_closed()
         if self.get_debug():
             self._check_thread()
-        handle = asyncio.TimerHandle(deadline * 1e-9, callback, args, self, context)
+        handle = asyncio.TimerHandle(deadline / 1e9, callback, args, self, context)
         handle._scheduled = True  # type: ignore[attr-defined]
         self._sleepers.add(deadline, handle)
         return handle

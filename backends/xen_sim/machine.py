@@ -32,6 +32,9 @@ from xen_sim.trace import Trace
 from xen_sim.waiting import who_waits
 from xen_sim.xenstored import Xenstored, toolstack
 
+CANCEL_REQUESTS = 10
+"""How often a program is asked to end before it is ended."""
+
 Main = Callable[[Domain], Awaitable[Any]]
 
 
@@ -49,7 +52,12 @@ class Life:
         self._task: asyncio.Task[Any] | None = None
 
     def __call__(self) -> None:
-        """From the first instruction to the last, on the domain's own greenlet."""
+        """From the first instruction to the last, on the domain's own greenlet.
+
+        The hub starts it and gets control back at once: a greenlet begins as deep in the
+        recursion limit as its starter stands, and another domain may stand deep.
+        """
+        getcurrent().parent.switch()
         Processor.begin()
         self.xen.trace("start")
         try:
@@ -194,19 +202,21 @@ class Machine:
         for life in self.lives:
             life.xen.vcpu.greenlet = greenlet(life)
             life.xen.vcpu.greenlet.gr_context = copy_context()
+            life.xen.vcpu.greenlet.switch()
             life.xen.vcpu.asleep = True
             processor.make_runnable(life.xen.vcpu)
         failure: BaseException | None = None
+        requests = 0
         try:
             while any(not life.ended for life in self.lives):
                 trouble = self._until_something_ends()
                 if trouble is not None:
-                    if failure is not None:
-                        self._kill()
-                    else:
-                        failure = trouble
-                        for life in self.lives:
-                            life.cancel()
+                    failure = failure or trouble
+                    requests += 1
+                    if requests > CANCEL_REQUESTS:
+                        break
+                    for life in self.lives:
+                        life.cancel()
         finally:
             self._kill()
             processor.hub = None
@@ -232,10 +242,9 @@ class Machine:
         return None
 
     def _kill(self) -> None:
-        """End what would not end by itself."""
+        """End what would not end by itself: its tasks are not asked any more."""
         for life in self.lives:
-            if not life.ended:
-                life.ended = True
+            while not life.xen.vcpu.greenlet.dead:
                 life.xen.vcpu.greenlet.throw(GreenletExit)
-                if not life.loop.is_closed():
-                    life.loop.close()
+            if not life.loop.is_closed():
+                life.loop.close()

@@ -1,0 +1,5 @@
+"""`python -m activations`: the command."""
+
+from activations.cli import main
+
+main()
