@@ -572,6 +572,8 @@ async def test_a_request_that_waits_for_room_ends_with_the_port() -> None:
         port.close()
         with pytest.raises(StoreClosed):
             await writing
+        await settle()
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "xenstore writer"]
 
 
 @on_asyncio

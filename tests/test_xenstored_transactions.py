@@ -160,6 +160,20 @@ def test_watches_fire_at_the_commit_in_the_order_of_the_changes(alice: Client, b
     assert bob.events == [("/b", "t"), ("/a", "t"), ("/c", "t")]
 
 
+def test_a_change_is_told_above_although_the_node_went_with_its_parent_later(
+    alice: Client, bob: Client
+) -> None:
+    bob.write("/c/d")
+    bob.watch("/")
+    assert bob.events
+    transaction = alice.begin()
+    with within(alice, transaction):
+        alice.write("/c/d", "1")
+        alice.rm("/c")
+    alice.end(transaction)
+    assert bob.events == [("/c/d", "t"), ("/c", "t")]
+
+
 def test_watches_do_not_fire_for_an_abort_or_a_conflict(alice: Client, bob: Client) -> None:
     aborted, conflicting = alice.begin(), alice.begin()
     for transaction in (aborted, conflicting):
