@@ -15,28 +15,43 @@ from heapq import heapify, heappop, heappush
 NEVER = 1 << 62
 """A deadline that does not come: 146 years. `float("inf")` becomes this."""
 
+ONE_DAY = 86_400 * 10**9
+"""The longest sleep asked of a lower half: Xen takes one of 2^50 ns (13 days) for a mistake."""
+
 _COMPACT_FROM = 64
 """Below so many cancelled sleeps, compacting is not worth the walk."""
 
 
 def nanoseconds(seconds: float) -> int:
-    """Seconds as integer nanoseconds, anything beyond `NEVER` (infinity too) as `NEVER`.
+    """Seconds as integer nanoseconds: the first whose `time()` is not before `seconds`, so that
+    whoever computes with `time()` and is woken at a deadline finds that it has passed.
 
-    Raises `ValueError` for NaN.
+    What lies before 0 is 0; anything beyond `NEVER`, infinity too, is `NEVER`. Raises `ValueError`
+    for NaN.
     """
-    if seconds >= 4e9:
+    if 0.0 < seconds < 4e9:
+        ns = int(seconds * 1e9)
+        while ns / 1e9 < seconds:
+            ns += 1
+        return ns
+    if seconds <= 0:
+        return 0
+    if seconds > 0:
         return NEVER
-    return round(seconds * 1e9)
+    raise ValueError(f"{seconds} is no time")
 
 
 class SleepQueue:
     """Timer handles in the order of their deadlines, ties in the order they were added."""
 
-    __slots__ = ("_cancelled", "_made", "heap")
+    __slots__ = ("_cancelled", "_horizon", "_made", "_time_ns", "heap")
 
-    def __init__(self) -> None:
+    def __init__(self, time_ns: Callable[[], int]) -> None:
         self.heap: list[tuple[int, int, TimerHandle]] = []
         """Empty means that nobody sleeps: what the idle step looks at first."""
+        self._time_ns = time_ns
+        self._horizon = 0
+        """A time that was once a day ahead, and is no more than that now."""
         self._made = 0
         self._cancelled = 0
 
@@ -57,15 +72,22 @@ class SleepQueue:
             self._cancelled = 0
 
     def next_deadline(self) -> int | None:
-        """When the next wanted sleep ends; None if nobody sleeps, or none before `NEVER`."""
+        """How long to sleep: until the next wanted sleep ends, or for a day if that is later;
+        None if nobody sleeps, or none before `NEVER`."""
         heap = self.heap
         while heap:
             deadline, _, handle = heap[0]
             if not handle.cancelled():
-                return deadline if deadline < NEVER else None
+                return deadline if deadline <= self._horizon else self._beyond(deadline)
             heappop(heap)
             self._cancelled -= 1
         return None
+
+    def _beyond(self, deadline: int) -> int | None:
+        if deadline >= NEVER:
+            return None
+        self._horizon = self._time_ns() + ONE_DAY
+        return min(deadline, self._horizon)
 
     def wake(self, now: int, run: Callable[[Handle], object]) -> None:
         """Hand every sleep that ends at or before `now` to `run`, in order."""
@@ -75,4 +97,5 @@ class SleepQueue:
             if handle.cancelled():
                 self._cancelled -= 1
             else:
+                handle._scheduled = False  # type: ignore[attr-defined]
                 run(handle)

@@ -1,0 +1,249 @@
+"""Timers: when they fire, in which order, and what they leave in memory. On both clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import activations
+from activations import Domain, EventLoop
+from activations.timers import NEVER, nanoseconds
+
+YEAR = 365 * 86_400
+
+
+Run = Callable[[Callable[[Domain], Awaitable[Any]]], Any]
+
+
+@pytest.fixture(params=["virtual", "wall"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """`activations.run` on one clock, then on the other."""
+    return lambda main: activations.run(main, clock=request.param)
+
+
+# Order
+
+
+def test_equal_deadlines_fire_in_the_order_they_were_made(run: Run) -> None:
+    async def main(xen: Domain) -> list[int]:
+        fired: list[int] = []
+        when = xen.loop.time() + 0.01
+        for number in range(100):
+            xen.loop.call_at(when, fired.append, number)
+        await asyncio.sleep(0.02)
+        return fired
+
+    assert run(main) == list(range(100))
+
+
+@pytest.mark.parametrize("delay", [-1, -math.inf])
+def test_a_negative_delay_does_not_wait(run: Run, delay: float) -> None:
+    """Nor when nothing else is to be done: Xen would take a negative timeout for a mistake."""
+
+    async def main(xen: Domain) -> float:
+        fired = asyncio.Event()
+        before = xen.loop.time()
+        xen.loop.call_later(delay, fired.set)
+        await fired.wait()
+        return xen.loop.time() - before
+
+    assert run(main) < 0.05
+
+
+# What counts as a time
+
+
+def test_an_infinite_deadline_never_comes(run: Run) -> None:
+    async def main(xen: Domain) -> None:
+        timers = [
+            xen.loop.call_later(math.inf, pytest.fail),
+            xen.loop.call_at(math.inf, pytest.fail),
+            xen.loop.call_later(1e300, pytest.fail),
+        ]
+        async with asyncio.timeout(math.inf):
+            await asyncio.sleep(0.01)
+        for timer in timers:
+            timer.cancel()
+
+    run(main)
+
+
+def test_nan_is_refused(run: Run) -> None:
+    async def main(xen: Domain) -> None:
+        with pytest.raises(ValueError, match="nan"):
+            xen.loop.call_later(math.nan, pytest.fail)
+        with pytest.raises(ValueError, match="nan"):
+            xen.loop.call_at(math.nan, pytest.fail)
+
+    run(main)
+
+
+@given(st.floats(0, 4e9, exclude_min=True, exclude_max=True))
+def test_nanoseconds_are_the_first_that_are_not_early(seconds: float) -> None:
+    ns = nanoseconds(seconds)
+    assert (ns - 1) / 1e9 < seconds <= ns / 1e9 or (ns - 1) / 1e9 == ns / 1e9
+
+
+@given(st.integers(0, 2**53))
+def test_a_time_in_seconds_and_back_is_the_same_nanosecond(ns: int) -> None:
+    """As long as a float can tell them apart: 2^53 ns are 104 days."""
+    back = nanoseconds(ns / 1e9)
+    assert back == ns or (ns > 2**50 and back / 1e9 == ns / 1e9)
+
+
+def test_no_time_is_beyond_never() -> None:
+    assert nanoseconds(math.inf) == nanoseconds(4e9) == NEVER
+
+
+def test_who_is_woken_at_a_deadline_finds_that_it_has_passed(run: Run) -> None:
+    """0.1 + 0.2 lies between two nanoseconds; anyio would arm such a timer over and over."""
+
+    async def main(xen: Domain) -> None:
+        loop = xen.loop
+        for _ in range(20):
+            when = loop.time() + 0.1e-3 + 0.2e-3
+            passed = loop.create_future()
+            loop.call_at(when, lambda: passed.set_result(loop.time()))
+            assert await passed >= when
+
+    run(main)
+
+
+# What cancelling leaves
+
+
+def test_cancelled_timers_do_not_pile_up(run: Run) -> None:
+    """A hundred thousand timeouts that nobody waits for take no more room than a hundred."""
+
+    async def main(xen: Domain) -> int:
+        loop = xen.loop
+        kept = [loop.call_later(1000, pytest.fail) for _ in range(10)]
+        tracemalloc.start()
+        for _ in range(100_000):
+            loop.call_later(1000, pytest.fail).cancel()
+        used, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for timer in kept:
+            timer.cancel()
+        return used
+
+    assert run(main) < 100_000
+
+
+def test_a_timer_cancelled_after_it_fired_counts_once(run: Run) -> None:
+    """`asyncio.sleep` does it every time."""
+
+    async def main(xen: Domain) -> int:
+        for _ in range(200):
+            await asyncio.sleep(1e-6)
+        waiting = xen.loop.call_later(1000, pytest.fail)
+        left = len(sleepers(xen.loop))
+        waiting.cancel()
+        waiting.cancel()
+        assert len(sleepers(xen.loop)) == 0
+        return left
+
+    assert run(main) == 1
+
+
+def test_a_timer_cancelled_when_it_is_due_does_not_fire(run: Run) -> None:
+    """Two are due in the same turn; the first cancels the second."""
+
+    async def main(xen: Domain) -> None:
+        when = xen.loop.time() + 0.001
+        xen.loop.call_at(when, lambda: second.cancel())
+        second = xen.loop.call_at(when, pytest.fail)
+        await asyncio.sleep(0.005)
+        assert len(sleepers(xen.loop)) == 0
+
+    run(main)
+
+
+def test_compacting_keeps_order_and_ties(run: Run) -> None:
+    async def main(xen: Domain) -> list[int]:
+        fired: list[int] = []
+        when = xen.loop.time() + 0.01
+        timers = [xen.loop.call_at(when, fired.append, number) for number in range(1000)]
+        for number, timer in enumerate(timers):
+            if number % 10:
+                timer.cancel()
+        assert len(sleepers(xen.loop).heap) < 500
+        await asyncio.sleep(0.02)
+        return fired
+
+    assert run(main) == list(range(0, 1000, 10))
+
+
+def sleepers(loop: EventLoop) -> Any:
+    return loop._sleepers
+
+
+# Fairness
+
+
+def test_a_storm_of_ready_tasks_holds_no_timer_up(run: Run) -> None:
+    """Tasks that never rest give time its due: a timer fires while they go on."""
+
+    async def main(xen: Domain) -> None:
+        async def busy() -> None:
+            while True:
+                await asyncio.sleep(0)
+
+        storm = [asyncio.create_task(busy()) for _ in range(20)]
+        for _ in range(3):
+            await asyncio.wait_for(asyncio.sleep(0.001), 30)
+        for task in storm:
+            task.cancel()
+
+    run(main)
+
+
+# Virtual time
+
+
+def test_a_simulated_year_takes_no_time_and_is_exact() -> None:
+    """And a day at a time: Xen takes a timeout of 13 days for a mistake."""
+
+    async def main(xen: Domain) -> int:
+        await asyncio.sleep(YEAR)
+        return xen.time_ns()
+
+    assert activations.run(main) == YEAR * 10**9
+
+
+def test_time_stands_still_while_anything_runs() -> None:
+    async def main(xen: Domain) -> float:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        sum(range(100_000))
+        return xen.loop.time()
+
+    assert activations.run(main) == 0
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=20))
+def test_sleeps_add_up_to_the_nanosecond(delays: list[int]) -> None:
+    async def main(xen: Domain) -> int:
+        for delay in delays:
+            await asyncio.sleep(delay / 1e9)
+        return xen.time_ns()
+
+    assert activations.run(main) == sum(delays)
+
+
+def test_times_are_the_floats_nearest_to_them() -> None:
+    """So that `loop.time() == 0.3` holds after sleeping 0.1 three times."""
+
+    async def main(xen: Domain) -> float:
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+        return xen.loop.time()
+
+    assert activations.run(main) == 0.3
