@@ -5,9 +5,9 @@ answers it as the upper half of MirageOS does: set the one-shot timer, block, de
 that complete in there run in the same turn. Everything else (tasks, transports, subprocesses,
 signals) is stock asyncio and stays so.
 
-Of asyncio's private names this module uses four, each for want of a public one: `_ready`, to make
+Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
 a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop; and
-`_check_closed` and `_check_thread`, so that our timers complain as asyncio's do.
+`_closed`, `_check_closed` and `_check_thread`, so that our calls complain as asyncio's do.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
-ONE_DAY = 86_400_000_000_000
-"""The longest block, in nanoseconds: Xen takes a timeout of 13 days and more for a mistake."""
-
 _NO_DESCRIPTORS: Ready = []
 
 
@@ -52,10 +49,7 @@ class Idle(selectors.BaseSelector):
         lower = self.lower
         sleepers = self.sleepers
         if timeout is None:
-            deadline = sleepers.next_deadline() if sleepers.heap else None
-            if deadline is not None:
-                deadline = min(deadline, lower.time_ns() + ONE_DAY)
-            descriptors = lower.block(deadline)
+            descriptors = lower.block(sleepers.next_deadline() if sleepers.heap else None)
         else:
             descriptors = lower.poll()
         if fired := lower.demux():
@@ -95,6 +89,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     """
 
     _ready: deque[asyncio.Handle]
+    _closed: bool
     _check_closed: Callable[[], None]
     _check_thread: Callable[[], None]
 
@@ -117,6 +112,18 @@ class EventLoop(asyncio.SelectorEventLoop):
         finally:
             super().close()
             self._lower.close()
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        if self.get_debug() or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     # Time
 

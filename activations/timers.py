@@ -38,7 +38,7 @@ def nanoseconds(seconds: float) -> int:
         return 0
     if seconds > 0:
         return NEVER
-    raise ValueError(f"{seconds} is no time")
+    raise ValueError(f"{seconds} is not a time")
 
 
 class SleepQueue:

@@ -107,11 +107,12 @@ def test_who_is_woken_at_a_deadline_finds_that_it_has_passed(run: Run) -> None:
 
     async def main(xen: Domain) -> None:
         loop = xen.loop
+        woken: list[tuple[float, float]] = []
         for _ in range(20):
             when = loop.time() + 0.1e-3 + 0.2e-3
-            passed = loop.create_future()
-            loop.call_at(when, lambda: passed.set_result(loop.time()))
-            assert await passed >= when
+            loop.call_at(when, lambda when: woken.append((when, loop.time())), when)
+            await asyncio.sleep(1e-3)
+        assert all(when <= now for when, now in woken)
 
     run(main)
 
@@ -120,13 +121,13 @@ def test_who_is_woken_at_a_deadline_finds_that_it_has_passed(run: Run) -> None:
 
 
 def test_cancelled_timers_do_not_pile_up(run: Run) -> None:
-    """A hundred thousand timeouts that nobody waits for take no more room than a hundred."""
+    """Twenty thousand timeouts that nobody waits for take no more room than a hundred."""
 
     async def main(xen: Domain) -> int:
         loop = xen.loop
         kept = [loop.call_later(1000, pytest.fail) for _ in range(10)]
         tracemalloc.start()
-        for _ in range(100_000):
+        for _ in range(20_000):
             loop.call_later(1000, pytest.fail).cancel()
         used, _peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -134,7 +135,7 @@ def test_cancelled_timers_do_not_pile_up(run: Run) -> None:
             timer.cancel()
         return used
 
-    assert run(main) < 100_000
+    assert run(main) < 100_000  # bytes
 
 
 def test_a_timer_cancelled_after_it_fired_counts_once(run: Run) -> None:
