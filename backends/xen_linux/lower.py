@@ -4,9 +4,10 @@ One epoll serves the event device and every descriptor that asyncio registers. A
 ports fire costs at most three system calls, however many ports: epoll_wait, a read that takes all
 of them, a write that lets all of them fire again. Often it costs two (see `guess`).
 
-The write is put off to the beginning of the next idle step. Nobody can tell, for the ring is read
-there and nowhere else; what comes meanwhile is coalesced by Xen instead of interrupting; and the
-calls lie side by side, which measured 7 % faster than a write right after the read.
+The write is put off to the beginning of the next idle step. Nothing is late for it, since the ring
+is read there and nowhere else. And what a peer sends meanwhile stays with Xen, which makes one
+event of it: from an enabled port the device takes the first event at once, Xen keeps a second
+behind it, and a burst is delivered twice.
 
 The device has no mask. A port that was read stays disabled until it is written back, so masking
 is keeping: a masked port that is read is held, neither reported nor written back, and unmasking

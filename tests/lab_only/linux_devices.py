@@ -17,6 +17,7 @@ from activations.abi.event_channel import Status, Virq
 from xen_linux import EventDevice, Foreign, GrantAllocator, GrantDevice, Hypercalls, Segment
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.identity import identify
+from xen_linux.lower import LinuxLowerHalf
 from xen_linux.memory import address_of
 from xen_linux.store import read_now
 
@@ -151,6 +152,28 @@ def overflow(device: EventDevice) -> None:
     assert list(device.read()) == [far], "and the port works again"
 
 
+def recovery(device: EventDevice) -> None:
+    """After an overflow the lower half reports every port, and each works again."""
+    lower = LinuxLowerHalf(0, "dom0", device, LinuxGrantTable(0, "PV"))
+    near = lower.alloc_unbound(0)
+    far = lower.bind_interdomain(0, near)
+    stray = device.bind_unbound_port(0)
+    for _ in range(64):
+        device.unbind(device.bind_interdomain(0, stray))
+    refused(errno.EFBIG, device.read)
+    assert lower.block(None) == []
+    fired = lower.demux()
+    assert {near, far} <= set(fired), f"only {fired} after an overflow"
+    lower.unmask(fired)
+    lower.poll()
+    lower.unmask(lower.demux())
+    lower.poll()
+    device.notify(near)
+    lower.block(None)
+    assert list(lower.demux()) == [far], "fires as before"
+    lower.close()
+
+
 def sharing(device: EventDevice) -> None:
     """Granting, mapping and unmapping, with the notifications at the end."""
     near, far = pair(device)
@@ -223,7 +246,7 @@ def copying(device: EventDevice) -> None:
 
 
 CHECKS = (
-    *(binding, virqs, events, many, foreign, restricted, overflow),
+    *(binding, virqs, events, many, foreign, restricted, overflow, recovery),
     *(sharing, bad_grants, copying),
 )
 
