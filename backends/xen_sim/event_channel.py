@@ -64,7 +64,9 @@ class EventChannels:
         """The highest port number (`max_event_channels`)."""
         self.polled: frozenset[int] = frozenset()
         """Ports that the vCPU waits on in SCHEDOP_poll."""
-        self._channels: list[Channel | None] = [None]
+        self._channels: dict[int, Channel] = {}
+        self._fresh = 1
+        """The lowest port that was never used."""
         self._freed: list[int] = []
         self._virqs: dict[int, int] = {}
         self._pending = views.pending
@@ -72,6 +74,7 @@ class EventChannels:
         self._pending_sel = views.pending_sel
         self._upcall_pending = views.upcall_pending
         self._locked = views.locked
+        self._assert_vector = domain.vcpu.assert_vector
 
     # Setting an event
 
@@ -98,18 +101,16 @@ class EventChannels:
         upcall = self._upcall_pending[0]
         self._locked.upcall_pending[0] = 1
         if not upcall:
-            self.domain.vcpu.assert_vector()
+            self._assert_vector()
 
     # Operations
 
     def send(self, port: int) -> None:
         """EVTCHNOP_send. To an unbound port: dropped in silence."""
-        channel = self._channels[port] if 0 <= port < len(self._channels) else None
-        if channel is not None and channel.peer is not None:
+        channel = self._channels.get(port) or self._channel("send", port)
+        if channel.peer is not None:
             channel.peer.set_pending(channel.remote_port)
-            return
-        channel = self._channel("send", port)
-        if channel.consumer is not None:
+        elif channel.consumer is not None:
             channel.consumer()
         elif channel.status is Status.IPI:
             self.set_pending(port)
@@ -182,7 +183,7 @@ class EventChannels:
             theirs.remote_domid = self.domain.domid
         if channel.status is Status.VIRQ:
             del self._virqs[channel.virq]
-        self._channels[port] = None
+        del self._channels[port]
         heappush(self._freed, port)
         word, bit = port >> 6, BIT[port & 63]
         self._locked.pending[word] = self._pending[word] & ~bit
@@ -192,7 +193,7 @@ class EventChannels:
     def status(self, domid: int, port: int) -> Channel | None:
         """EVTCHNOP_status: the port's state, None if it is closed."""
         channels = self._domain("status", domid).event_channels
-        if not 0 <= port < len(channels._channels):
+        if not 0 <= port <= channels.max_ports:
             self._refuse("status", EINVAL, f"domain {domid} has no port {port}")
         return channels.channel(port)
 
@@ -229,10 +230,10 @@ class EventChannels:
             self.set_pending(port)
 
     def channel(self, port: int) -> Channel | None:
-        return self._channels[port] if 0 <= port < len(self._channels) else None
+        return self._channels.get(port)
 
     def open_ports(self) -> list[int]:
-        return [port for port, channel in enumerate(self._channels) if channel]
+        return sorted(self._channels)
 
     def close_all(self) -> None:
         for port in self.open_ports():
@@ -241,16 +242,16 @@ class EventChannels:
     def _take(self, channel: Channel, op: str) -> int:
         if self._freed:
             port = heappop(self._freed)
-            self._channels[port] = channel
-            return port
-        port = len(self._channels)
-        if port > self.max_ports:
+        elif self._fresh > self.max_ports:
             self._refuse(op, ENOSPC, f"all {self.max_ports} ports are taken")
-        self._channels.append(channel)
+        else:
+            port = self._fresh
+            self._fresh += 1
+        self._channels[port] = channel
         return port
 
     def _channel(self, op: str, port: int) -> Channel:
-        channel = self._channels[port] if 0 <= port < len(self._channels) else None
+        channel = self._channels.get(port)
         if channel is None:
             self._refuse(op, EINVAL, f"port {port} is free")
         return channel

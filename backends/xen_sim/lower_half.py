@@ -35,6 +35,7 @@ class Solo5:
         self._pending = views.pending
         self._mask = views.mask
         self._locked = views.locked
+        self._timer_set = False
         vcpu.handler = self.upcall
 
     def upcall(self) -> None:
@@ -83,5 +84,7 @@ class Solo5:
         if self._upcall_pending[0]:
             vcpu.sti()
         else:
-            self._xen.set_timer(deadline)
+            if deadline is not None or self._timer_set:
+                self._timer_set = deadline is not None
+                self._xen.set_timer(deadline)
             vcpu.sti_hlt()

@@ -50,6 +50,7 @@ class Processor:
     def __init__(self, clock: Clock, tape: Tape | None) -> None:
         self._clock = clock
         self._tape = tape
+        self._orderly = tape is None
         self._turns = 0
         """Turns since anybody last looked at the clock."""
         self.queue: deque[VCPU] = deque()
@@ -74,7 +75,11 @@ class Processor:
         """
         vcpu.asleep = True
         try:
-            following = self.next()
+            if self.queue and self._orderly and self._turns < self._clock.patience:
+                self._turns += 1  # `next`, in the ordinary course
+                following = self.queue.popleft()
+            else:
+                following = self.next()
         except BlockedForever as error:
             if self.hub is None:
                 vcpu.asleep = False

@@ -102,7 +102,7 @@ class VCPU:
 
     def take_interrupt(self) -> None:
         """Run the handler if the vector is requested and may be delivered now."""
-        while self.requested and self.interrupts and not self._in_service:
+        if self.requested and self.interrupts and not self._in_service:
             self.requested = False
             self._in_service = True
             self.interrupts = False  # the interrupt gate clears IF, iret restores it

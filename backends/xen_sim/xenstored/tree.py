@@ -110,11 +110,19 @@ class Tree:
         self._put(path, replace(node, permissions=permissions))
 
     def remove(self, path: str) -> list[tuple[str, Node]]:
-        """Take a node out, with all below it; give what went, children before their parents."""
+        """Take a node out, with all below it; give what went, children before their parents.
+
+        A transaction that others have already spoilt may see nodes that do not fit together:
+        EIO, or EINVAL where the parent is missing.
+        """
+        above = self.view.get(parent(path))
+        if above is None:
+            raise Refused(errno.EINVAL)
+        if leaf(path) not in above.children:
+            raise Refused(errno.EIO)
         gone = list(self._subtree(path))[::-1]
         for at, _ in gone:
             self.view.delete(at)
-        above = self._there(parent(path))
         self.view.put(parent(path), above.without_child(leaf(path)))
         return gone
 
@@ -122,14 +130,11 @@ class Tree:
         waiting = [path]
         while waiting:
             at = waiting.pop()
-            node = self._there(at)
+            node = self.view.get(at)
+            if node is None:
+                raise Refused(errno.EIO)
             yield at, node
             waiting += [child(at, name) for name in node.children]
-
-    def _there(self, path: str) -> Node:
-        node = self.view.get(path)
-        assert node, f"{path} is listed, or has children, but is not there"
-        return node
 
     def _may_know(self, path: str, want: Access) -> bool:
         """Whether a missing node's nearest ancestor would grant as much."""
