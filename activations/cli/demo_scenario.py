@@ -126,6 +126,7 @@ async def _event(diary: Diary) -> None:
 @demo.domain("guest")
 async def teller(xen: Domain) -> dict[str, Any]:
     number = int(await xen.store.wait_for(KEY))
+    await xen.store.rm(KEY)
     port = xen.events.bind_interdomain(0, number)
     await port.wait()  # Xen sets a port that was just bound pending, once
     port.notify()
