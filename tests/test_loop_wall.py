@@ -162,9 +162,11 @@ def test_a_thread_wakes_a_loop_that_sleeps_for_ever() -> None:
 
 def test_loops_in_several_threads() -> None:
     """Each thread has a machine of its own."""
+    together = threading.Barrier(4)
     ended: list[int] = []
 
     async def main(xen: Domain) -> None:
+        together.wait()
         near, far = await loopback(xen)
         with near, far:
             for _ in range(100):
