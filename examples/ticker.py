@@ -1,12 +1,13 @@
 """A clock in one domain, and another that goes by it: timers, and `async for`.
 
-dom0 notifies the guest every half second, by its own timetable, so that it does not drift. The
-guest counts, has a timer of its own meanwhile, and gives up if no tick comes for three seconds.
+dom0 notifies the guest every half second, by a timetable, so that it does not drift. The guest
+counts, has a timer of its own meanwhile, and gives up if no tick comes for three seconds. When it
+has heard enough it says so.
 """
 
 import asyncio
 
-from activations import Domain, Scenario
+from activations import Domain, Port, Scenario
 
 ticker = Scenario("ticker")
 
@@ -22,10 +23,18 @@ async def clock(xen: Domain) -> None:
     with xen.events.alloc_unbound(guest) as port:
         await xen.store.write(f"/local/domain/{guest}/{KEY}", port.number)
         await port.wait()  # the guest is there
-        start = xen.loop.time()
-        for tick in range(1, TICKS + 1):
-            await asyncio.sleep(start + tick * INTERVAL - xen.loop.time())
-            port.notify()
+        ticking = asyncio.create_task(tick(xen.loop, port))
+        await port.wait()  # the guest has heard enough
+        ticking.cancel()
+
+
+async def tick(loop: asyncio.AbstractEventLoop, port: Port) -> None:
+    """Notify by the timetable, for ever."""
+    next_tick = loop.time()
+    while True:
+        next_tick += INTERVAL
+        await asyncio.sleep(next_tick - loop.time())
+        port.notify()
 
 
 @ticker.domain("guest")
@@ -44,6 +53,7 @@ async def watcher(xen: Domain) -> int:
                 if ticks == TICKS:
                     break
                 patience.reschedule(xen.loop.time() + PATIENCE)
+        port.notify()
         await lunch
     return ticks
 
