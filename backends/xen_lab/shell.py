@@ -88,7 +88,7 @@ def _raw(terminal: int) -> Iterator[None]:
         return
     before = termios.tcgetattr(terminal)
     try:
-        tty.setraw(terminal)
+        tty.setraw(terminal, termios.TCSADRAIN)  # and keep what was typed ahead
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -28,6 +28,8 @@ from xen_lab.inside.channel import pack
 HERE = Path(__file__).parent
 OURS = ("activations", "xen_linux")
 NEEDED = ("anyio", "idna", "sniffio", "typing_extensions", "sortedcontainers", "structlog")
+COMMANDS = "cli"
+"""Stays here: it needs packages that nothing in a domain needs."""
 SITE = "lab/site"
 LAB_PYTHON = (3, 11)
 DISTRIBUTION = "xen_activations-0.dist-info"
@@ -128,7 +130,9 @@ def _sources(name: str) -> Iterator[tuple[Path, str]]:
         yield origin, origin.name
         return
     for path in sorted(origin.parent.rglob("*.py")):
-        yield path, f"{name}/{path.relative_to(origin.parent)}"
+        where = path.relative_to(origin.parent)
+        if where.parts[0] != COMMANDS:
+            yield path, f"{name}/{where}"
 
 
 def _module(archive: cpio.Writer, source: Path, where: str) -> None:
