@@ -208,8 +208,12 @@ def _refusing(name: str) -> Callable[..., Any]:
 
 
 for _name in (
-    *("run_in_executor", "add_signal_handler", "subprocess_exec", "subprocess_shell"),
+    *("run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo"),
+    *("add_signal_handler", "subprocess_exec", "subprocess_shell"),
     *("create_connection", "create_server", "create_datagram_endpoint"),
-    *("create_unix_connection", "create_unix_server", "connect_read_pipe", "connect_write_pipe"),
+    *("create_unix_connection", "create_unix_server", "connect_accepted_socket"),
+    *("connect_read_pipe", "connect_write_pipe", "sendfile", "sock_sendfile"),
+    *("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into"),
+    *("sock_sendall", "sock_sendto", "sock_connect", "sock_accept"),
 ):
     setattr(VirtualEventLoop, _name, _refusing(_name))

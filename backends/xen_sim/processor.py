@@ -22,6 +22,7 @@ from greenlet import getcurrent, greenlet
 from activations.errors import BlockedForever
 from xen_sim.clock import Clock
 from xen_sim.tape import Tape
+from xen_sim.waiting import who_waits
 
 if TYPE_CHECKING:
     from xen_sim.vcpu import VCPU
@@ -83,9 +84,12 @@ class Processor:
         except BlockedForever as error:
             if self.hub is None:
                 vcpu.asleep = False
-                raise
+                raise BlockedForever(f"{error}:\n{who_waits([_get_running_loop()])}") from None
             self.stuck = error
             to = self.hub
+        except KeyboardInterrupt:
+            vcpu.asleep = False
+            raise
         else:
             if following is vcpu:
                 return

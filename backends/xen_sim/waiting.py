@@ -10,10 +10,13 @@ from activations.loop import EventLoop
 from activations.port import Port
 
 
-def who_waits(loops: Iterable[EventLoop]) -> str:
-    """A line for each task of each loop."""
+def who_waits(loops: Iterable[asyncio.AbstractEventLoop | None]) -> str:
+    """A line for each task of each loop of ours."""
     lines = [
-        f"  {loop.domain.name}: {line}" for loop in loops for line in sorted(map(_task, _tasks(loop)))
+        f"  {loop.domain.name}: {line}"
+        for loop in loops
+        if isinstance(loop, EventLoop)
+        for line in sorted(map(_task, _tasks(loop)))
     ]
     return "\n".join(lines) or "  no task is left"
 
