@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import click  # noqa: E402
-import laboratory  # noqa: E402
-import simulator  # noqa: E402
-from measure import Figure  # noqa: E402
+import click
+import laboratory
+import simulator
+from measure import Figure
 
 
 def show(title: str, figures: list[Figure]) -> None:

@@ -24,7 +24,8 @@ REPEATS = 3
 
 def c() -> dict[str, float]:
     """C on libxenevtchn: one read and one write for each event."""
-    runs = [subprocess.run(["/lab/linux_rates"], check=True, capture_output=True) for _ in range(REPEATS)]
+    program = ["/lab/linux_rates"]
+    runs = [subprocess.run(program, check=True, capture_output=True) for _ in range(REPEATS)]
     rates, milliseconds = zip(*(map(float, run.stdout.split()) for run in runs), strict=True)
     return {"C round trips/s": median(rates), "C fan-in ms": median(milliseconds)}
 

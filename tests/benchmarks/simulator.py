@@ -68,7 +68,7 @@ def on_trio() -> float:
         began = time.perf_counter()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(echo)
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             for _ in range(ROUND_TRIPS):
                 events[0].set()
                 await events[1].wait()

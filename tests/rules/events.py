@@ -42,13 +42,16 @@ async def an_event_before_the_wait_is_kept(xen: Domain) -> None:
 
 
 @rule
-async def events_that_nobody_waited_for_are_one(xen: Domain) -> None:
+async def a_burst_is_delivered_once_or_twice(xen: Domain) -> None:
+    """Xen keeps one event for a port; Linux's device may have taken another one before."""
     near, far = await loopback(xen)
     with near, far:
         for _ in range(10):
             far.notify()
         await asyncio.wait_for(near.wait(), 5)
-        assert await nothing_comes(near)
+        if not await nothing_comes(near):
+            assert await nothing_comes(near)
+        assert near.figures.fired <= 2
 
 
 @rule
