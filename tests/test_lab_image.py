@@ -17,7 +17,7 @@ import xen_lab
 from activations.backend import RunOptions
 from activations.errors import BackendError
 from activations.scenario import Scenario, Silent, load
-from xen_lab import cpio, image, kernel, machine, packages, shipment
+from xen_lab import cache, cpio, emulator, image, kernel, packages, shipment
 from xen_lab.manifest import Damaged, Manifest
 
 
@@ -133,7 +133,7 @@ class TestEnsure:
     def made(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         built: list[Path] = []
 
-        def build(work: Path, folder: Path, state: Path, progress: object) -> dict[str, str]:
+        def build(progress: object, state: Path, work: Path, folder: Path) -> dict[str, str]:
             built.append(folder)
             (folder / "vmlinux").write_bytes(b"kernel")
             return {"xen": "4.17"}
@@ -142,28 +142,42 @@ class TestEnsure:
         return built
 
     def test_it_is_made_once(self, tmp_path: Path, made: list[Path]) -> None:
-        first, second = image.ensure(cache=tmp_path), image.ensure(cache=tmp_path)
+        first, second = image.ensure(quiet, tmp_path), image.ensure(quiet, tmp_path)
         assert first == second
         assert len(made) == 1
         assert image.cached(tmp_path) == first
 
     def test_a_damaged_one_is_made_anew_and_said(self, tmp_path: Path, made: list[Path]) -> None:
-        image.ensure(cache=tmp_path).linux.write_bytes(b"")
+        image.ensure(quiet, tmp_path).linux.write_bytes(b"")
         assert image.cached(tmp_path) is None
         told: list[str] = []
-        image.ensure(told.append, cache=tmp_path)
+        image.ensure(told.append, tmp_path)
         assert len(made) == 2
         assert "vmlinux has 0 bytes instead of 6" in told[0]
 
+    def test_refreshed_when_asked(self, tmp_path: Path, made: list[Path]) -> None:
+        image.ensure(quiet, tmp_path)
+        image.ensure(quiet, tmp_path, refresh=True)
+        assert len(made) == 2
+
     def test_a_crash_leaves_nothing_that_counts(self, tmp_path: Path, made: list[Path]) -> None:
         (tmp_path / "making-dead").mkdir()
-        image.ensure(cache=tmp_path)
+        image.ensure(quiet, tmp_path)
         assert sorted(p.name.partition("-")[0] for p in tmp_path.iterdir()) == ["image", "lock"]
 
     def test_no_room(self, tmp_path: Path, made: list[Path], monkeypatch) -> None:
-        monkeypatch.setattr(image, "NEEDED", 1 << 60)
+        monkeypatch.setattr(cache, "NEEDED", 1 << 60)
         with pytest.raises(BackendError, match="XDG_CACHE_HOME"):
-            image.ensure(cache=tmp_path)
+            image.ensure(quiet, tmp_path)
+
+    def test_a_cache_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(BackendError, match="set XDG_CACHE_HOME"):
+            image.ensure(quiet, tmp_path / "file" / "below")
+
+
+def quiet(text: str) -> None:
+    pass
 
 
 class TestMissingTools:
@@ -176,9 +190,9 @@ class TestMissingTools:
         with pytest.raises(BackendError, match="no apt-get"):
             packages.fetch(["busybox-static"], tmp_path, tmp_path)
 
-    def test_no_qemu(self) -> None:
+    def test_no_qemu(self, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match="apt-get install qemu-system-x86"):
-            machine.find()
+            emulator.ensure(quiet, tmp_path)
 
     def test_the_doctor_names_what_mends(self) -> None:
         unmet = [check for check in xen_lab.backend.doctor() if not check.ok]
@@ -186,6 +200,16 @@ class TestMissingTools:
             "apt-get", "dpkg-deb", "QEMU for x86-64",
         ]
         assert all(check.mend for check in unmet)
+
+
+def test_a_qemu_that_is_too_new_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program(tmp_path, "qemu-system-x86_64", "print('QEMU emulator version 10.0.2 (Debian)')")
+    (check,) = [c for c in xen_lab.backend.doctor() if c.what.startswith("QEMU")]
+    assert (check.ok, check.found) == (False, "10.0.2 is too new")
 
 
 def program(folder: Path, name: str, script: str) -> None:

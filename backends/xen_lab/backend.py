@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from activations.backend import Check, Observer, Outcome, RunOptions, refuse
 from activations.errors import BackendError
 from activations.scenario import Scenario
-from xen_lab import image, machine, recipe
+from xen_lab import cache, emulator, image, recipe
 from xen_lab.lab import Lab
+from xen_lab.shell import interactive
 
 
 class LabBackend:
@@ -49,7 +51,18 @@ class LabBackend:
 
     def doctor(self) -> Sequence[Check]:
         """What making and booting the lab needs."""
-        return [*_apt_checks(), _qemu_check(), _room_check(), _image_check()]
+        folder = cache.default()
+        return [*_apt_checks(), _qemu_check(folder), _room_check(folder), _image_check(folder)]
+
+    def shell(self, domain: str, observer: Observer) -> int:
+        """A shell on this terminal in `dom0`, or in a guest made for it: `pvh` or `pv`.
+
+        Gives its exit status. Raises `BackendError` if there can be none.
+        """
+        with Lab(progress=observer.progress) as lab:
+            if domain in ("pvh", "pv"):
+                lab.guests({domain: domain})
+            return interactive(lab, domain)
 
 
 backend = LabBackend()
@@ -70,29 +83,30 @@ def _apt_checks() -> Iterator[Check]:
         yield Check(f"{tool}, to fetch Debian's packages", path is not None, path or "", mend)
 
 
-def _qemu_check() -> Check:
-    what = "QEMU for x86-64, older than 10"
-    try:
-        version = machine.find().version()
-    except BackendError as error:
-        return Check(what, False, str(error), machine.MEND)
-    if int(version.partition(".")[0]) >= machine.FAULTY_FROM:
-        return Check(what, False, f"{version}: PVH guests die on it", "install QEMU 7.2 to 9.2")
-    return Check(what, True, version)
+def _qemu_check(folder: Path) -> Check:
+    what = f"QEMU for x86-64, older than {emulator.FAULTY_FROM}"
+    found = emulator.installed()
+    if found is not None and emulator.serves(version := found.version()):
+        return Check(what, True, f"{version} at {found.command[0]}")
+    if kept := emulator.fetched(folder):
+        return Check(what, True, f"{kept.version()}, fetched")
+    why = f"{version} is too new" if found is not None else "not installed"
+    can_fetch = shutil.which("apt-get") is not None
+    said = f"{why}; fetched at the first run (40 MB)" if can_fetch else why
+    return Check(what, can_fetch, said, "" if can_fetch else emulator.MEND)
 
 
-def _room_check() -> Check:
-    what = f"{image.NEEDED >> 20} MB of disk for the lab's image"
-    folder = image.cache_folder()
+def _room_check(folder: Path) -> Check:
+    what = f"{cache.NEEDED >> 20} MB of disk for the lab's image"
     present = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(present).free
-    ok = free >= image.NEEDED or image.cached() is not None
+    ok = free >= cache.NEEDED or image.cached(folder) is not None
     mend = "" if ok else "set XDG_CACHE_HOME to a folder with more room"
     return Check(what, ok, f"{free >> 20} MB free at {present}", mend)
 
 
-def _image_check() -> Check:
-    found = image.cached()
+def _image_check(folder: Path) -> Check:
+    found = image.cached(folder)
     if found is None:
         return Check("the lab's image", True, "none yet: made at the first run, in a minute")
     names = (recipe.XEN, recipe.PYTHON, found.linux_package)

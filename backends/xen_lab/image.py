@@ -1,34 +1,22 @@
 """The lab's image: Xen, a Linux kernel, and one root that serves dom0 and guests alike.
 
 Made once from Debian's packages and kept in the cache folder, in a folder named after the recipe.
-A manifest records the packages' versions and each file's size and hash: sizes are compared at
-every use, hashes when asked. Debian replaces its packages, so none is pinned: what is current
-when the image is made is taken and recorded. The image is built aside and renamed into place
-under a lock, so that neither a crash nor a second process leaves half of one.
+Debian replaces its packages, so none is pinned: what is current when the image is made is taken
+and recorded in the manifest.
 """
 
 from __future__ import annotations
 
-import fcntl
 import gzip
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from activations.errors import BackendError
-from xen_lab import cpio, kernel, packages, recipe
-from xen_lab.manifest import Damaged, Manifest
+from xen_lab import cache, cpio, kernel, packages, recipe
 from xen_lab.process import end_with_parent
-
-Progress = Callable[[str], None]
-
-NEEDED = 700 << 20
-"""Bytes of disk while an image is made; 200 MB stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,80 +50,31 @@ class Image:
         return self.folder / "root.cpio"
 
 
-def cache_folder() -> Path:
-    """Where images are kept: `$XDG_CACHE_HOME/activations/lab`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "activations" / "lab"
-
-
-def cached(cache: Path | None = None) -> Image | None:
-    """The image that is there and whole in size, or None; changes nothing."""
-    folder = _folder(cache or cache_folder())
-    try:
-        return Image(folder, Manifest.check(folder).packages)
-    except Damaged:
-        return None
+def cached(folder: Path) -> Image | None:
+    """The image in a cache folder if it is there and whole in size; changes nothing."""
+    place = _place(folder)
+    manifest = cache.peek(place)
+    return Image(place, manifest.packages) if manifest else None
 
 
 def ensure(
-    progress: Progress = lambda text: None,
-    *,
-    cache: Path | None = None,
-    refresh: bool = False,
-    verify: bool = False,
+    progress: cache.Progress, folder: Path, *, refresh: bool = False, verify: bool = False
 ) -> Image:
-    """The image, made now if it is not there.
+    """The image in a cache folder, made now if it is not there: see `cache.keep`.
 
-    `refresh` makes it anew from the packages Debian has now; `verify` reads every file to compare
-    its hash. An image that turns out to be damaged is made anew, and `progress` hears of it.
-    Raises `BackendError` when it cannot be made.
+    `refresh` makes it anew from the packages Debian has now.
     """
-    cache = cache or cache_folder()
-    folder = _folder(cache)
-    with locked(cache):
-        if not refresh and folder.exists():
-            try:
-                return Image(folder, Manifest.check(folder, hashes=verify).packages)
-            except Damaged as damage:
-                progress(f"the lab's image is damaged ({damage}); making it anew")
-        _make(cache, folder, progress)
-    return Image(folder, Manifest.check(folder).packages)
+    place = _place(folder)
+    build = partial(_build, progress, folder / "apt")
+    manifest = cache.keep(place, build, progress, refresh=refresh, verify=verify)
+    return Image(place, manifest.packages)
 
 
-@contextmanager
-def locked(cache: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in cache.glob("making-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        yield
+def _place(folder: Path) -> Path:
+    return folder / f"image-{recipe.digest()}"
 
 
-def _folder(cache: Path) -> Path:
-    return cache / f"image-{recipe.digest()}"
-
-
-def _make(cache: Path, folder: Path, progress: Progress) -> None:
-    free = shutil.disk_usage(cache).free
-    if free < NEEDED:
-        raise BackendError(
-            f"the lab needs {NEEDED >> 20} MB to make its image and {cache} has {free >> 20} MB "
-            "left: free some, or set XDG_CACHE_HOME to a folder with more room"
-        )
-    with TemporaryDirectory(prefix="making-", dir=cache) as making:
-        work = Path(making)
-        image = work / "image"
-        image.mkdir()
-        versions = _build(work, image, cache / "apt", progress)
-        Manifest.record(image, versions)
-        if folder.exists():
-            folder.rename(work / "old")
-        image.rename(folder)
-
-
-def _build(work: Path, image: Path, state: Path, progress: Progress) -> dict[str, str]:
+def _build(progress: cache.Progress, state: Path, work: Path, image: Path) -> dict[str, str]:
     debs, root, linux = (work / name for name in ("debs", "root", "linux"))
     for made in (debs, root, linux):
         made.mkdir()

@@ -11,10 +11,10 @@ from typing import Any
 from activations.backend import Observer, Outcome
 from activations.errors import BackendError
 from activations.scenario import Scenario
-from xen_lab import commands, image, machine, shipment
+from xen_lab import cache, commands, emulator, image, shipment
 from xen_lab.control import Control
 from xen_lab.guests import Pool
-from xen_lab.machine import Machine, Qemu, Shape
+from xen_lab.machine import Machine, Shape
 from xen_lab.running import Run
 
 
@@ -31,7 +31,8 @@ class Lab:
     `extra_files` maps paths in the domains to bytes, or to files of this machine. Timeouts are in
     seconds and generous, since everything is emulated: `boot_timeout` for Xen and dom0,
     `guest_timeout` for a guest, `run_timeout` for a scenario (None: as long as it takes).
-    `guest_memory` is in MiB. `progress` hears of what takes long.
+    `guest_memory` is in MiB. `cache_folder` is where the image is kept. `progress` hears of
+    what takes long.
     """
 
     def __init__(
@@ -43,8 +44,7 @@ class Lab:
         run_timeout: float | None = 600.0,
         guest_memory: int = 384,
         shape: Shape | None = None,
-        cache: Path | None = None,
-        qemu: Qemu | None = None,
+        cache_folder: Path | None = None,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._extra_files = dict(extra_files or {})
@@ -53,8 +53,7 @@ class Lab:
         self._run_timeout = run_timeout
         self._guest_memory = guest_memory
         self._shape = shape or Shape()
-        self._cache = cache
-        self._qemu = qemu
+        self._cache = cache_folder or cache.default()
         self._progress = progress
         self._stack = ExitStack()
         self._control: Control | None = None
@@ -153,11 +152,11 @@ class Lab:
         return control, guest.label
 
     def _boot(self, stack: ExitStack) -> None:
-        found = image.ensure(self._progress, cache=self._cache)
-        qemu = self._qemu or machine.find()
-        facts = {"qemu": qemu.version(), "packages": found.versions}
+        found = image.ensure(self._progress, self._cache)
+        qemu, version = emulator.ensure(self._progress, self._cache)
+        facts = {"qemu": version, "packages": found.versions}
         overlay = shipment.overlay(self._extra_files)
-        self._progress(f"booting Xen {found.xen_version} under QEMU {facts['qemu']}")
+        self._progress(f"booting Xen {found.xen_version} under QEMU {version}")
         self._machine = Machine(qemu, found, overlay, self._shape)
         stack.callback(self._machine.close)
         self._control = Control(self._machine)

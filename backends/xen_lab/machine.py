@@ -8,21 +8,14 @@ with this process (`PR_SET_PDEATHSIG`), and dom0 switches itself off when the ch
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from activations.errors import BackendError
+from xen_lab.emulator import Qemu
 from xen_lab.image import Image
 from xen_lab.process import end_with_parent
-
-PROGRAM = "qemu-system-x86_64"
-MEND = "apt-get install qemu-system-x86"
-FAULTY_FROM = 10
-"""QEMU's major version since which a PVHv2 guest dies at once (seen on 10.0; 7.2 works)."""
 
 # SMAP: the PV dom0 dies in an unhandled page fault. RDTSCP: kills a PVH guest. AVX: an illegal
 # instruction in a PVH domain. MWAIT: Xen panics when idle.
@@ -44,36 +37,6 @@ class Shape:
     memory: int = 4096
     dom0_memory: int = 640
     dom0_vcpus: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Qemu:
-    """A QEMU that can be run."""
-
-    command: tuple[str, ...]
-    environment: dict[str, str]
-
-    def version(self) -> str:
-        """Its version, as `7.2.22`. Raises `BackendError` if it does not run."""
-        try:
-            said = subprocess.run(
-                [*self.command, "--version"],
-                capture_output=True, text=True, timeout=20, env={**os.environ, **self.environment},
-            ).stdout
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise BackendError(f"{self.command[0]} does not run ({error}): {MEND}") from error
-        found = re.search(r"version (\d+(?:\.\d+)*)", said)
-        if found is None:
-            raise BackendError(f"{self.command[0]} does not say its version: {MEND}")
-        return found[1]
-
-
-def find() -> Qemu:
-    """The QEMU installed here. Raises `BackendError` naming the mending command."""
-    path = shutil.which(PROGRAM)
-    if path is None:
-        raise BackendError(f"{PROGRAM} is not installed: {MEND}")
-    return Qemu((path,), {})
 
 
 class Machine:

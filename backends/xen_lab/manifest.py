@@ -24,8 +24,9 @@ class Manifest:
 
     @classmethod
     def record(cls, folder: Path, packages: Mapping[str, str]) -> Manifest:
-        """Describe the files in a folder and write that beside them."""
-        files = {p.name: (p.stat().st_size, _hash(p)) for p in sorted(folder.iterdir())}
+        """Describe the files below a folder and write that beside them."""
+        paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink()]
+        files = {str(p.relative_to(folder)): (p.stat().st_size, _hash(p)) for p in paths}
         manifest = cls(dict(packages), files)
         (folder / NAME).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         return manifest

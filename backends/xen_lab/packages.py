@@ -120,6 +120,7 @@ def _attempt(state: Path, action: Callable[[_Apt], T]) -> T:
             "Debian container: docker run -it debian:12"
         )
     refusals: list[str] = []
+    state.mkdir(parents=True, exist_ok=True)
     for apt in _ways(state):
         try:
             return action(apt)
@@ -130,7 +131,7 @@ def _attempt(state: Path, action: Callable[[_Apt], T]) -> T:
 
 def _ways(state: Path) -> Iterator[_Apt]:
     """The ways to reach the packages, the cheapest first."""
-    (state / "cache").mkdir(parents=True, exist_ok=True)
+    (state / "cache").mkdir(exist_ok=True)
     (state / "status").touch()
     if _codename() == RELEASE:
         yield _Apt(state, {})
