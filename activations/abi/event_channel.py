@@ -88,12 +88,19 @@ BIND_VIRQ = Struct("<III")
 BIND_PIRQ = Struct("<III")
 CLOSE = Struct("<I")
 SEND = Struct("<I")
-STATUS = Struct("<HxxIIII4x")
+STATUS = Struct("<HxxIIIII")
 ALLOC_UNBOUND = Struct("<HHI")
 BIND_IPI = Struct("<II")
 BIND_VCPU = Struct("<II")
 UNMASK = Struct("<I")
 RESET = Struct("<H")
+INIT_CONTROL = Struct("<QIIB7x")
+EXPAND_ARRAY = Struct("<Q")
+SET_PRIORITY = Struct("<II")
+
+FIFO_MAX_OFFSET = 4024
+"""The last place in a page where a FIFO control block of 72 bytes fits."""
+FIFO_LOWEST_PRIORITY = 15
 
 # struct shared_info: byte offsets. vcpu_info[32], 64 bytes each, lies at its start.
 SHARED_INFO_SIZE = 3136

@@ -1,4 +1,4 @@
-"""A domain as Xen knows it, and the hypercalls it can make."""
+"""A domain as Xen knows it."""
 
 from __future__ import annotations
 
@@ -98,18 +98,3 @@ class XenDomain:
         self.stop_timer()
         self.grant_table.unmap_all()
         self.event_channels.close_all()
-
-
-class Hypercalls:
-    """What a guest asks of Xen, as methods; each enters Xen on the guest's vCPU."""
-
-    def __init__(self, domain: XenDomain) -> None:
-        self._domain = domain
-        channels = domain.event_channels
-        self.unmask = channels.unmask
-        self.set_timer = domain.set_timer
-        self.send = channels.send if domain.machine.trace is None else self._traced_send
-
-    def _traced_send(self, port: int) -> None:
-        self._domain.trace("send", port=port)
-        self._domain.event_channels.send(port)

@@ -12,7 +12,6 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NoReturn
 
 from activations.abi.event_channel import (
-    DOMID_FIRST_RESERVED,
     DOMID_SELF,
     GLOBAL_VIRQS,
     MAX_PORTS_DEFAULT,
@@ -232,6 +231,9 @@ class EventChannels:
     def channel(self, port: int) -> Channel | None:
         return self._channels.get(port)
 
+    def is_pending(self, port: int) -> bool:
+        return bool(self._pending[port >> 6] & BIT[port & 63])
+
     def open_ports(self) -> list[int]:
         return sorted(self._channels)
 
@@ -261,7 +263,7 @@ class EventChannels:
 
     def _domain(self, op: str, domid: int) -> XenDomain:
         domain = self.domain.machine.domains.get(self._resolve(domid))
-        if domain is None or domid >= DOMID_FIRST_RESERVED and domid != DOMID_SELF:
+        if domain is None:
             self._refuse(op, ESRCH, f"domain {domid}")
         return domain
 

@@ -7,14 +7,15 @@ which asyncio wakes itself, the wall clock has an epoll for each domain.
 from __future__ import annotations
 
 import selectors
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from activations.abi.event_channel import DOMID_SELF, Virq
 from activations.backend import Clock, GrantTable, LowerHalf, Ready
 from activations.errors import VirtualClockError
 from xen_sim.clock import WallClock
-from xen_sim.domain import Hypercalls, XenDomain
+from xen_sim.domain import XenDomain
+from xen_sim.hypercall import Hypercalls
 from xen_sim.lower_half import Solo5
 from xen_sim.store_link import StoreLink
 from xen_sim.store_ring import RingConnection

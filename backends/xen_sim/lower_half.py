@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from xen_sim.shared_info import BIT, Views
 
 if TYPE_CHECKING:
-    from xen_sim.domain import Hypercalls
+    from xen_sim.hypercall import Hypercalls
     from xen_sim.vcpu import VCPU
 
 _NOTHING: Sequence[int] = ()

@@ -57,7 +57,9 @@ class Life:
         The hub starts it and gets control back at once: a greenlet begins as deep in the
         recursion limit as its starter stands, and another domain may stand deep.
         """
-        getcurrent().parent.switch()
+        hub = self.xen.machine.processor.hub
+        assert hub is not None
+        hub.switch()
         Processor.begin()
         self.xen.trace("start")
         try:

@@ -103,6 +103,13 @@ class Processor:
         self.current = vcpu
         state.restore()
 
+    def wait(self, vcpu: VCPU) -> None:
+        """As `halt`, from anywhere: within a hypercall that a task makes, say."""
+        vcpu.asleep = True
+        following = self.next()
+        if following is not vcpu:
+            self.run(following, vcpu)
+
     def give_way(self, vcpu: VCPU) -> None:
         """Let the others have a turn, if any can run; then go on."""
         self.queue.append(vcpu)

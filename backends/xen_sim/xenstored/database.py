@@ -138,6 +138,10 @@ class Transaction:
         """The node as this transaction found it."""
         return self._seen.get(path)
 
+    def changes(self) -> list[tuple[str, bool]]:
+        """What the commit fires, in the order in which the nodes were first looked at."""
+        return [(path, self.fired[path]) for path in self._seen if path in self.fired]
+
     def commit(self) -> bool:
         """Make the changes. False, and nothing is changed, if a node seen here is not the
         database's any more."""

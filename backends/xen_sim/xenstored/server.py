@@ -94,7 +94,7 @@ class Xenstored:
         """Make a transaction's changes and tell of them; False, and nothing, on a conflict."""
         if not transaction.commit():
             return False
-        for path, exact in transaction.fired.items():
+        for path, exact in transaction.changes():
             before = transaction.before(path)
             self.fire(path, exact=exact, before=before.permissions if before else ())
         return True

@@ -61,7 +61,9 @@ class Tree:
         node = self.view.get(path)
         if node and want in self.caller.access(node.permissions):
             return node
-        if node or not self._may_know(path, want):
+        # the parents are asked in either case, as Xen's xenstored does: a transaction that was
+        # refused a node has seen the node's parent
+        if not self._may_know(path, want) or node:
             raise Refused(errno.EACCES)
         return None
 
@@ -113,16 +115,16 @@ class Tree:
         """Take a node out, with all below it; give what went, children before their parents.
 
         A transaction that others have already spoilt may see nodes that do not fit together:
-        EIO, or EINVAL where the parent is missing.
+        EIO, or EINVAL where the parent is missing, and what was removed until then stays so.
         """
         above = self.view.get(parent(path))
         if above is None:
             raise Refused(errno.EINVAL)
-        if leaf(path) not in above.children:
-            raise Refused(errno.EIO)
         gone = list(self._subtree(path))[::-1]
         for at, _ in gone:
             self.view.delete(at)
+        if leaf(path) not in above.children:
+            raise Refused(errno.EIO)
         self.view.put(parent(path), above.without_child(leaf(path)))
         return gone
 
