@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Protocol, runtime_checkable
 
 import click
@@ -30,19 +29,14 @@ def lab() -> None:
 
 
 @lab.command(short_help="A shell in one of the lab's domains.")
-@click.argument("domain", default="dom0", metavar="[DOMAIN]")
+@click.argument("domain", default="dom0", type=click.Choice(["dom0", "pvh", "pv"]))
 def shell(domain: str) -> int:
-    """Boot the lab and open a shell in DOMAIN, which is dom0 unless you say otherwise.
+    """Boot the lab and open a shell in dom0, or in a guest of this kind made for it.
 
-    The lab ends with the shell. Exit status: the shell's; 2 if there can be none.
+    Ctrl-] leaves it at any time; the lab ends with the shell. Exit status: the shell's, or 2 if
+    there can be none.
     """
-    if not sys.stdin.isatty():
-        raise click.UsageError("a shell needs a terminal")
     backend = backends.load("lab")
     if not isinstance(backend, HasShell):
-        raise BackendError("the installed backend 'lab' offers no shell: upgrade xen-activations")
-    screen = Screen()
-    try:
-        return backend.shell(domain, screen)
-    finally:
-        screen.close()
+        raise BackendError("the installed backend 'lab' offers no shell: upgrade it")
+    return backend.shell(domain, Screen(spinner=False))  # the terminal will be the shell's

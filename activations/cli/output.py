@@ -90,20 +90,21 @@ class JsonLines:
 class Screen:
     """For people: colours and a spinner on a terminal, plain lines elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spinner: bool = True) -> None:
         self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._width = 0
         self._colours: dict[str, str] = {}
+        self._spins = spinner and self.err.is_terminal
         self._spinner: Live | None = None
 
     def begins(self, scenario: Scenario) -> None:
-        self._width = max(map(len, scenario.halves))
+        self._width = max(map(len, scenario.halves), default=0)
         self._colours = dict(zip(scenario.halves, cycle(COLOURS), strict=False))
 
     def progress(self, text: str) -> None:
         self.close()
-        if not self.err.is_terminal:
+        if not self._spins:
             self.err.print(Text(f"... {text}"))
             return
         self._spinner = Live(
