@@ -30,6 +30,8 @@ from activations.backend import Observer, Outcome
 from activations.cli.status import PIPE_GONE
 from activations.scenario import Scenario
 
+UNITS = ((1, "ns", 1000), (10**3, "µs", 1000), (10**6, "ms", 1000), (10**9, "s", 60))
+"""Nanoseconds in a unit, its name, and how many of it make one of the next."""
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
@@ -163,15 +165,13 @@ def write(text: str) -> None:
 
 def span(ns: int) -> str:
     """A length of time as people say it: `1 h 5 min`, `25 ms`, `0 ns`."""
-    seconds = ns / 1e9
-    if seconds >= 60:
-        whole = round(seconds)
-        parts = ((whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
-        return " ".join(f"{number} {unit}" for number, unit in parts if number)
-    for size, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "µs")):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}"
-    return f"{ns} ns"
+    for size, unit, enough in UNITS:
+        number = float(f"{ns / size:.3g}")
+        if number < enough:
+            return f"{number:g} {unit}"
+    whole = round(ns / 1e9)
+    parts = ((whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def _virtual(outcome: Outcome) -> bool:
