@@ -68,7 +68,7 @@ class TestRun:
         texts = ["out beside \u2713", "err", "unfinished"]
         assert watching.lines == [("dom0", text) for text in texts]
         assert outcome.facts["xen"].startswith("4.17")
-        assert {"linux", "python", "qemu", "packages"} <= outcome.facts.keys()
+        assert {"linux", "python", "qemu"} <= outcome.facts.keys()
 
     def test_a_run_after_the_boot_is_quick(self, lab: Lab, scenario) -> None:
         halves = "@s.domain('dom0')\nasync def dom0(xen): return 1"
@@ -155,6 +155,10 @@ class TestRun:
 
     def test_what_a_run_left_in_xenstore_is_gone_in_the_next(self, lab: Lab, scenario) -> None:
         halves = """
+            @s.domain("dom0")
+            async def dom0(xen):
+                await xen.store.write("/local/domain/0/backend/lab/1/key", "left")
+                await xen.store.write("/local/domain/0/data/store", "left")
             @s.domain("guest", kind="pv")
             async def guest(xen):
                 path = f"/local/domain/{xen.domid}/data"
@@ -164,7 +168,11 @@ class TestRun:
             """
         for _ in range(2):
             outcome = lab.run(scenario(halves), Watching())
-            assert (outcome.results, outcome.failures) == ({"guest": []}, {})
+            assert (outcome.results, outcome.failures) == ({"dom0": None, "guest": []}, {})
+        lab.guests({})
+        left = lab.shell("dom0", ["xenstore-ls", "-f", "/local/domain"])[1]
+        assert "left" not in left
+        assert "/backend/console" in left
 
     def test_a_guest_that_panics_is_an_error_with_its_last_words(self, lab: Lab, scenario) -> None:
         panic = """

@@ -1,8 +1,8 @@
 """The lab's guests: created when first needed, kept, and lent to scenarios.
 
 Creating a guest takes seconds, so one that a scenario no longer needs stays for the next. It is
-known by its label (`pvh-1`) and renamed to what a scenario calls it, so that the halves find each
-other in xenstore by name.
+known by its label (`lab-pvh-1`) and renamed to what a scenario calls it, so that the halves find
+each other in xenstore by name.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ until tty=$(xenstore-read /local/domain/$domid/console/tty 2> /dev/null); do usl
 echo $domid $tty
 """
 PREPARE = """\
-while [ $# -gt 0 ]; do
-    domid=$1 name=$2 data=/local/domain/$1/data
-    [ -z "$name" ] || xenstore-write /local/domain/$domid/name "$name"
-    if [ -n "$(xenstore-list $data 2> /dev/null)" ]; then
-        xenstore-rm $data && xenstore-write $data "" && xenstore-chmod $data n$domid
-    fi
-    shift 2
-done
+home='^/local/domain/[0-9]+'
+toolstack='vm|name|cpu|memory|device|control|data|drivers|feature|attr|error|domid|store|console'
+leftovers=$(xenstore-ls -f /local/domain | sed -n 's| = ".*||p' |
+    grep -E "$home/((data|device|backend)/)?[^/]+$" |
+    grep -vE "$home/($toolstack|backend|device/suspend|backend/console)$")
+[ -z "$leftovers" ] || xenstore-rm $leftovers
+while [ $# -gt 0 ]; do xenstore-write /local/domain/$1/name "$2"; shift 2; done
 """
-"""Arguments: a domid and its new name (empty: as it is), again and again."""
+"""Removes what is not the toolstack's from the domains' folders in xenstore, then renames.
+Arguments: a domid and its new name, again and again."""
 
 
 @dataclass(slots=True)
@@ -101,8 +101,8 @@ class Pool:
 
     def find(self, name: str) -> Guest | None:
         """The guest with this name or label."""
-        found = [g for g in self.guests.values() if name in (g.name, g.label)]
-        return found[0] if found else None
+        by_name = {guest.name: guest for guest in self.guests.values()}
+        return by_name.get(name) or self.guests.get(name)
 
     def destroy(self, guest: Guest) -> None:
         """End a guest for good: it hangs, or crashed."""
@@ -123,7 +123,7 @@ class Pool:
 
     def _create(self, kind: GuestKind) -> Guest:
         self._made += 1
-        label = f"{kind}-{self._made}"
+        label = f"lab-{kind}-{self._made}"
         config = CONFIG.format(label=label, kind=kind, memory=self._memory, linux=LINUX)
         argv = ["sh", "-c", CREATE, "create", label, config]
         status, output = run(self._control, "dom0", argv, timeout=self._timeout)
@@ -153,12 +153,16 @@ class Pool:
         return label in self._control.hellos or label in self._control.gone
 
     def _prepare(self, chosen: Mapping[str, Guest]) -> None:
-        """Give the chosen their names and the others their labels, and clean their stores."""
+        """Give the chosen their names, take these from all others, and clean xenstore."""
         names = {guest.label: name for name, guest in chosen.items()}
-        words = ["0", ""]
+        words = []
         for guest in self.guests.values():
-            name = names.get(guest.label, guest.label)
-            words += [str(guest.domid), name if name != guest.name else ""]
-            guest.name = name
+            kept = guest.label if guest.name in chosen else guest.name
+            name = names.get(guest.label, kept)
+            if name != guest.name:
+                words += [str(guest.domid), name]
+                guest.name = name
         argv = ["sh", "-c", PREPARE, "prepare", *words]
-        run(self._control, "dom0", argv, timeout=self._timeout)
+        status, output = run(self._control, "dom0", argv, timeout=self._timeout)
+        if status:
+            raise BackendError(f"cannot clean xenstore: {output.decode().strip()}")

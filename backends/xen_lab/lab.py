@@ -61,7 +61,9 @@ class Lab:
         self._pool: Pool | None = None
         self._sent: set[tuple[str, str]] = set()  # domain and digest of what lies there
         self.facts: dict[str, Any] = {}
-        """Versions: `xen`, `linux`, `python`, `qemu`, and the image's `packages`."""
+        """Versions: `xen`, `linux`, `python`, `qemu`."""
+        self.packages: dict[str, str] = {}
+        """Debian's version of every package in the image."""
 
     def __enter__(self) -> Lab:
         with ExitStack() as stack:
@@ -154,7 +156,6 @@ class Lab:
     def _boot(self, stack: ExitStack) -> None:
         found = image.ensure(self._progress, self._cache)
         qemu, version = emulator.ensure(self._progress, self._cache)
-        facts = {"qemu": version, "packages": found.versions}
         overlay = shipment.overlay(self._extra_files)
         self._progress(f"booting Xen {found.xen_version} under QEMU {version}")
         self._machine = Machine(qemu, found, overlay, self._shape)
@@ -164,7 +165,8 @@ class Lab:
         if not self._control.wait(lambda: "dom0" in hellos, self._boot_timeout):
             text = f"not up within {self._boot_timeout:.0f} s"
             raise BackendError(self._control.explain("dom0", text))
-        self.facts = {**hellos["dom0"], **facts}
+        self.facts = {**hellos["dom0"], "qemu": version}
+        self.packages = found.versions
         self._pool = Pool(self._control, self._guest_memory, self._guest_timeout)
 
     def _up(self) -> tuple[Control, Pool]:
