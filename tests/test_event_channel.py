@@ -35,12 +35,12 @@ def machine() -> Any:
 
 @pytest.fixture
 def dom0(machine: Machine) -> XenDomain:
-    return machine.domains[0]
+    return machine.xen.domains[0]
 
 
 @pytest.fixture
 def guest(machine: Machine) -> XenDomain:
-    return machine.domains[1]
+    return machine.xen.domains[1]
 
 
 def refused(operation: Callable[..., Any], *args: Any) -> int:
@@ -200,7 +200,7 @@ def test_a_masked_port_becomes_pending_and_nothing_else(
 
 
 def test_xens_unmask_acts_on_a_masked_port_alone(guest: XenDomain, dom0: XenDomain) -> None:
-    near, far = connect(guest, dom0)
+    near, _ = connect(guest, dom0)
     guest.shared_info[PENDING_SEL] = guest.shared_info[UPCALL_PENDING] = 0
     guest.shared_info[EVTCHN_PENDING + near // 8] |= 1 << near % 8
     guest.event_channels.unmask(near)
@@ -235,8 +235,8 @@ def test_set_timer_op_takes_what_is_too_far_for_a_mistake(
     machine: Machine, guest: XenDomain, deadline: int, fires: int
 ) -> None:
     guest.set_timer(deadline)
-    machine.clock.idle()
-    assert machine.clock.time_ns() == fires
+    machine.xen.clock.idle()
+    assert machine.xen.clock.time_ns() == fires
 
 
 def test_a_new_timer_replaces_the_old_one_and_none_stops_it(
@@ -244,6 +244,6 @@ def test_a_new_timer_replaces_the_old_one_and_none_stops_it(
 ) -> None:
     guest.set_timer(1_000)
     guest.set_timer(2_000)
-    assert machine.calendar.next_time() == 2_000
+    assert machine.xen.calendar.next_time() == 2_000
     guest.set_timer(None)
-    assert machine.calendar.next_time() is None
+    assert machine.xen.calendar.next_time() is None

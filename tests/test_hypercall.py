@@ -45,7 +45,7 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture
 def xen(machine: Machine) -> Hypercalls:
     """The guest's hypercalls; its domid is 1."""
-    return Hypercalls(machine.domains[1])
+    return Hypercalls(machine.xen.domains[1])
 
 
 def call(xen: Hypercalls, op: int, structure: Struct, *fields: int) -> tuple[int, ...]:
@@ -79,13 +79,13 @@ def test_an_argument_that_cannot_be_read_is_efault(xen: Hypercalls, op: Op) -> N
 
 
 def test_a_channel_from_allocation_to_close(machine: Machine, xen: Hypercalls) -> None:
-    dom0 = Hypercalls(machine.domains[0])
+    dom0 = Hypercalls(machine.xen.domains[0])
     *_, far = call(dom0, Op.ALLOC_UNBOUND, abi.ALLOC_UNBOUND, DOMID_SELF, 1, 0)
     *_, near = call(xen, Op.BIND_INTERDOMAIN, abi.BIND_INTERDOMAIN, 0, far, 0)
     said = call(xen, Op.STATUS, abi.STATUS, DOMID_SELF, near, 0, 0, 0, 0)
     assert said[2:] == (Status.INTERDOMAIN, 0, 0, far)
     call(xen, Op.SEND, abi.SEND, near)
-    assert machine.domains[0].event_channels.is_pending(far)
+    assert machine.xen.domains[0].event_channels.is_pending(far)
     call(xen, Op.UNMASK, abi.UNMASK, near)
     call(xen, Op.CLOSE, abi.CLOSE, near)
     said = call(dom0, Op.STATUS, abi.STATUS, DOMID_SELF, far, 0, 0, 0, 0)
@@ -130,7 +130,7 @@ def test_poll_returns_for_a_pending_port_even_a_masked_one() -> None:
     times: list[int] = []
 
     async def polling(xen: Domain) -> None:
-        hypercalls = Hypercalls(machine.domains[1])
+        hypercalls = Hypercalls(machine.xen.domains[1])
         with xen.events.alloc_unbound(0) as port:
             port.mask()
             hypercalls.poll([port.number], 3_000_000_000)

@@ -227,7 +227,7 @@ def test_a_suspend_wakes_all_waiters_and_they_bind_again() -> None:
         waiter = asyncio.create_task(near.wait())
         await asyncio.sleep(1)
         machine.suspend(xen.loop)
-        with pytest.raises(GenerationEnded, match="bind|suspended"):
+        with pytest.raises(GenerationEnded, match="suspended"):
             await waiter
         near, far = await loopback(xen)
         far.notify()
@@ -265,7 +265,7 @@ def test_the_table_of_ports_has_no_size_of_its_own() -> None:
     machine = Machine()
 
     async def main(xen: Domain) -> int:
-        machine.domains[0].event_channels.max_ports = 4095
+        machine.xen.domains[0].event_channels.max_ports = 4095
         ports = [xen.events.alloc_unbound(0) for _ in range(4000)]
         with xen.events.bind_interdomain(0, ports[-1].number) as far:
             far.notify()
@@ -282,7 +282,7 @@ def test_a_virq_is_raised_on_the_port_it_is_bound_to() -> None:
 
     async def main(xen: Domain) -> None:
         with xen.events.bind_virq(Virq.DEBUG) as port:
-            machine.domains[0].event_channels.raise_virq(Virq.DEBUG)
+            machine.xen.domains[0].event_channels.raise_virq(Virq.DEBUG)
             await port.wait()
 
     run(main, machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from activations import BlockedForever, DomainFailed, Domain, LeakWarning, Scenario
+from activations import BlockedForever, Domain, DomainFailed, LeakWarning, Scenario
 from xen_sim import Machine, Recording, Replay, Seeded, Trace
 
 RULES = Path(__file__).parent / "rules" / "events.py"
@@ -167,10 +168,8 @@ def test_a_half_that_raises_ends_the_others_and_is_named() -> None:
 def test_a_half_that_will_not_be_cancelled_is_asked_again() -> None:
     async def stubborn(xen: Domain) -> None:
         for _ in range(3):
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                pass
 
     async def failing(xen: Domain) -> None:
         raise LookupError
@@ -215,7 +214,7 @@ def test_ports_and_grants_left_open_are_named_and_given_back() -> None:
     said = [str(warning.message) for warning in caught]
     assert any("<Port 2 to domain 0, not yet bound" in line for line in said)
     assert any("<Grant [8] shared with domain 0>" in line for line in said)
-    assert machine.domains == {}
+    assert machine.xen.domains == {}
 
 
 def test_interrupts_reach_whoever_runs_and_end_everyone() -> None:

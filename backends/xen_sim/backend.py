@@ -68,12 +68,12 @@ def _outcome(machine: Machine, trouble: Exception | None) -> Outcome:
     outcome = Outcome()
     for life in machine.lives:
         if life.failure is not None:
-            outcome.failures[life.xen.name] = "".join(traceback.format_exception(life.failure))
+            outcome.failures[life.domain.name] = "".join(traceback.format_exception(life.failure))
         elif not life.cancelled:
-            outcome.results[life.xen.name] = life.result
+            outcome.results[life.domain.name] = life.result
     if trouble is not None and not outcome.failures:
         outcome.failures["xen"] = f"{type(trouble).__name__}: {trouble}"
-    outcome.facts = {"clock": machine.clock.name, "ns": machine.clock.time_ns()}
+    outcome.facts = {"clock": machine.xen.clock.name, "ns": machine.xen.clock.time_ns()}
     return outcome
 
 

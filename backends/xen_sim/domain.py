@@ -14,19 +14,19 @@ from xen_sim.vcpu import VCPU, ExploredVCPU
 
 if TYPE_CHECKING:
     from xen_sim.clock import Entry
-    from xen_sim.machine import Machine
+    from xen_sim.hypervisor import Hypervisor
 
 
 class XenDomain:
     """struct domain: a vCPU, a shared_info page, event channels, grants, a timer."""
 
-    def __init__(self, machine: Machine, domid: int, name: str) -> None:
-        self.machine = machine
+    def __init__(self, xen: Hypervisor, domid: int, name: str) -> None:
+        self.xen = xen
         self.domid = domid
         self.name = name
         self.shared_info = bytearray(PAGE_SIZE)
-        explored = machine.explored
-        self.vcpu = (ExploredVCPU if explored else VCPU)(name, machine.processor)
+        explored = xen.explored
+        self.vcpu = (ExploredVCPU if explored else VCPU)(name, xen.processor)
         self.event_channels = EventChannels(
             self, Views(self.shared_info, self._xen_step if explored else None)
         )
@@ -49,15 +49,14 @@ class XenDomain:
     def _xen_step(self, what: str) -> None:
         """Xen, on behalf of whichever vCPU runs, is about to touch this domain's page. Other vCPUs
         may come first; interrupts of the one that runs wait until Xen returns to it."""
-        running = self.machine.processor.current
+        running = self.xen.processor.current
         if running is not None:
-            self.machine.processor.preempt(running, f"xen {what} of {self.name}")
+            self.xen.processor.preempt(running, f"xen {what} of {self.name}")
 
     def trace(self, what: str, **details: Any) -> None:
         """Note something in the machine's trace, if it keeps one."""
-        machine = self.machine
-        if machine.trace is not None:
-            machine.trace.note(machine.clock.time_ns(), self.name, what, **details)
+        if self.xen.trace is not None:
+            self.xen.trace.note(self.xen.clock.time_ns(), self.name, what, **details)
 
     # Timers
 
@@ -69,15 +68,15 @@ class XenDomain:
             return  # as it was
         self.stop_timer()
         if deadline is not None:
-            now = self.machine.clock.time_ns()
+            now = self.xen.clock.time_ns()
             if deadline < 0 or deadline - now > TIMEOUT_LIMIT_NS:
                 self.trace("timer mistaken", deadline=deadline)
                 deadline = now + TIMEOUT_MISTAKEN_NS
-            self._timer = self.machine.calendar.add(deadline, self._timer_fires)
+            self._timer = self.xen.calendar.add(deadline, self._timer_fires)
 
     def stop_timer(self) -> None:
         if self._timer is not None:
-            self.machine.calendar.remove(self._timer)
+            self.xen.calendar.remove(self._timer)
             self._timer = None
 
     def _timer_fires(self) -> None:
@@ -93,7 +92,7 @@ class XenDomain:
         self.shared_info[:] = bytes(len(self.shared_info))
         self.vcpu.requested = False
 
-    def destroy(self) -> None:
+    def release(self) -> None:
         """The domain is gone: its timer, mappings and ports with it."""
         self.stop_timer()
         self.grant_table.unmap_all()

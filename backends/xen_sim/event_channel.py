@@ -262,7 +262,7 @@ class EventChannels:
         return self.domain.domid if domid == DOMID_SELF else domid
 
     def _domain(self, op: str, domid: int) -> XenDomain:
-        domain = self.domain.machine.domains.get(self._resolve(domid))
+        domain = self.domain.xen.domains.get(self._resolve(domid))
         if domain is None:
             self._refuse(op, ESRCH, f"domain {domid}")
         return domain

@@ -52,7 +52,7 @@ class GrantTable:
         refs = []
         for offset in range(0, len(memory), PAGE_SIZE):
             ref = heappop(self._freed) if self._freed else self._fresh()
-            frame = self.domain.machine.new_frame()
+            frame = self.domain.xen.new_frame()
             self._frames[frame] = Frame(memory, offset)
             ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
             refs.append(ref)
@@ -60,7 +60,7 @@ class GrantTable:
 
     def map(self, domid: int, refs: Sequence[int], writable: bool) -> MappedPages:
         """GNTTABOP_map_grant_ref for each reference."""
-        owner = self.domain.machine.domains.get(domid)
+        owner = self.domain.xen.domains.get(domid)
         if owner is None:
             self._refuse(GntStatus.BAD_DOMAIN, f"domain {domid}")
         table = owner.grant_table

@@ -37,7 +37,7 @@ class Guest:
         self.name = domain.name
         self.domain = domain
         self.grant_table: GrantTable = domain.grant_table
-        self.time_ns: Callable[[], int] = domain.machine.clock.time_ns
+        self.time_ns: Callable[[], int] = domain.xen.clock.time_ns
         self.xen = Hypercalls(domain)
         self._views = domain.guest_views()
         self._solo5 = solo5(self._views, domain.vcpu, self.xen)
@@ -92,7 +92,7 @@ class Guest:
         return RingConnection(link.page, domain.events.adopt(self._bound(link.port), "xenstored"))
 
     def close(self) -> None:
-        self.domain.machine.forget(self.domain)
+        self.domain.xen.destroy(self.domain)
 
     def _make_descriptors(self) -> selectors.BaseSelector:
         return NoDescriptors()
@@ -117,7 +117,7 @@ class WallGuest(Guest):
         return self.descriptors.select(0)
 
     def _make_descriptors(self) -> selectors.BaseSelector:
-        clock = self.domain.machine.clock
+        clock = self.domain.xen.clock
         assert isinstance(clock, WallClock)
         return WatchedDescriptors(clock, self.domain.vcpu.kick)
 

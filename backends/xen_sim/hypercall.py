@@ -29,7 +29,7 @@ class Hypercalls:
         channels = domain.event_channels
         self.unmask = channels.unmask
         self.set_timer = domain.set_timer
-        self.send = channels.send if domain.machine.trace is None else self._traced_send
+        self.send = channels.send if domain.xen.trace is None else self._traced_send
 
     def _traced_send(self, port: int) -> None:
         self._domain.trace("send", port=port)
@@ -63,15 +63,15 @@ class Hypercalls:
                 raise XenError(EINVAL, "SCHEDOP_poll", f"there is no port {port}")
         if any(map(channels.is_pending, ports)):
             return
-        machine, vcpu = self._domain.machine, self._domain.vcpu
-        alarm = machine.calendar.add(timeout, vcpu.kick) if timeout else None
+        xen, vcpu = self._domain.xen, self._domain.vcpu
+        alarm = xen.calendar.add(timeout, vcpu.kick) if timeout else None
         channels.polled = frozenset(ports)
         try:
-            machine.processor.wait(vcpu)
+            xen.processor.wait(vcpu)
         finally:
             channels.polled = frozenset()
             if alarm is not None:
-                machine.calendar.remove(alarm)
+                xen.calendar.remove(alarm)
 
 
 # Each command: its structure, and what it does with the fields. It returns the last fields anew.

@@ -33,7 +33,7 @@ class DomainLines(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        running = self._machine.processor.current
+        running = self._machine.xen.processor.current
         name = running.name if running else XEN
         *lines, rest = (self._begun.pop(name, "") + text).split("\n")
         for line in lines:

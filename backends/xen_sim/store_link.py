@@ -21,6 +21,6 @@ class StoreLink:
     def __init__(self, domain: XenDomain) -> None:
         self.page = memoryview(bytearray(PAGE_SIZE))
         channels = domain.event_channels
-        connection = domain.machine.xenstored.connect(domain.domid)
+        connection = domain.xen.xenstored.connect(domain.domid)
         server = RingServer(self.page, connection, lambda: channels.set_pending(self.port))
         self.port: int = channels.listen(server.kick, connection.close)

@@ -120,23 +120,28 @@ class Tree:
         above = self.view.get(parent(path))
         if above is None:
             raise Refused(errno.EINVAL)
-        gone = list(self._subtree(path))[::-1]
-        for at, _ in gone:
+        gone = []
+        for at, node in self._subtree(path):
             self.view.delete(at)
+            gone.append((at, node))
         if leaf(path) not in above.children:
             raise Refused(errno.EIO)
         self.view.put(parent(path), above.without_child(leaf(path)))
         return gone
 
     def _subtree(self, path: str) -> Iterator[tuple[str, Node]]:
-        waiting = [path]
+        """Children before their parents. Without recursion: a guest's path has up to 1024 parts."""
+        waiting = [(path, False)]
         while waiting:
-            at = waiting.pop()
+            at, entered = waiting.pop()
             node = self.view.get(at)
             if node is None:
                 raise Refused(errno.EIO)
-            yield at, node
-            waiting += [child(at, name) for name in node.children]
+            if entered:
+                yield at, node
+            else:
+                waiting.append((at, True))
+                waiting += [(child(at, name), False) for name in reversed(node.children)]
 
     def _may_know(self, path: str, want: Access) -> bool:
         """Whether a missing node's nearest ancestor would grant as much."""
