@@ -8,7 +8,7 @@ something meanwhile.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from errno import ENOENT
+from errno import errorcode
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -59,7 +59,7 @@ def ask(client: Client, name: str, path: str, value: bytes) -> Answer:
             case "read":
                 return client.read(path)
             case "list":
-                return client.list(path)
+                return sorted(client.list(path))
             case "rm":
                 client.rm(path)
             case "mkdir":
@@ -67,9 +67,7 @@ def ask(client: Client, name: str, path: str, value: bytes) -> Answer:
             case "write":
                 client.write(path, value)
     except StoreError as error:
-        if error.errno != ENOENT:
-            raise
-        return "ENOENT"
+        return errorcode[error.errno or 0]  # EIO and EINVAL only where others have spoilt it
     return None
 
 

@@ -49,10 +49,10 @@ def test_changes_are_seen_within_and_by_others_only_after_the_commit(
         assert alice.list("/new") == ["below"]
         assert "b" not in alice.list("/")
     assert bob.read("/a") == b"0"
-    assert bob.list("/") == ["a", "b", "tool"]
+    assert bob.list("/") == ["tool", "a", "b"]
     alice.end(transaction)
     assert bob.read("/a") == b"1"
-    assert bob.list("/") == ["a", "new", "tool"]
+    assert bob.list("/") == ["tool", "a", "new"]
     assert bob.read("/new/below") == b"2"
 
 
@@ -145,13 +145,49 @@ def test_a_transaction_does_not_see_others_changes_to_what_it_has_read(
         assert alice.read("/a") == b"0"
 
 
-def test_watches_fire_at_the_commit_in_the_order_of_the_changes(alice: Client, bob: Client) -> None:
+def test_a_refusal_lets_a_transaction_see_the_nodes_parent(xenstored: Xenstored) -> None:
+    dom0, guest = Client(xenstored), Client(xenstored, 1)
+    dom0.write("/dir/secret")
+    transaction = guest.begin()
+    with within(guest, transaction), Refusal("EACCES"):
+        guest.read("/dir/secret")
+    dom0.write("/dir", "changed")
+    with Refusal("EAGAIN"):
+        guest.end(transaction)
+
+
+def test_a_spoilt_transaction_may_see_what_does_not_fit_and_never_commits(
+    alice: Client, bob: Client
+) -> None:
+    bob.write("/c/d")
+    bob.write("/e/f")
+    spoilt = [alice.begin() for _ in range(3)]
+    for transaction, seen in zip(spoilt, ("/", "/e", "/c/d"), strict=True):
+        with within(alice, transaction):
+            alice.list(seen)
+    bob.rm("/c")
+    bob.rm("/e/f")
+    bob.write("/late")
+    with within(alice, spoilt[0]), Refusal("EIO"):
+        alice.rm("/late")  # it is there, though not listed
+    with within(alice, spoilt[1]), Refusal("EIO"):
+        alice.rm("/e")  # a child is listed, but gone
+    with within(alice, spoilt[2]), Refusal("EINVAL"):
+        alice.rm("/c/d")  # it was there, its parent is gone
+    for transaction in spoilt:
+        with Refusal("EAGAIN"):
+            alice.end(transaction)
+
+
+def test_watches_fire_at_the_commit_in_the_order_of_the_first_look(
+    alice: Client, bob: Client
+) -> None:
     bob.write("/c/d")
     bob.watch("/")
     assert bob.events
     transaction = alice.begin()
     with within(alice, transaction):
-        alice.write("/b", "1")
+        alice.read("/b")
         alice.write("/a", "1")
         alice.write("/b", "2")
         alice.rm("/c")

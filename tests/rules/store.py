@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+
+from rule import rule
 
 from activations import Domain, Scenario
 from activations.store import Access, Permission, Store, StoreError, Transaction
 
 PATIENCE = 30
 """Seconds a rule waits for what should come."""
-
-
-def rule(main: Callable[[Domain], Awaitable[Any]]) -> Scenario:
-    """A rule that dom0 can check by itself."""
-    scenario = Scenario(main.__name__)
-    scenario.domain("dom0")(main)
-    return scenario
 
 
 @asynccontextmanager

@@ -7,8 +7,7 @@
     connection.receive(request_bytes)
     reply_and_event_bytes = connection.take_output()
 
-It does what Xen's own (C) xenstored does, down to the order of events and replies, but for
-what a client should not rely on anyway: a directory is listed by name, not by age.
+It does what Xen's own (C) xenstored does, down to the order of events, replies and listings.
 """
 
 from xen_sim.xenstored.connection import Connection

@@ -5,13 +5,12 @@ generation. So a transaction needs no copy of the database. It remembers each no
 it, keeps its own changes to itself, and can be committed if every node it saw is still the one in
 the database; any that is not is a conflict. Xen's xenstored decides conflicts by the same rule.
 
-A node's children are a sorted tuple. To put one more name into a copy of 1,000 takes 5 us; the
-copy of a sorted set takes 113.
+A node's children are a tuple, oldest first: that is the order in which Xen's xenstored lists them.
+One more name in a copy of 1,000 takes 5 us; a sorted set, copied, takes 113.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -24,7 +23,7 @@ _PERMISSION = 8
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value, who may see and change it, and the names of the nodes below, in order."""
+    """A value, who may see and change it, and the names of the nodes below."""
 
     permissions: tuple[Permission, ...]
     value: bytes = b""
@@ -47,11 +46,10 @@ class Node:
         return _HEADER + _PERMISSION * len(self.permissions) + len(self.value) + len(self.listing)
 
     def with_child(self, name: str) -> Node:
-        at = bisect_left(self.children, name)
-        return replace(self, children=(*self.children[:at], name, *self.children[at:]))
+        return replace(self, children=(*self.children, name))
 
     def without_child(self, name: str) -> Node:
-        at = bisect_left(self.children, name)
+        at = self.children.index(name)
         return replace(self, children=self.children[:at] + self.children[at + 1 :])
 
 
