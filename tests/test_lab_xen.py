@@ -157,13 +157,13 @@ class TestRun:
         halves = """
             @s.domain("dom0")
             async def dom0(xen):
-                await xen.store.write("/local/domain/0/backend/lab/1/key", "left")
-                await xen.store.write("/local/domain/0/data/store", "left")
+                await xen.store.write("/local/domain/0/backend/lab/1/key", "forgotten")
+                await xen.store.write("/local/domain/0/data/store", "forgotten")
             @s.domain("guest", kind="pv")
             async def guest(xen):
                 path = f"/local/domain/{xen.domid}/data"
                 found = await xen.store.list(path)
-                await xen.store.write(path + "/left", "over")
+                await xen.store.write(path + "/key", "forgotten")
                 return found
             """
         for _ in range(2):
@@ -171,7 +171,7 @@ class TestRun:
             assert (outcome.results, outcome.failures) == ({"dom0": None, "guest": []}, {})
         lab.guests({})
         left = lab.shell("dom0", ["xenstore-ls", "-f", "/local/domain"])[1]
-        assert "left" not in left
+        assert "forgotten" not in left
         assert "/backend/console" in left
 
     def test_a_guest_that_panics_is_an_error_with_its_last_words(self, lab: Lab, scenario) -> None:
