@@ -10,7 +10,6 @@
     activations.run(main, backend="linux")      # on the Xen this domain runs on
 """
 
-from activations.backend import Outcome
 from activations.domain import Domain, current
 from activations.errors import (
     ActivationsError,
@@ -28,6 +27,7 @@ from activations.errors import (
 from activations.events import Events
 from activations.grants import Grant, Grants
 from activations.loop import EventLoop
+from activations.outcome import Outcome
 from activations.port import PROGRAM_START, Port, PortFigures
 from activations.running import new_event_loop, run
 from activations.scenario import Scenario

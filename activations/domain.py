@@ -13,8 +13,7 @@ from activations.grants import Grants
 from activations.store import Store
 
 if TYPE_CHECKING:
-    from activations.backend import LowerHalf
-    from activations.loop import EventLoop
+    from activations.lower import LowerHalf
 
 
 class Domain:
@@ -24,7 +23,7 @@ class Domain:
     says so with a `LeakWarning`: their users should have.
     """
 
-    def __init__(self, lower: LowerHalf, loop: EventLoop) -> None:
+    def __init__(self, lower: LowerHalf, loop: asyncio.AbstractEventLoop) -> None:
         self.domid = lower.domid
         self.name = lower.name
         self.loop = loop
@@ -41,7 +40,7 @@ class Domain:
     def store(self) -> Store:
         """This domain's connection to xenstored, made at its first use."""
         if self._store is None:
-            self._store = Store(self._lower.open_store(self))
+            self._store = Store(self._lower.open_store(self.events.adopt))
         return self._store
 
     def time_ns(self) -> int:
@@ -93,7 +92,7 @@ class Domain:
         ]
 
     def close(self) -> None:
-        """Close every port and grant that is left, then warn of each (a warning may be an error)."""
+        """Close every port and grant that is left, then warn of each: a warning may be an error."""
         leaks = self.leaks()
         for port in list(self.events.ports.values()):
             port.close()

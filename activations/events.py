@@ -6,20 +6,20 @@ not in it is ignored: the timer's, or one whose port was closed with a delivery 
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from typing import TYPE_CHECKING
 
 from activations.errors import GenerationEnded
 from activations.port import Port
 
 if TYPE_CHECKING:
-    from activations.backend import LowerHalf
-    from activations.loop import EventLoop
+    from activations.lower import LowerHalf
 
 
 class Events:
     """`xen.events`. Every operation that Xen can refuse raises `XenError`."""
 
-    def __init__(self, lower: LowerHalf, loop: EventLoop) -> None:
+    def __init__(self, lower: LowerHalf, loop: AbstractEventLoop) -> None:
         self.lower = lower
         self.loop = loop
         self.ports: dict[int, Port] = {}

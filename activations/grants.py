@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from activations.backend import GrantedPages, GrantTable
+    from activations.lower import GrantedPages, GrantTable
 
 
 class Grant:

@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
 
-from activations.backend import LowerHalf, Ready
 from activations.domain import Domain
 from activations.errors import VirtualClockError
+from activations.lower import LowerHalf, Ready
 from activations.timers import NEVER, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     def call_soon(
         self,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
         if self.get_debug() or self._closed:
@@ -134,7 +134,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self,
         delay: float,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         deadline = min(self._time_ns() + nanoseconds(delay), NEVER)
@@ -144,7 +144,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return self._sleep(nanoseconds(when), callback, args, context)
@@ -184,7 +184,7 @@ class VirtualEventLoop(EventLoop):
     def call_soon_threadsafe(
         self,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
         if threading.get_ident() != self._home:

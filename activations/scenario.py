@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from activations import registry
 from activations.errors import DomainFailed, ScenarioError
+from activations.outcome import Observer, Outcome, RunOptions
 
 if TYPE_CHECKING:
-    from activations.backend import Observer, Outcome
     from activations.domain import Domain
 
 Main = Callable[["Domain"], Awaitable[Any]]
@@ -91,11 +92,11 @@ class Scenario:
         self, backend: str = "sim", *, observer: Observer | None = None, **options: Any
     ) -> Outcome:
         """As `run`, but failures are reported in the outcome instead of raised."""
-        from activations.backend import RunOptions, load
-
         if not self.halves:
             raise ScenarioError(f"scenario {self.name!r} has no domains")
-        return load(backend).run(self, RunOptions(**options), observer or Silent())
+        found = registry.find(backend)
+        outcome: Outcome = found.run(self, RunOptions(**options), observer or Silent())
+        return outcome
 
 
 class Silent:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from activations import backend as backends
-from activations.backend import Check, Observer
+from activations import registry
+from activations.backend import Check
 from activations.cli import main
 from activations.cli.demo import CHAPTERS
 from activations.cli.output import span
 from activations.errors import BackendError
+from activations.outcome import Observer
 
 ACTIVATIONS = Path(sys.executable).with_name("activations")
 
@@ -26,7 +27,7 @@ ACTIVATIONS = Path(sys.executable).with_name("activations")
 class StandIn:
     """A backend that says what it is told to."""
 
-    protocol_version = backends.PROTOCOL_VERSION
+    protocol_version = registry.PROTOCOL_VERSION
 
     def __init__(self, *checks: Check) -> None:
         self.checks = checks
@@ -52,8 +53,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise BackendError(f"unknown backend {name!r}")
         return installed[name]
 
-    monkeypatch.setattr(backends, "names", lambda: sorted(installed))
-    monkeypatch.setattr(backends, "load", load)
+    monkeypatch.setattr(registry, "names", lambda: sorted(installed))
+    monkeypatch.setattr(registry, "find", load)
     return installed
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import xen_lab
-from activations.backend import RunOptions
 from activations.errors import BackendError
+from activations.outcome import RunOptions
 from activations.scenario import Scenario, Silent, load
 from xen_lab import cache, cpio, emulator, image, kernel, packages, shipment
 from xen_lab.manifest import Damaged, Manifest

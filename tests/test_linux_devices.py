@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from activations import BackendError, Scenario, XenError
-from activations.backend import RunOptions
+from activations.outcome import RunOptions
 from activations.scenario import Silent
 from xen_linux import EventDevice, Foreign, GrantDevice, Segment, backend, gntdev, identity
 from xen_linux.device import Device, open_device

@@ -11,10 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from activations.backend import Outcome, RunOptions
 from activations.cli import options
 from activations.cli.output import JsonLines, Screen, span
 from activations.cli.run import perform
+from activations.outcome import Outcome, RunOptions
 from activations.scenario import Scenario
 
 SCENARIO = Path(__file__).with_name("demo_scenario.py")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from activations import backend as backends
+from activations import registry
 from activations.backend import Check
 from activations.cli import options
 from activations.cli.output import write
@@ -41,7 +42,7 @@ def doctor(names: tuple[str, ...], as_json: bool) -> int:
     Changes nothing. Exit status: 0 if each BACKEND named is usable (where none is named: if any
     installed one is), 1 if not, 2 for a BACKEND that is not installed.
     """
-    installed = backends.names()
+    installed = registry.names()
     for name in names:
         if name not in installed:
             backends.load(name)  # raises, and says which there are

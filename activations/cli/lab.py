@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import click
 
 from activations import backend as backends
-from activations.backend import Observer
 from activations.cli.output import Screen
 from activations.errors import BackendError
+from activations.outcome import Observer
 
 
 @runtime_checkable

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from activations import backend as backends
-from activations import logs
+from activations import logs, registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASYNCIO_DEBUG = "PYTHONASYNCIODEBUG"
@@ -27,7 +26,7 @@ def complete_file(
 def complete_backend(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in backends.names() if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in registry.names() if name.startswith(incomplete)]
 
 
 def backend(command: F) -> F:

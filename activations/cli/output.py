@@ -26,8 +26,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from activations.backend import Observer, Outcome
 from activations.cli.status import PIPE_GONE
+from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 
 UNITS = ((1, "ns", 1000), (10**3, "µs", 1000), (10**6, "ms", 1000), (10**9, "s", 60))

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from activations import scenario
-from activations.backend import RunOptions
 from activations.cli import options
 from activations.cli.output import JsonLines, Reporter, Screen
 from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, WELL
 from activations.errors import ActivationsError, ScenarioError
+from activations.outcome import RunOptions
 from activations.scenario import Scenario
 
 

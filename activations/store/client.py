@@ -26,7 +26,7 @@ from activations.store.wire import Decoder, Message, join, strings, text
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from activations.backend import StoreConnection
+    from activations.lower import StoreConnection
 
 T = TypeVar("T")
 

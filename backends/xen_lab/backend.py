@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from activations.backend import Check, Observer, Outcome, RunOptions, refuse
+from activations.backend import Check, refuse
 from activations.errors import BackendError
+from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
 from xen_lab import cache, emulator, image, recipe
 from xen_lab.lab import Lab

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from activations.backend import Observer, Outcome
 from activations.errors import BackendError
+from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 from xen_lab import cache, commands, emulator, image, shipment
 from xen_lab.control import Control

@@ -9,7 +9,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from typing import Any, cast
 
-from activations.backend import Observer, Outcome
+from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 from xen_lab.control import Control, Request, answered
 from xen_lab.guests import Guest, Pool

@@ -11,9 +11,11 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from activations.backend import PROTOCOL_VERSION, Check, Observer, Outcome, RunOptions, refuse
+from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
+from activations.outcome import Observer, Outcome, RunOptions
+from activations.registry import PROTOCOL_VERSION
 from activations.running import serve
 from activations.scenario import Half, Scenario
 from xen_linux import doctor

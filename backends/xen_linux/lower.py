@@ -31,15 +31,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from activations.abi.linux_evtchn import PORTS_PER_READ
-from activations.backend import Clock, GrantTable, Ready
 from activations.errors import XenError
+from activations.lower import Adopt, Clock, GrantTable, Ready
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.guess import Guess
 from xen_linux.store import DescriptorConnection, connect
 
 if TYPE_CHECKING:
-    from activations.domain import Domain
+    pass
 
 LONGEST_BLOCK = 86_400.0
 """Seconds. No block is longer than a day, as in every lower half."""
@@ -170,7 +170,7 @@ class LinuxLowerHalf:
 
     # The rest
 
-    def open_store(self, domain: Domain) -> DescriptorConnection:
+    def open_store(self, adopt: Adopt) -> DescriptorConnection:
         """A new connection to xenstored."""
         return DescriptorConnection(connect())
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from activations.backend import PROTOCOL_VERSION, Check, Observer, Outcome, RunOptions
-from activations.backend import Clock as ClockName
+from activations.backend import Check
 from activations.errors import BackendError
 from activations.loop import EventLoop
+from activations.lower import Clock as ClockName
+from activations.outcome import Observer, Outcome, RunOptions
+from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain

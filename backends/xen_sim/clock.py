@@ -18,8 +18,8 @@ from typing import Protocol
 
 from sortedcontainers import SortedList
 
-from activations.backend import Clock as ClockName
 from activations.errors import BlockedForever
+from activations.lower import Clock as ClockName
 
 PATIENCE = 1000
 """Turns that are free at one instant of the virtual clock."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from activations.abi.event_channel import DOMID_SELF, Virq
-from activations.backend import Clock, GrantTable, LowerHalf, Ready
 from activations.errors import VirtualClockError
+from activations.lower import Adopt, Clock, GrantTable, LowerHalf, Ready
 from xen_sim.clock import WallClock
 from xen_sim.domain import XenDomain
 from xen_sim.hypercall import Hypercalls
@@ -21,7 +21,7 @@ from xen_sim.store_link import StoreLink
 from xen_sim.store_ring import RingConnection
 
 if TYPE_CHECKING:
-    from activations.domain import Domain
+    pass
 
 _NOTHING_READY: Ready = []
 
@@ -87,9 +87,9 @@ class Guest:
 
     # The rest
 
-    def open_store(self, domain: Domain) -> RingConnection:
+    def open_store(self, adopt: Adopt) -> RingConnection:
         link = StoreLink(self.domain)
-        return RingConnection(link.page, domain.events.adopt(self._bound(link.port), "xenstored"))
+        return RingConnection(link.page, adopt(self._bound(link.port), "xenstored"))
 
     def close(self) -> None:
         self.domain.xen.destroy(self.domain)

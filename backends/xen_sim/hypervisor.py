@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from activations.backend import Clock as ClockName
 from activations.errors import BackendError
+from activations.lower import Clock as ClockName
 from xen_sim.clock import Calendar, Clock, VirtualClock, WallClock
 from xen_sim.domain import XenDomain
 from xen_sim.processor import Processor

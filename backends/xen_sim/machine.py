@@ -15,9 +15,9 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from activations.backend import Clock as ClockName
 from activations.errors import BackendError, BlockedForever
 from activations.loop import EventLoop, VirtualEventLoop
+from activations.lower import Clock as ClockName
 from xen_sim.domain import XenDomain
 from xen_sim.guest import Guest, WallGuest
 from xen_sim.hypervisor import Hypervisor

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from activations.backend import Observer
+from activations.outcome import Observer
 from xen_sim.machine import Machine
 
 XEN = "xen"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from activations.store.page import StorePage
 
 if TYPE_CHECKING:
-    from activations.port import Port
+    from activations.lower import Waitable
 
 
 class RingConnection:
@@ -19,7 +19,7 @@ class RingConnection:
     `send` waits, as a `Store` always is. A cancelled `send` still sends its message.
     """
 
-    def __init__(self, page: memoryview, port: Port) -> None:
+    def __init__(self, page: memoryview, port: Waitable) -> None:
         self._page = StorePage(page)
         self._port = port
         self._unsent = bytearray()

@@ -1,0 +1,128 @@
+"""What the upper half asks of a lower half. One protocol, small; the loop knows nothing else.
+
+    application   await port.wait()                     activations
+    upper half    loop, ports, grants, store            activations
+    ------------------------------------------------- this protocol
+    lower half    block, demux, unmask, hypercalls      xen_sim | xen_linux
+    below         simulated Xen | /dev/xen              backends
+
+A `LowerHalf` serves one domain: it keeps time, blocks, demuxes the event channels and makes the
+hypercalls. Its version is that of the whole protocol between `activations` and its backends,
+`registry.PROTOCOL_VERSION`.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+Clock = Literal["virtual", "wall"]
+Ready = list[tuple[selectors.SelectorKey, int]]
+"""Descriptors that are ready, as `selectors.BaseSelector.select` gives them."""
+
+
+class Waitable(Protocol):
+    """As much of a port as a connection to xenstored needs."""
+
+    async def wait(self) -> int: ...
+
+    def notify(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Adopt = Callable[[int, str], Waitable]
+"""Makes the upper half's port of a number that is bound already, given what its other end is."""
+
+
+class LowerHalf(Protocol):
+    """One domain's lower half. Times are integer nanoseconds of a monotonic clock.
+
+    The idle step of the loop is written with the first four: when nothing is ready it calls
+    `block(deadline)`, else `poll()`; then `demux()`, then wakes, then `unmask()`. Every operation
+    that Xen can refuse raises `XenError`.
+    """
+
+    domid: int
+    name: str
+    clock: Clock
+    descriptors: selectors.BaseSelector
+    """Where asyncio registers its descriptors. The virtual clock refuses all but the loop's own."""
+    grant_table: GrantTable
+
+    def time_ns(self) -> int: ...
+
+    def block(self, deadline: int | None) -> Ready | None:
+        """Set the one-shot timer to an absolute time (None stops it), then give up the processor
+        until an event, the timer or a descriptor; say which descriptors are ready."""
+
+    def poll(self) -> Ready | None:
+        """As `block`, without waiting."""
+
+    def demux(self) -> Sequence[int]:
+        """The ports that fired, each left masked with its pending bit cleared."""
+
+    def unmask(self, ports: Sequence[int]) -> None:
+        """Let these ports fire again; one that became pending meanwhile fires at once."""
+
+    def mask(self, port: int) -> None: ...
+
+    def notify(self, port: int) -> None: ...
+
+    def alloc_unbound(self, remote_domid: int) -> int: ...
+
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int: ...
+
+    def bind_virq(self, virq: int) -> int: ...
+
+    def close_port(self, port: int) -> None: ...
+
+    def open_store(self, adopt: Adopt) -> StoreConnection:
+        """A new connection to xenstored; one that goes by a port has it adopted."""
+
+    def close(self) -> None:
+        """Give back what is left: ports, grants, mappings, descriptors."""
+
+
+class GrantTable(Protocol):
+    """Memory shared between domains, in whole pages of 4096 bytes."""
+
+    def share(self, domid: int, pages: int, writable: bool) -> GrantedPages:
+        """Fresh zeroed pages of this domain, granted to `domid`."""
+
+    def map(self, domid: int, refs: Sequence[int], writable: bool) -> GrantedPages:
+        """Pages that `domid` granted to this domain, one after another."""
+
+
+class GrantedPages(Protocol):
+    """Pages shared or mapped, as one stretch of memory, until `close`."""
+
+    @property
+    def domid(self) -> int:
+        """The other domain."""
+
+    @property
+    def refs(self) -> tuple[int, ...]: ...
+
+    @property
+    def memory(self) -> memoryview:
+        """`len(refs) * 4096` bytes, read-only where the grant is."""
+
+    def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
+        """When these pages go (closed, or the domain dies): clear the byte at this offset,
+        send an event through this port (IOCTL_GNTDEV_SET_UNMAP_NOTIFY's two actions)."""
+
+    def close(self) -> None: ...
+
+
+class StoreConnection(Protocol):
+    """A byte stream to xenstored that carries xs_wire messages."""
+
+    async def send(self, message: bytes) -> None:
+        """Send one whole message (header and payload)."""
+
+    async def receive(self) -> bytes:
+        """The next bytes, at least one; empty when xenstored went away."""
+
+    def close(self) -> None: ...

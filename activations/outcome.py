@@ -1,0 +1,41 @@
+"""How a scenario is run, who watches, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from activations.lower import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run a scenario; a backend that has no use for an option set to other than its
+    default raises `BackendError` naming it."""
+
+    only: str | None = None
+    """Run this domain's half alone (`--as`); the others run elsewhere on the same Xen."""
+    seed: int | None = None
+    clock: Clock | None = None
+    trace: Path | None = None
+
+
+class Observer(Protocol):
+    """Who watches a run. Calls come in the order things happened."""
+
+    def progress(self, text: str) -> None:
+        """Something that takes long has got this far: `booting Xen`, `creating guest`."""
+
+    def line(self, domain: str, text: str) -> None:
+        """One line that this domain's half printed, without its newline."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a scenario ended: what each half returned, or the traceback of what it raised."""
+
+    results: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the backend knows besides: virtual time, versions, counts. For `--json` and `demo`."""

@@ -1,0 +1,35 @@
+"""Which backends are installed: the packages that offer one under an entry-point group.
+
+So this package imports no backend, and anybody can add one.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from activations.errors import BackendError
+
+PROTOCOL_VERSION = 1
+"""Of everything that `activations` and its backends ask of each other."""
+
+ENTRY_POINT_GROUP = "activations.backends"
+
+
+def names() -> list[str]:
+    """The names of the installed backends, in alphabetical order."""
+    return sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def find(name: str) -> Any:
+    """The backend of this name, an `activations.backend.Backend`. Raises `BackendError` if there
+    is none that fits."""
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        backend = point.load()
+        if backend.protocol_version != PROTOCOL_VERSION:
+            raise BackendError(
+                f"backend {name!r} ({point.value}) speaks protocol {backend.protocol_version}, "
+                f"this is activations with protocol {PROTOCOL_VERSION}: upgrade the older one"
+            )
+        return backend
+    raise BackendError(f"unknown backend {name!r}; installed: {', '.join(names()) or 'none'}")
