@@ -13,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from needs import LEFT_OUT, leave_out
 
 import xen_lab
-from activations import EventLoop
+from activations import BackendError, EventLoop
+from xen_lab import cache, emulator, image
 
 
 def descriptors() -> set[tuple[str, str]]:
@@ -53,11 +55,26 @@ def leaves_no_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[xen_lab.Lab]:
+def lab_parts() -> None:
+    """What a lab is made from: fetched once, and all lab tests left out where it cannot be had.
+    Once it is there, not to boot is a failure."""
+    folder = cache.default()
+    try:
+        emulator.ensure(print, folder)
+        image.ensure(print, folder)
+    except BackendError as error:
+        leave_out("tests on a real Xen", str(error))
+
+
+@pytest.fixture(autouse=True)
+def has_lab_parts(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("lab"):
+        request.getfixturevalue("lab_parts")
+
+
+@pytest.fixture(scope="session")
+def lab(lab_parts: None) -> Iterator[xen_lab.Lab]:
     """A real Xen, booted once for all tests marked `lab`; scenarios run on it too."""
-    unmet = [check for check in xen_lab.backend.doctor() if not check.ok]
-    if unmet:
-        pytest.skip(f"no lab here: {unmet[0].what}: {unmet[0].mend}")
     with xen_lab.Lab() as booted, xen_lab.backend.using(booted):
         yield booted
 
@@ -67,3 +84,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("lab") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """One line at the end for whatever was left out for want of something."""
+    yield
+    reasons = (report.longrepr[2] for report in terminalreporter.getreports("skipped"))
+    found = {reason.partition(LEFT_OUT)[2] for reason in reasons if LEFT_OUT in reason}
+    if found:
+        terminalreporter.write_line(LEFT_OUT + "; ".join(sorted(found)), yellow=True)

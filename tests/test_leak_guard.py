@@ -61,8 +61,11 @@ LEAKY = """
 """
 
 
-def test_whatever_is_left_behind_fails_the_test(pytester: pytest.Pytester) -> None:
+def test_whatever_is_left_behind_fails_the_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ports, grants, tasks, loops, descriptors and sockets do; being tidy does not."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
     pytester.makeconftest((HERE / "conftest.py").read_text())
     pytester.makepyprojecttoml((HERE.parent / "pyproject.toml").read_text())
     pytester.makepyfile(test_leaky=LEAKY)

@@ -5,6 +5,7 @@ import struct
 import subprocess
 
 import pytest
+from needs import leave_out
 
 from activations.abi import (
     event_channel,
@@ -80,7 +81,8 @@ SIZES = {
 def header(tmp_path_factory):
     """Ask the C compiler what each expression comes to."""
     compiler = shutil.which("cc")
-    assert compiler, "a C compiler is needed to read the kernel's headers: install gcc"
+    if not compiler:
+        leave_out("the kernel's headers", "apt-get install gcc libc6-dev")
     expressions = [*NUMBERS, *SIZES]
     lines = "".join(f'printf("%lu\\n", (unsigned long)({e}));\n' for e in expressions)
     folder = tmp_path_factory.mktemp("headers")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
+from needs import leave_out
 
 from activations.abi.xs_wire import MessageType
 from activations.errors import BackendError
@@ -31,7 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         for package in packages.fetch(PACKAGES, folder, state).values():
             packages.unpack(package, folder)
     except BackendError as error:
-        pytest.skip(f"no xenstore-utils: {error}")
+        leave_out("Xen's own xenstore tools", str(error))
     libraries = [str(library.parent) for library in folder.rglob("libxen*.so.*")]
     return {
         **os.environ,

@@ -13,17 +13,17 @@ import unittest
 from collections.abc import Callable
 
 import pytest
+from needs import leave_out
 
 import activations
 
-events = pytest.importorskip(
-    "test.test_asyncio.test_events",
-    reason="this Python comes without its own tests (Debian: apt-get install libpython3-testsuite)",
-)
-from test.test_asyncio import test_sendfile, test_sock_lowlevel, utils  # noqa: E402
+try:
+    from test.test_asyncio import test_events, test_sendfile, test_sock_lowlevel, utils
+except ModuleNotFoundError:
+    leave_out("CPython's own tests", "Debian: apt-get install libpython3-testsuite")
 
 SUBJECTS: dict[str, tuple[type, ...]] = {
-    "Events": (events.UnixEventLoopTestsMixin, events.SubprocessTestsMixin),
+    "Events": (test_events.UnixEventLoopTestsMixin, test_events.SubprocessTestsMixin),
     "Sockets": (test_sock_lowlevel.BaseSockTestsMixin,),
     "Sendfile": (test_sendfile.SendfileTestsBase,),
 }

@@ -1,0 +1,22 @@
+"""What some tests need of the machine.
+
+Where it is missing they are left out, and the run's last lines say so; where nothing may be left
+out, as in CI, they fail (ACTIVATIONS_TESTS=all).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+LEFT_OUT = "left out: "
+
+
+def leave_out(what: str, mend: str) -> NoReturn:
+    """Skip a test, a fixture's tests or a whole module for want of something; say how to get it."""
+    said = f"{LEFT_OUT}{what} ({mend})"
+    if os.environ.get("ACTIVATIONS_TESTS") == "all":
+        pytest.fail(said, pytrace=False)
+    pytest.skip(said, allow_module_level=True)
