@@ -16,7 +16,7 @@ import pytest
 
 from activations.errors import BackendError
 from activations.scenario import Scenario, load
-from xen_lab import Lab, guests
+from xen_lab import Lab, guests, running
 
 pytestmark = pytest.mark.lab
 
@@ -184,6 +184,22 @@ class TestRun:
         failure = lab.run(scenario(panic), Watching()).failures["guest"]
         assert "its guest is gone; its console ended with" in failure
         assert "sysrq" in failure.lower()
+        half = "@s.domain('guest', kind='pv')\nasync def guest(xen): return 'a new one'"
+        assert lab.run(scenario(half), Watching()).results == {"guest": "a new one"}
+
+
+    def test_a_guest_that_does_not_answer_is_replaced(
+        self, lab: Lab, scenario, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(running, "ENDING", 2.0)
+        hang = """
+            @s.domain("guest", kind="pv")
+            async def guest(xen):
+                os.kill(os.getppid(), 19)  # stops the agent
+                await asyncio.sleep(3600)
+            """
+        failure = lab.run(scenario(hang), Watching(), timeout=5).failures["guest"]
+        assert "did not end within 5 s" in failure
         half = "@s.domain('guest', kind='pv')\nasync def guest(xen): return 'a new one'"
         assert lab.run(scenario(half), Watching()).results == {"guest": "a new one"}
 
