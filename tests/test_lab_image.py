@@ -225,7 +225,7 @@ class TestApt:
         folder = tmp_path / "bin"
         folder.mkdir()
         monkeypatch.setenv("PATH", str(folder))
-        monkeypatch.setattr(packages, "KEYRING", tmp_path / "no-keyring")
+        monkeypatch.delenv(packages.SOURCES, raising=False)
         monkeypatch.setattr(packages, "OS_RELEASE", tmp_path / "os-release")
         (tmp_path / "os-release").write_text("ID=debian\nVERSION_CODENAME=bookworm\n")
         program(folder, "dpkg-deb", "")
@@ -250,10 +250,15 @@ else:
         fetched = packages.fetch(["busybox-static"], tmp_path / "into", tmp_path / "state")
         assert packages.version(fetched["busybox-static"]) == "1:1.35"
 
-    def test_another_release_without_debians_keys(self, tools: Path, tmp_path: Path) -> None:
+    def test_another_release_is_asked_for_the_sources_of_a_debian_12(
+        self, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (tmp_path / "os-release").write_text("ID=ubuntu\nVERSION_CODENAME=noble\n")
-        program(tools, "apt-get", "")
-        with pytest.raises(BackendError, match="apt-get install debian-archive-keyring"):
+        program(tools, "apt-get", "import sys; exit(f'E: {sys.argv}')")
+        with pytest.raises(BackendError, match="another release.* ACTIVATIONS_LAB_SOURCES=FILE"):
+            packages.fetch(["busybox-static"], tmp_path, tmp_path / "state")
+        monkeypatch.setenv(packages.SOURCES, str(tmp_path / "sources.list"))
+        with pytest.raises(BackendError, match=f"sourcelist={tmp_path}/sources.list"):
             packages.fetch(["busybox-static"], tmp_path, tmp_path / "state")
 
 

@@ -2,9 +2,10 @@
 
 `apt-get download` checks signatures and hashes. It is asked first with the machine's own package
 lists, which costs nothing; when those are missing or stale, with lists of our own, fetched into
-the cache folder from the machine's own sources; and where the machine is not a Debian 12, from
-Debian 12's archive, whose packages run anywhere, since they are never installed. apt is shown an
-empty status file throughout, so that what happens to be installed here has no say.
+the cache folder from the machine's own sources. Where the machine is not a Debian 12, whoever runs
+it names the sources of one (`ACTIVATIONS_LAB_SOURCES`): its packages run anywhere, since they are
+never installed. apt is shown an empty status file throughout, so that what happens to be installed
+here has no say.
 """
 
 from __future__ import annotations
@@ -25,11 +26,8 @@ T = TypeVar("T")
 
 RELEASE = "bookworm"
 OS_RELEASE = Path("/etc/os-release")
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-ARCHIVE = f"""\
-deb [signed-by={KEYRING}] http://deb.debian.org/debian {RELEASE} main
-deb [signed-by={KEYRING}] http://deb.debian.org/debian-security {RELEASE}-security main
-"""
+SOURCES = "ACTIVATIONS_LAB_SOURCES"
+"""Environment variable: the path of an apt sources.list of Debian 12."""
 TIMEOUT = 900.0
 """Seconds for one run of apt-get: 150 MB over a slow line."""
 
@@ -136,13 +134,9 @@ def _ways(state: Path) -> Iterator[_Apt]:
     if _codename() == RELEASE:
         yield _Apt(state, {})
         yield _with_own_lists(state / "sources-here", {})
-    if KEYRING.exists():
-        folder = state / "sources-archive"
-        folder.mkdir(exist_ok=True)
-        sources = folder / "sources.list"
-        sources.write_text(ARCHIVE)
-        places = {"Dir::Etc::sourcelist": str(sources), "Dir::Etc::sourceparts": "-"}
-        yield _with_own_lists(folder, places)
+    if sources := os.environ.get(SOURCES):
+        places = {"Dir::Etc::sourcelist": str(Path(sources).resolve())}
+        yield _with_own_lists(state / "sources-named", {**places, "Dir::Etc::sourceparts": "-"})
 
 
 def _with_own_lists(folder: Path, options: Mapping[str, str]) -> _Apt:
@@ -164,9 +158,9 @@ def _explain(refusals: Sequence[str]) -> str:
     """One sentence from what apt said, naming the package and the command to try."""
     if not refusals:
         return (
-            f"the lab is made from Debian 12 ({RELEASE}) packages; this machine is another "
-            f"release and has no {KEYRING} to check them by: "
-            "apt-get install debian-archive-keyring"
+            f"the lab is made from Debian 12 ({RELEASE}) packages, and this machine is another "
+            f"release: write a sources.list of that one and name it, "
+            f"{SOURCES}=FILE activations run ..."
         )
     errors = re.findall(r"^E: (.*)$", refusals[-1], re.MULTILINE) or [refusals[-1]]
     return (
