@@ -255,7 +255,7 @@ else:
     ) -> None:
         (tmp_path / "os-release").write_text("ID=ubuntu\nVERSION_CODENAME=noble\n")
         program(tools, "apt-get", "import sys; exit(f'E: {sys.argv}')")
-        with pytest.raises(BackendError, match="another release.* ACTIVATIONS_LAB_SOURCES=FILE"):
+        with pytest.raises(BackendError, match=r"another release.* ACTIVATIONS_LAB_SOURCES=FILE"):
             packages.fetch(["busybox-static"], tmp_path, tmp_path / "state")
         monkeypatch.setenv(packages.SOURCES, str(tmp_path / "sources.list"))
         with pytest.raises(BackendError, match=f"sourcelist={tmp_path}/sources.list"):
