@@ -280,6 +280,7 @@ def test_a_released_domain_leaves_nothing_behind(xenstored: Xenstored, dom0: Cli
     dom0.rm("/meeting")
     assert sorted(xenstored.database.paths()) == before
     assert xenstored.database.owned(3) == 0
+    assert not xenstored.database.names(3)
     assert brief.connection.broken
 
 

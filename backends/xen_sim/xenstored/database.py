@@ -74,23 +74,27 @@ class Database:
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._owned: Counter[int] = Counter()
+        self._named: Counter[int] = Counter()
         self._generation = 0
 
     def get(self, path: str) -> Node | None:
         return self._nodes.get(path)
 
     def put(self, path: str, node: Node) -> None:
-        old = self._nodes.get(path)
-        if old:
-            self._owned[old.owner] -= 1
-        self._owned[node.owner] += 1
+        if old := self._nodes.get(path):
+            self._count(old, -1)
+        self._count(node, 1)
         self._nodes[path] = replace(node, generation=self.new_generation())
 
     def delete(self, path: str) -> None:
-        self._owned[self._nodes.pop(path).owner] -= 1
+        self._count(self._nodes.pop(path), -1)
 
     def owned(self, domid: int) -> int:
         return self._owned[domid]
+
+    def names(self, domid: int) -> bool:
+        """Whether any node's permissions name the domain, its owner's among them."""
+        return self._named[domid] > 0
 
     def paths(self) -> list[str]:
         """Every node there is, in the order in which they came."""
@@ -99,6 +103,11 @@ class Database:
     def new_generation(self) -> int:
         self._generation += 1
         return self._generation
+
+    def _count(self, node: Node, change: int) -> None:
+        self._owned[node.owner] += change
+        for permission in node.permissions:
+            self._named[permission.domid] += change
 
 
 class Transaction:

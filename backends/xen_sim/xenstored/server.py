@@ -137,9 +137,10 @@ class Xenstored:
             connection.close()
         for former in [each for each, target in self.targets.items() if domid in (each, target)]:
             del self.targets[former]
-        self._disown(domid)
-        for special in (paths.INTRODUCE_DOMAIN, paths.RELEASE_DOMAIN):
-            self._strip(special, domid)
+        if self.database.names(domid):  # mostly its home is gone, and nothing else was its own
+            self._disown(domid)
+            for special in (paths.INTRODUCE_DOMAIN, paths.RELEASE_DOMAIN):
+                self._strip(special, domid)
         if self.introduced.pop(domid, None) is not None:
             self.fire(paths.RELEASE_DOMAIN)
         self.announce()
