@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ ACTIVATIONS = Path(sys.executable).with_name("activations")
 
 HELLO = """
 import sys
+import time
 from activations import Scenario
 hello = Scenario("hello")
 
@@ -313,3 +315,20 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:
     assert running.stderr.read() == ""
     running.stderr.close()
     assert running.wait(timeout=20) == 141
+
+
+def test_ctrl_c_does_no_harm_wherever_it_strikes(tmp_path: Path) -> None:
+    """It may come between the completion of a future and the waking of who waits for it: twenty
+    runs without rest, each interrupted somewhere else, and each can clean up."""
+    file = write(tmp_path, SPEAKS_TO_THE_LAST)
+    for wait in range(20):
+        running = subprocess.Popen(
+            [ACTIVATIONS, "run", file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert running.stdout is not None
+        running.stdout.readline()
+        time.sleep(wait * 0.0007)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=20)
+        assert (running.returncode, err) == (130, "activations: interrupted\n")
+        assert out == "dom0 | cleaned up\n"

@@ -21,14 +21,17 @@ from activations.lower import Clock as ClockName
 from xen_sim.domain import XenDomain
 from xen_sim.guest import Guest, WallGuest
 from xen_sim.hypervisor import Hypervisor
+from xen_sim.interrupt import interruptible
 from xen_sim.life import Life, Main
 from xen_sim.lower_half import Solo5
+from xen_sim.processor import Processor
 from xen_sim.tape import Seeded, Tape
 from xen_sim.trace import Trace
 from xen_sim.waiting import who_waits
 
 CANCEL_REQUESTS = 10
 """How often a program is asked to end before it is ended."""
+
 
 class Machine:
     """A Xen and its domains on one processor and one clock.
@@ -102,6 +105,13 @@ class Machine:
     def run_out(self) -> BaseException | None:
         """As `run`, but the first failure is returned; each is in its `Life`."""
         processor = self.xen.processor
+        with interruptible(processor):
+            failure = self._run_out(processor)
+        if processor.interrupted:  # too late for anybody to take it
+            return failure or KeyboardInterrupt()
+        return failure
+
+    def _run_out(self, processor: Processor) -> BaseException | None:
         processor.hub = getcurrent()
         for life in self.lives:
             life.domain.vcpu.greenlet = greenlet(life)

@@ -61,6 +61,10 @@ class Processor:
         """Where control goes when nobody can run any more; without one, that is an error of
         whoever blocked last."""
         self.stuck: BlockedForever | None = None
+        self.interrupted = False
+        """Ctrl-C was pressed; it is raised when the processor is next given away."""
+        self.resting = False
+        """Nobody runs, and the wall clock waits for the real world."""
 
     def make_runnable(self, vcpu: VCPU) -> None:
         """Wake a vCPU that sleeps; nothing happens to one that does not."""
@@ -106,14 +110,23 @@ class Processor:
     def wait(self, vcpu: VCPU) -> None:
         """As `halt`, from anywhere: within a hypercall that a task makes, say."""
         vcpu.asleep = True
-        following = self.next()
+        try:
+            following = self.next()
+        except KeyboardInterrupt:
+            vcpu.asleep = False
+            raise
         if following is not vcpu:
             self.run(following, vcpu)
 
     def give_way(self, vcpu: VCPU) -> None:
         """Let the others have a turn, if any can run; then go on."""
         self.queue.append(vcpu)
-        following = self.next()
+        try:
+            following = self.next()
+        except KeyboardInterrupt:
+            if vcpu in self.queue:
+                self.queue.remove(vcpu)
+            raise
         if following is not vcpu:
             self.run(following, vcpu)
 
@@ -135,16 +148,33 @@ class Processor:
         queue = self.queue
         self._turns += 1
         if self._turns > self._clock.patience:
+            self._take_interrupt()
             self._clock.look_up()
         while not queue:
             self._turns = 0
-            self._clock.idle()
+            self.resting = self._clock.name == "wall"
+            try:
+                self._take_interrupt()
+                self._clock.idle()
+            finally:
+                self.resting = False
         if self._tape is None or len(queue) == 1:
             return queue.popleft()
         choice = self._tape.choose("run next", [vcpu.name for vcpu in queue])
         following = queue[choice]
         del queue[choice]
         return following
+
+    def interrupt(self) -> None:
+        """Ctrl-C was pressed: have the next one who gives the processor away look up."""
+        self.interrupted = True
+        self._turns = sys.maxsize
+
+    def _take_interrupt(self) -> None:
+        if self.interrupted:
+            self.interrupted = False
+            self._turns = 0
+            raise KeyboardInterrupt
 
     def run(self, following: VCPU, leaving: VCPU | None) -> None:
         """Hand the processor over from anywhere, a task included; returns when it is `leaving`'s
