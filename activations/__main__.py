@@ -1,5 +1,7 @@
 """`python -m activations`: the command."""
 
+import sys
+
 from activations.cli import main
 
-main()
+sys.exit(main())

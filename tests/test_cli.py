@@ -69,6 +69,12 @@ def test_the_installed_command_shows_help_at_once() -> None:
         assert f"\n  {command} " in done.stdout
 
 
+def test_python_m_activations_is_the_command_with_its_exit_status() -> None:
+    module = [sys.executable, "-m", "activations"]
+    assert subprocess.run([*module, "--help"], capture_output=True, check=False).returncode == 0
+    assert subprocess.run([*module, "frob"], capture_output=True, check=False).returncode == 2
+
+
 def test_help_loads_no_backend() -> None:
     """Backends may be heavy; only the one that is asked for is imported."""
     code = (

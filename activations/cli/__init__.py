@@ -10,8 +10,6 @@ Exit status, in all of them: see `status`.
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from activations.cli.demo import demo
@@ -47,5 +45,3 @@ def main(arguments: list[str] | None = None) -> int:
         return NOT_TRIED
 
 
-if __name__ == "__main__":
-    sys.exit(main())
