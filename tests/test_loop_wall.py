@@ -59,9 +59,9 @@ async def loopback(xen: Domain) -> tuple[Port, Port]:
     return near, far
 
 
-def interrupt_soon() -> threading.Timer:
-    """Ctrl-C, in a moment, while everybody sleeps."""
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+def interrupt_soon(seconds: float = 0.05) -> threading.Timer:
+    """Ctrl-C, in a moment."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     return timer
 
@@ -410,13 +410,16 @@ def test_ctrl_c_ends_a_run_in_an_orderly_way() -> None:
     assert ended == ["dom0"]
 
 
+@pytest.mark.parametrize("milliseconds", range(5, 25))
 @pytest.mark.parametrize("busy", [False, True], ids=["asleep", "busy"])
-def test_ctrl_c_ends_every_domain_in_an_orderly_way(busy: bool) -> None:
-    """Whoever was running, and whoever was asleep."""
+def test_ctrl_c_ends_every_domain_in_an_orderly_way(busy: bool, milliseconds: int) -> None:
+    """Whoever was running, whoever was asleep, and whatever was under way at that moment."""
     machine = Machine(clock="wall")
-    ended = []
+    begun: list[str] = []
+    ended: list[str] = []
 
     async def main(xen: Domain) -> None:
+        begun.append(xen.name)
         try:
             async with await asyncio.start_server(echo, "127.0.0.1"):
                 while busy:
@@ -424,13 +427,42 @@ def test_ctrl_c_ends_every_domain_in_an_orderly_way(busy: bool) -> None:
                 with xen.events.alloc_unbound(0) as port:
                     await port.wait()
         finally:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
             ended.append(xen.name)
 
     lives = [machine.boot(name, main) for name in ("dom0", "one", "other")]
-    timer = interrupt_soon()
+    timer = interrupt_soon(milliseconds / 1000)
     with pytest.raises(KeyboardInterrupt):
         machine.run()
     timer.join()
-    assert sorted(ended) == ["dom0", "one", "other"]
+    assert sorted(ended) == sorted(begun)
     assert all(life.loop.is_closed() for life in lives)
+
+
+def test_ctrl_c_again_ends_a_program_that_does_not_listen() -> None:
+    machine = Machine(clock="wall")
+
+    async def deaf(xen: Domain) -> None:
+        while True:
+            pass
+
+    machine.boot("deaf", deaf)
+    machine.boot("other", lambda xen: asyncio.sleep(1000))
+    timers = interrupt_soon(0.05), interrupt_soon(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        machine.run()
+    for timer in timers:
+        timer.join()
+
+
+def test_a_failure_ends_domains_that_have_not_begun() -> None:
+    """None of them is waited for."""
+    machine = Machine(clock="wall")
+
+    async def fail(xen: Domain) -> None:
+        raise ValueError("at once")
+
+    machine.boot("dom0", fail)
+    machine.boot("late", lambda xen: asyncio.sleep(1000))
+    with pytest.raises(ValueError, match="at once"):
+        machine.run()

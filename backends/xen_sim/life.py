@@ -45,8 +45,10 @@ class Life:
             with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
                 loop = runner.get_loop()
                 self._task = loop.create_task(
-                    _coroutine(serve(self._main, self.loop.domain)), name=f"{self.domain.name} main"
+                    serve(self._main, self.loop.domain), name=f"{self.domain.name} main"
                 )
+                if self.cancelled:  # before its first instruction
+                    self._task.cancel()
                 self.result = loop.run_until_complete(self._task)
                 loop.run_until_complete(_cancel_leftovers())
         except GreenletExit:
@@ -65,10 +67,6 @@ class Life:
         if self._task is not None:
             self._task.cancel()
             self.domain.vcpu.kick()
-
-
-async def _coroutine(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 async def _cancel_leftovers() -> None:
