@@ -120,7 +120,7 @@ class StoreConnection(Protocol):
     """A byte stream to xenstored that carries xs_wire messages."""
 
     async def send(self, message: bytes) -> None:
-        """Send one whole message (header and payload)."""
+        """Send one whole message (header and payload). Somebody must be receiving meanwhile."""
 
     async def receive(self) -> bytes:
         """The next bytes, at least one; empty when xenstored went away."""

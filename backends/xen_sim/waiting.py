@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from activations.loop import EventLoop
 from activations.port import Port
+
+_ASYNCIO = str(Path(asyncio.__file__).parent)
+"""Frames in here say how somebody waits, not for what."""
 
 
 def who_waits(loops: Iterable[asyncio.AbstractEventLoop | None]) -> str:
@@ -37,7 +41,8 @@ def _task(task: asyncio.Task[Any]) -> str:
             if isinstance(owner, Port):
                 port = owner
                 break
-            where = f"{code.co_qualname}, {code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+            if not code.co_filename.startswith(_ASYNCIO):
+                where = f"{code.co_qualname}, {Path(code.co_filename).name}:{frame.f_lineno}"
         step = getattr(step, "cr_await", None)
     for_what = f"port {port.number} (to {port.remote})" if port else "something that never comes"
     return f"{task.get_name()!r} waits for {for_what}, in {where or 'no frame'}"
