@@ -28,8 +28,6 @@ def interruptible(processor: Processor) -> Iterator[None]:
         return
 
     def on_sigint(number: int, frame: FrameType | None) -> None:
-        if processor.interrupted or processor.resting:
-            signal.default_int_handler(number, frame)
         processor.interrupt()
 
     signal.signal(signal.SIGINT, on_sigint)

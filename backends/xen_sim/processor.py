@@ -166,9 +166,13 @@ class Processor:
         return following
 
     def interrupt(self) -> None:
-        """Ctrl-C was pressed: have the next one who gives the processor away look up."""
+        """Ctrl-C was pressed: have the next one who gives the processor away look up. Pressed
+        again, or while nobody runs, it is raised at once."""
+        at_once = self.interrupted or self.resting
         self.interrupted = True
         self._turns = sys.maxsize
+        if at_once:
+            self._take_interrupt()
 
     def _take_interrupt(self) -> None:
         if self.interrupted:
