@@ -26,6 +26,8 @@ class Domain:
     def __init__(self, lower: LowerHalf, loop: asyncio.AbstractEventLoop) -> None:
         self.domid = lower.domid
         self.name = lower.name
+        self.clock = lower.clock
+        """`virtual`, which jumps over idle time, or `wall`."""
         self.loop = loop
         self.events = Events(lower, loop)
         self.grants = Grants(lower.grant_table)

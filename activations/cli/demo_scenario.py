@@ -12,7 +12,6 @@ from itertools import count
 from typing import Any
 
 from activations import Domain, Port, Scenario
-from activations.loop import VirtualEventLoop
 
 demo = Scenario("demo")
 
@@ -32,7 +31,7 @@ class Diary:
         self.sent = 1
         """Notifies. Shaking hands took one of each domain."""
         self.moments: list[dict[str, Any]] = []
-        virtual = isinstance(xen.loop, VirtualEventLoop)
+        virtual = xen.clock == "virtual"
         self.tick = 0.010 if virtual else 0.250
         self.nap = 3600.0 if virtual else 1.0
         self._xen = xen

@@ -58,7 +58,6 @@ class LinuxBackend:
             loop_factory=lambda: self.new_event_loop(name=half.name, clock=options.clock)
         ) as runner:
             main = _main(half, runner.get_loop())
-            observer.progress(f"running {half.name}")
             try:
                 outcome.results[half.name] = runner.run(main)
             except Exception:
