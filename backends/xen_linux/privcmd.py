@@ -54,15 +54,14 @@ class Hypercalls(Device):
     def port_status(self, domid: int, port: int) -> PortStatus:
         """What `port` of `domid` is bound to."""
         layout = event_channel.STATUS
-        layout.pack_into(self._page, 0, domid, port, 0, 0, 0)
+        layout.pack_into(self._page, 0, domid, port, 0, 0, 0, 0)
         self._hypercall(
             HYPERVISOR_EVENT_CHANNEL_OP,
             event_channel.Op.STATUS,
             operation="EVTCHNOP_status",
             detail=f"domain {domid}, port {port}",
         )
-        _, _, status, vcpu, first = layout.unpack_from(self._page)
-        second = int.from_bytes(self._page[layout.size - 4 : layout.size], "little")
+        _, _, status, vcpu, first, second = layout.unpack_from(self._page)
         match event_channel.Status(status):
             case event_channel.Status.UNBOUND as state:
                 return PortStatus(state, vcpu, remote_domid=first & 0xFFFF)
