@@ -51,6 +51,10 @@ class Calendar:
         """Strike an entry; one that has happened is ignored."""
         self._entries.discard(entry)
 
+    def take(self) -> Entry | None:
+        """Take the next entry out; None if there is none."""
+        return self._entries.pop(0) if self._entries else None
+
     def next_time(self) -> int | None:
         return self._entries[0][0] if self._entries else None
 
@@ -95,11 +99,13 @@ class VirtualClock:
         self._calendar.run_due(self.now)
 
     def idle(self) -> None:
-        when = self._calendar.next_time()
-        if when is None:
+        entry = self._calendar.take()
+        if entry is None:
             raise BlockedForever("nothing can ever happen again")
+        when, _, what = entry
         if when > self.now:
             self.now = when
+        what()
         self._calendar.run_due(self.now)
 
 

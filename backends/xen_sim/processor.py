@@ -52,6 +52,7 @@ class Processor:
         self._clock = clock
         self._tape = tape
         self._orderly = tape is None
+        self._virtual = clock.name == "virtual"
         self._turns = 0
         """Turns since anybody last looked at the clock."""
         self.queue: deque[VCPU] = deque()
@@ -112,7 +113,7 @@ class Processor:
         vcpu.asleep = True
         try:
             following = self.next()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BlockedForever):
             vcpu.asleep = False
             raise
         if following is not vcpu:
@@ -120,6 +121,9 @@ class Processor:
 
     def give_way(self, vcpu: VCPU) -> None:
         """Let the others have a turn, if any can run; then go on."""
+        if not self.queue and self._turns < self._clock.patience:
+            self._turns += 1
+            return
         self.queue.append(vcpu)
         try:
             following = self.next()
@@ -152,18 +156,27 @@ class Processor:
             self._clock.look_up()
         while not queue:
             self._turns = 0
-            self.resting = self._clock.name == "wall"
-            try:
-                self._take_interrupt()
+            if self._virtual:
+                if self.interrupted:
+                    self._take_interrupt()
                 self._clock.idle()
-            finally:
-                self.resting = False
+            else:
+                self._rest()
         if self._tape is None or len(queue) == 1:
             return queue.popleft()
         choice = self._tape.choose("run next", [vcpu.name for vcpu in queue])
         following = queue[choice]
         del queue[choice]
         return following
+
+    def _rest(self) -> None:
+        """Wait for the real world; Ctrl-C ends that at once, as soon as `resting` says so."""
+        self.resting = True
+        try:
+            self._take_interrupt()
+            self._clock.idle()
+        finally:
+            self.resting = False
 
     def interrupt(self) -> None:
         """Ctrl-C was pressed: have the next one who gives the processor away look up. Pressed

@@ -162,7 +162,19 @@ def port_fan_out() -> float:
 # Time
 
 
-def virtual_sleeps() -> float:
+def sleeps_one_by_one() -> float:
+    async def main(xen: Domain) -> float:
+        began = time.perf_counter()
+        for _ in range(SLEEPS):
+            await asyncio.sleep(1)
+        return time.perf_counter() - began
+
+    return activations.run(main)
+
+
+def sleeps_at_once() -> float:
+    """As many tasks, their making and gathering included."""
+
     async def main(xen: Domain) -> float:
         began = time.perf_counter()
         await asyncio.gather(*(asyncio.sleep(1 + n * 1e-3) for n in range(SLEEPS)))
@@ -208,7 +220,8 @@ def fan_outs() -> list[Figure]:
 
 
 def sleeps() -> list[Figure]:
-    return compare({"virtual clock": virtual_sleeps}, per=SLEEPS, unit="µs a sleep", rounds=3)
+    contenders = {"one after another": sleeps_one_by_one, "at once, a task each": sleeps_at_once}
+    return compare(contenders, per=SLEEPS, unit="µs a sleep", rounds=3)
 
 
 def idle() -> list[Figure]:
