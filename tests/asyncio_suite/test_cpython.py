@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 import unittest
 from collections.abc import Callable
 
@@ -20,7 +21,8 @@ import activations
 try:
     from test.test_asyncio import test_events, test_sendfile, test_sock_lowlevel, utils
 except ModuleNotFoundError:
-    leave_out("CPython's own tests", "Debian: apt-get install libpython3-testsuite")
+    version = "{}.{}".format(*sys.version_info)
+    leave_out("CPython's own tests", f"Debian: apt-get install libpython{version}-testsuite")
 
 SUBJECTS: dict[str, tuple[type, ...]] = {
     "Events": (test_events.UnixEventLoopTestsMixin, test_events.SubprocessTestsMixin),
