@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from activations.abi.event_channel import DOMID_SELF, Virq
 from activations.errors import VirtualClockError
@@ -19,9 +19,6 @@ from xen_sim.hypercall import Hypercalls
 from xen_sim.lower_half import Solo5
 from xen_sim.store_link import StoreLink
 from xen_sim.store_ring import RingConnection
-
-if TYPE_CHECKING:
-    pass
 
 _NOTHING_READY: Ready = []
 
@@ -168,5 +165,3 @@ class NoDescriptors(selectors.BaseSelector):
 def lower_half(guest: Guest) -> LowerHalf:
     """Have the type checker hold `Guest` against the protocol."""
     return guest
-
-
