@@ -1,0 +1,194 @@
+"""A ring of requests and responses in shared memory, for either end of a split driver.
+
+One array of entries serves both directions: the front end puts requests in, the back end takes
+them out and puts a response in the place of any request it has taken. Indices are u32, run freely
+and wrap at 2^32; entry i lies at i modulo the size, which is a power of two.
+
+    rsp_cons        rsp_prod          req_cons         req_prod
+       v               v                 v                v
+       [  responses    )  being worked on [   requests    )  room until rsp_cons + size
+
+The peer may be hostile. Its index is read once and checked before it is used, and an entry is
+copied out before anybody looks at it: what was checked is what is used, whatever the peer writes
+meanwhile.
+
+Either end says by an event index when it next wants to be notified, so that a busy peer is not
+rung for every entry. `push` therefore tells whether to notify, and `idle`, before sleeping, sets
+the index and looks once more: what came in between is not slept through.
+"""
+
+from __future__ import annotations
+
+from activations.abi import ring as abi
+from activations.ring import RingError
+
+_U32 = 0xFFFFFFFF
+
+
+class RingFull(Exception):
+    """There is no room for another entry. Its owner counts: this is not the peer's fault."""
+
+
+class _End:
+    """What both ends have in common: entries, indices, and who is told of what.
+
+    `memory` is the shared pages, 1 to 16 of them; `entry_size` in bytes, the larger of the
+    protocol's request and response.
+    """
+
+    _PROD: int
+    _EVENT: int
+    _PEER_PROD: int
+    _PEER_EVENT: int
+
+    def __init__(self, memory: memoryview, entry_size: int) -> None:
+        fit = (len(memory) - abi.ENTRIES) // entry_size
+        if fit < 1:
+            raise ValueError(f"no entry of {entry_size} bytes fits into {len(memory)}")
+        self.size = 1 << (fit.bit_length() - 1)
+        """Entries: the largest power of two that fits."""
+        self.entry_size = entry_size
+        self._entries = memory[abi.ENTRIES :]
+        self._words = memory[: abi.ENTRIES].cast("I")
+
+    def _load(self, offset: int) -> int:
+        return self._words[offset // 4]
+
+    def _store(self, offset: int, value: int) -> None:
+        self._words[offset // 4] = value & _U32
+
+    def _read(self, index: int) -> bytes:
+        start = (index & (self.size - 1)) * self.entry_size
+        return bytes(self._entries[start : start + self.entry_size])
+
+    def _write(self, index: int, entry: bytes) -> None:
+        if len(entry) > self.entry_size:
+            raise ValueError(f"{len(entry)} bytes do not fit an entry of {self.entry_size}")
+        start = (index & (self.size - 1)) * self.entry_size
+        self._entries[start : start + len(entry)] = entry
+
+    def _publish(self, produced: int) -> bool:
+        """Move our producer's index; whether the peer asked to be notified of that."""
+        before = self._load(self._PROD)
+        self._store(self._PROD, produced)
+        wanted = self._load(self._PEER_EVENT)
+        return (produced - wanted) & _U32 < (produced - before) & _U32
+
+    def _await(self, consumed: int) -> bool:
+        """Ask for a notification of the next entry; whether there is one already."""
+        self._store(self._EVENT, consumed + 1)
+        return self._load(self._PEER_PROD) != consumed & _U32
+
+
+class FrontRing(_End):
+    """The front end's: puts requests, takes responses.
+
+    Lays the ring out anew in `memory`. `start` is where the indices begin, 0 on every real ring.
+    """
+
+    _PROD, _EVENT = abi.REQ_PROD, abi.RSP_EVENT
+    _PEER_PROD, _PEER_EVENT = abi.RSP_PROD, abi.REQ_EVENT
+
+    def __init__(self, memory: memoryview, entry_size: int, *, start: int = 0) -> None:
+        super().__init__(memory, entry_size)
+        self._requested = self._answered = start & _U32
+        for offset in (abi.REQ_PROD, abi.RSP_PROD):
+            self._store(offset, start)
+        for offset in (abi.REQ_EVENT, abi.RSP_EVENT):
+            self._store(offset, start + 1)
+
+    @property
+    def free(self) -> int:
+        """Requests there is room for."""
+        return self.size - self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Requests put and not yet answered."""
+        return (self._requested - self._answered) & _U32
+
+    def put(self, request: bytes) -> None:
+        """Write a request; the peer sees it after `push`. Raises `RingFull`."""
+        if not self.free:
+            raise RingFull(f"{self.size} requests are in flight")
+        self._write(self._requested, request)
+        self._requested = (self._requested + 1) & _U32
+
+    def push(self) -> bool:
+        """Publish what was put; true if the peer is to be notified."""
+        return self._publish(self._requested)
+
+    def take(self) -> bytes | None:
+        """The next response, copied out; None if there is none.
+
+        Raises `RingError` if the peer claims more responses than there were requests.
+        """
+        ready = (self._load(abi.RSP_PROD) - self._answered) & _U32
+        if not ready:
+            return None
+        if ready > self.in_flight:
+            raise RingError(f"{ready} responses to {self.in_flight} requests")
+        response = self._read(self._answered)
+        self._answered = (self._answered + 1) & _U32
+        return response
+
+    def idle(self) -> bool:
+        """Before sleeping: ask to be notified of the next response. False if there is one now."""
+        return not self._await(self._answered)
+
+
+class BackRing(_End):
+    """The back end's: takes requests, puts responses.
+
+    Attaches to a ring that a front end laid out, and goes on behind the last response there, so
+    that a back end which comes back finds the requests that were not answered.
+    """
+
+    _PROD, _EVENT = abi.RSP_PROD, abi.REQ_EVENT
+    _PEER_PROD, _PEER_EVENT = abi.REQ_PROD, abi.RSP_EVENT
+
+    def __init__(self, memory: memoryview, entry_size: int) -> None:
+        super().__init__(memory, entry_size)
+        self._taken = self._answered = self._load(abi.RSP_PROD)
+        self._claimed()
+
+    @property
+    def in_hand(self) -> int:
+        """Requests taken and not yet answered."""
+        return (self._taken - self._answered) & _U32
+
+    def take(self) -> bytes | None:
+        """The next request, copied out; None if there is none.
+
+        Raises `RingError` if the peer claims more requests than the ring holds.
+        """
+        if not self._claimed() - self.in_hand:
+            return None
+        request = self._read(self._taken)
+        self._taken = (self._taken + 1) & _U32
+        return request
+
+    def put(self, response: bytes) -> None:
+        """Write the response to a request that was taken; the peer sees it after `push`.
+
+        Raises `RingFull` if every request that was taken is answered.
+        """
+        if not self.in_hand:
+            raise RingFull("there is no request to answer")
+        self._write(self._answered, response)
+        self._answered = (self._answered + 1) & _U32
+
+    def push(self) -> bool:
+        """Publish what was put; true if the peer is to be notified."""
+        return self._publish(self._answered)
+
+    def idle(self) -> bool:
+        """Before sleeping: ask to be notified of the next request. False if there is one now."""
+        return not self._await(self._taken)
+
+    def _claimed(self) -> int:
+        """Requests that are in the ring by the peer's word: those in hand, and those to come."""
+        claimed = (self._load(abi.REQ_PROD) - self._answered) & _U32
+        if claimed > self.size:
+            raise RingError(f"{claimed} requests in a ring of {self.size}")
+        return claimed
