@@ -49,7 +49,13 @@ class _End:
         """Entries: the largest power of two that fits."""
         self.entry_size = entry_size
         self._entries = memory[abi.ENTRIES :]
-        self._words = memory[: abi.ENTRIES].cast("I")
+        with memory[: abi.ENTRIES] as header:
+            self._words = header.cast("I")
+
+    def release(self) -> None:
+        """Give up the views of the memory: it cannot be unmapped while one lives."""
+        self._entries.release()
+        self._words.release()
 
     def _load(self, offset: int) -> int:
         return self._words[offset // 4]

@@ -172,6 +172,13 @@ def test_an_entry_that_is_too_long_is_an_error() -> None:
     assert front.free == front.size
 
 
+def test_a_ring_that_is_released_lets_go_of_its_memory() -> None:
+    memory = memoryview(bytearray(4096))
+    for ring in (FrontRing(memory, 112), BackRing(memory, 112)):
+        ring.release()
+    memory.release()
+
+
 @settings(max_examples=200)
 @given(
     start=st.sampled_from([0, WRAP - 1, WRAP - 5, WRAP - 17]),
