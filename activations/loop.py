@@ -7,7 +7,8 @@ signals) is stock asyncio and stays so.
 
 Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
 a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop; and
-`_closed`, `_check_closed` and `_check_thread`, so that our calls complain as asyncio's do.
+`_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
+calls complain as asyncio's do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from activations.domain import Domain
 from activations.errors import VirtualClockError
@@ -92,6 +93,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     _closed: bool
     _check_closed: Callable[[], None]
     _check_thread: Callable[[], None]
+    _check_callback: Callable[[object, str], None]
 
     def __init__(self, lower: LowerHalf) -> None:
         self._lower = lower
@@ -120,7 +122,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         if self.get_debug() or self._closed:
-            return super().call_soon(callback, *args, context=context)
+            return _made_above(super().call_soon(callback, *args, context=context), 1)
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
@@ -157,9 +159,11 @@ class EventLoop(asyncio.SelectorEventLoop):
         context: Context | None,
     ) -> asyncio.TimerHandle:
         self._check_closed()
+        handle = asyncio.TimerHandle(deadline / 1e9, callback, args, self, context)
         if self.get_debug():
             self._check_thread()
-        handle = asyncio.TimerHandle(deadline / 1e9, callback, args, self, context)
+            self._check_callback(callback, "call_at")
+            _made_above(handle, 2)
         handle._scheduled = True  # type: ignore[attr-defined]
         self._sleepers.add(deadline, handle)
         return handle
@@ -189,7 +193,18 @@ class VirtualEventLoop(EventLoop):
     ) -> asyncio.Handle:
         if threading.get_ident() != self._home:
             _refuse("call_soon_threadsafe")
-        return self.call_soon(callback, *args, context=context)
+        handle = self.call_soon(callback, *args, context=context)
+        return _made_above(handle, 1) if self.get_debug() else handle
+
+
+H = TypeVar("H", bound=asyncio.Handle)
+
+
+def _made_above(handle: H, frames: int) -> H:
+    """In debug mode a handle knows where it was made, and says so in its repr and in errors: not
+    in these last frames, which are this module's."""
+    del handle._source_traceback[-frames:]  # type: ignore[attr-defined]
+    return handle
 
 
 def _refuse(what: str) -> NoReturn:

@@ -263,6 +263,26 @@ def test_debug_mode_minds_the_thread(clock: str) -> None:
     assert "Non-thread-safe" in str(raised)
 
 
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_debug_mode_says_where_a_callback_was_scheduled(clock: str) -> None:
+    """In the code that did it, not in the loop's; and it refuses what is no callback."""
+
+    async def main(xen: Domain) -> list[asyncio.Handle]:
+        loop = xen.loop
+        with pytest.raises(TypeError, match="coroutines cannot be used"):
+            loop.call_later(0, main, xen)
+        return [
+            loop.call_soon(print),
+            loop.call_soon_threadsafe(print),
+            loop.call_later(1000, print),
+            loop.call_at(1000, print),
+        ]
+
+    for handle in activations.run(main, clock=clock, debug=True):
+        assert f"created at {__file__}" in repr(handle)
+        handle.cancel()
+
+
 def test_debug_mode_names_the_slow_callback(caplog: pytest.LogCaptureFixture) -> None:
     async def main(xen: Domain) -> None:
         xen.loop.slow_callback_duration = 0.01
