@@ -80,6 +80,11 @@ class ByteRing:
         self._indices[self._prod] = (prod + count) & _U32
         return count
 
+    def release(self) -> None:
+        """Give up the views of the memory: it cannot be unmapped while one lives."""
+        self._data.release()
+        self._indices.release()
+
     def _span(self) -> tuple[int, int]:
         cons, prod = self._indices[self._cons], self._indices[self._prod]
         used = (prod - cons) & _U32

@@ -1,0 +1,166 @@
+"""The server: grants the pages, offers them in xenstore, and waits for the client.
+
+An offer is good for one client: a control page, rings, a port. libxenvchan makes one and is done;
+a listener takes its offer out of xenstore once it is taken up, and makes another when `accept` is
+called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
+from struct import pack_into
+from typing import Any
+
+from anyio import ClosedResourceError, create_task_group, move_on_after
+from anyio.abc import Listener, TaskGroup
+
+from activations.abi import vchan as abi
+from activations.abi.vchan import Live
+from activations.domain import Domain
+from activations.errors import PortClosed
+from activations.port import PROGRAM_START
+from activations.store import Access, Permission, StoreError, Transaction
+from activations.vchan.end import SERVER
+from activations.vchan.layout import Layout, layout_for
+from activations.vchan.link import LINGER, Link
+from activations.vchan.stream import VchanStream
+
+RING_SIZE = 1 << 14
+"""Bytes of a ring, where nobody says otherwise: four pages."""
+
+
+@asynccontextmanager
+async def listen(
+    xen: Domain, path: str, remote_domid: int, *, left: int = RING_SIZE, right: int = RING_SIZE
+) -> AsyncIterator[VchanListener]:
+    """Offer a vchan below `path` in xenstore to clients in `remote_domid`.
+
+    `left` is the least size in bytes of the ring that the client writes, `right` of the one that
+    the server writes; 1 MiB at most each. The offer stands when the block is entered. Raises
+    `ValueError` for sizes that cannot be, `XenError` and `StoreError` for what is refused.
+    """
+    listener = VchanListener(xen, path, remote_domid, layout_for(left, right))
+    try:
+        await listener.offer()
+        yield listener
+    finally:
+        await listener.aclose()
+
+
+class VchanListener(Listener[VchanStream]):
+    """Accepts clients of one domain, one after another: see `listen`.
+
+    Streams that were accepted live on when it is closed.
+    """
+
+    def __init__(self, xen: Domain, path: str, remote_domid: int, layout: Layout) -> None:
+        self.path = path
+        self.domid = remote_domid
+        self._xen = xen
+        self._layout = layout
+        self._offered: Link | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<VchanListener {self.path} for domain {self.domid}: {state}>"
+
+    async def accept(self) -> VchanStream:
+        """The next client's stream, of one that has left meanwhile as well: what it wrote is
+        there to be received. Raises `ClosedResourceError` if the listener is or gets closed.
+        Cancelled, it leaves the offer standing. One task at a time."""
+        link = await self.offer()
+        await _taken_up(link)
+        await self._withdraw()
+        self._offered = None  # after the last point where this task can be cancelled
+        return VchanStream(link, self.domid)
+
+    async def serve(
+        self,
+        handler: Callable[[VchanStream], Any],
+        task_group: TaskGroup | None = None,
+    ) -> None:
+        """Accept clients for ever, each served by `handler(stream)` in a task of its own."""
+        if task_group is None:
+            async with create_task_group() as own:
+                await self.serve(handler, own)
+            return
+        while True:
+            task_group.start_soon(handler, await self.accept())
+
+    async def aclose(self) -> None:
+        """Take the offer back. Twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        link, self._offered = self._offered, None
+        try:
+            if link is not None:
+                await link.aclose()
+        finally:
+            await self._withdraw()
+
+    async def offer(self) -> Link:
+        """The offer that stands, made now if there is none."""
+        if self._closed:
+            raise ClosedResourceError
+        if self._offered is None:
+            link = self._grant()
+            try:
+                await self._xen.store.transact(partial(self._advertise, link))
+            except BaseException:
+                await link.aclose()
+                raise
+            self._offered = link
+        return self._offered
+
+    def _grant(self) -> Link:
+        grants, domid = self._xen.grants, self.domid
+        with ExitStack() as undo:
+            port = undo.enter_context(self._xen.events.alloc_unbound(domid))
+            control = undo.enter_context(grants.share(domid))
+            rings = [
+                undo.enter_context(grants.share(domid, pages=place.pages))
+                for place in (self._layout.left, self._layout.right)
+                if place.pages
+            ]
+            orders = (self._layout.left.order, self._layout.right.order)
+            abi.ORDERS.pack_into(control.memory, abi.ORDERS_AT, *orders)
+            refs = [ref for ring in rings for ref in ring.refs]
+            pack_into(f"<{len(refs)}I", control.memory, abi.GRANTS_AT, *refs)
+            link = Link(SERVER, self._layout, port, control, rings)
+            undo.pop_all()
+        link.end.expect()
+        return link
+
+    async def _advertise(self, link: Link, change: Transaction) -> None:
+        readable = (
+            Permission(self._xen.domid, Access.NONE),
+            Permission(self.domid, Access.READ),
+        )
+        for node, value in (
+            (abi.RING_REF, link.ref),
+            (abi.EVENT_CHANNEL, link.port.number),
+        ):
+            await change.write(f"{self.path}/{node}", value)
+            await change.set_perms(f"{self.path}/{node}", *readable)
+
+    async def _withdraw(self) -> None:
+        """Take the nodes out of xenstore, in a cancelled task too."""
+        with move_on_after(LINGER, shield=True), suppress(StoreError):
+            for node in (abi.RING_REF, abi.EVENT_CHANNEL):
+                await self._xen.store.rm(f"{self.path}/{node}")
+
+
+async def _taken_up(link: Link) -> None:
+    """Wait until a client has come."""
+    seen = PROGRAM_START
+    while not link.closed and link.end.peer == Live.WAITING:
+        try:
+            seen = await link.port.after(seen)
+        except PortClosed:
+            break
+    if link.closed:
+        raise ClosedResourceError
