@@ -138,7 +138,7 @@ class End:
         self._order()
         asked = self._control[self._fields.asked]
         if asked & done:
-            self._control[self._fields.asked] = asked & ~done & 0xFF
+            self._control[self._fields.asked] = asked & ~done
             self._notify()
 
     def _order(self) -> None:
