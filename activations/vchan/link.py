@@ -39,7 +39,8 @@ class Link:
         self.closed = False
         self._fields = fields
         self._control = control
-        self._rings = rings
+        self._open = [*rings, control]
+        self._lingering: asyncio.Task[None] | None = None
         control.notify_on_close(clear_byte=fields.own_live, port=port.number)
         pages = iter(rings)
         left, right = (
@@ -61,35 +62,48 @@ class Link:
     async def aclose(self) -> None:
         """Tell the other end, and give everything back. Twice is harmless.
 
-        Raises `XenError` (EBUSY) if the other end keeps granted pages mapped for `LINGER`
-        seconds, on a backend that refuses to take them back.
+        Cancelled, it goes on by itself. Raises `XenError` (EBUSY) if the other end keeps granted
+        pages mapped for `LINGER` seconds, on a backend that refuses to take them back.
         """
-        if self.closed:
-            return
-        self.closed = True
-        self.end.leave()
-        self.end.release()
-        # the other end has been told; the port goes now, so that nobody here waits any longer
-        self._control.notify_on_close(clear_byte=self._fields.own_live)
-        self.port.close()
-        for grant in (*self._rings, self._control):
-            await _close(grant)
+        if not self.closed:
+            self.closed = True
+            self.end.leave()
+            self.end.release()
+            # the other end has been told; the port goes now, and nobody here waits any longer
+            self._control.notify_on_close(clear_byte=self._fields.own_live)
+            self.port.close()
+            if not self._give_back():
+                self._lingering = asyncio.create_task(self._linger(), name="vchan lingers")
+        if self._lingering is not None:
+            await asyncio.shield(self._lingering)
+
+    def _give_back(self) -> bool:
+        """Close what can be closed; say whether that was all."""
+        self._open = [grant for grant in self._open if _busy(grant)]
+        return not self._open
+
+    async def _linger(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + LINGER, _FIRST_PAUSE
+        try:
+            while not self._give_back() and loop.time() < deadline:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE)
+        finally:
+            for grant in self._open:
+                grant.close()
 
     def _notify(self) -> None:
         with suppress(PortError, XenError):  # nobody to tell: its live byte says the rest
             self.port.notify()
 
 
-async def _close(grant: Grant) -> None:
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + LINGER, _FIRST_PAUSE
-    while True:
-        try:
-            grant.close()
-        except XenError as error:
-            if error.errno != errno.EBUSY or loop.time() >= deadline:
-                raise
-        else:
-            return
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LAST_PAUSE)
+def _busy(grant: Grant) -> bool:
+    """Close a grant; say whether it cannot be closed yet."""
+    try:
+        grant.close()
+    except XenError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return True
+    return False
