@@ -107,29 +107,44 @@ class WallGuest(Guest):
 
     def _block(self, deadline: int | None) -> Ready:
         self._solo5.block(deadline)
-        return self.descriptors.select(0)
+        return self._watched.look()
 
     def _poll(self) -> Ready:
         self.domain.vcpu.give_way()
-        return self.descriptors.select(0)
+        return self._watched.look()
 
     def _make_descriptors(self) -> selectors.BaseSelector:
         clock = self.domain.xen.clock
         assert isinstance(clock, WallClock)
-        return WatchedDescriptors(clock, self.domain.vcpu.kick)
+        self._watched = WatchedDescriptors(clock, self.domain.vcpu.kick)
+        return self._watched
 
 
 class WatchedDescriptors(selectors.EpollSelector):
-    """A domain's descriptors; when one is ready the clock wakes the domain."""
+    """A domain's descriptors. When one is ready the clock says so and the domain is woken; only
+    then is it worth a system call to ask which."""
 
     def __init__(self, clock: WallClock, wake: Callable[[], None]) -> None:
         super().__init__()
         self._clock = clock
-        clock.watch(self.fileno(), wake)
+        self._wake = wake
+        self._ready = False
+        clock.watch(self.fileno(), self._is_ready)
+
+    def look(self) -> Ready:
+        """The descriptors that are ready, if the clock has seen any."""
+        if not self._ready:
+            return _NOTHING_READY
+        self._ready = False
+        return self.select(0)
 
     def close(self) -> None:
         self._clock.unwatch(self.fileno())
         super().close()
+
+    def _is_ready(self) -> None:
+        self._ready = True
+        self._wake()
 
 
 class NoDescriptors(selectors.BaseSelector):
