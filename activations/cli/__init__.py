@@ -4,6 +4,7 @@
     activations demo            see it work
     activations doctor          what this machine can do
     activations lab shell       a shell in the lab's dom0
+    activations store           xenstore, by hand
 
 Exit status, in all of them: see `status`.
 """
@@ -18,6 +19,7 @@ from activations.cli.lab import lab
 from activations.cli.output import Screen
 from activations.cli.run import run
 from activations.cli.status import INTERRUPTED, NOT_TRIED
+from activations.cli.store import store
 from activations.errors import ActivationsError
 
 
@@ -27,7 +29,7 @@ def command() -> None:
     """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
 
 
-for _subcommand in (run, demo, doctor, lab):
+for _subcommand in (run, demo, doctor, lab, store):
     command.add_command(_subcommand)
 
 

@@ -153,10 +153,13 @@ class Screen:
             self._spinner = None
 
 
-def write(text: str) -> None:
+def write(text: str | bytes) -> None:
     """Write to stdout at once. Ends the process quietly if nobody reads it any more."""
     try:
-        sys.stdout.write(text)
+        if isinstance(text, bytes):
+            sys.stdout.buffer.write(text)
+        else:
+            sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         _drop(sys.stdout)

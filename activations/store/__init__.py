@@ -10,7 +10,7 @@ The protocol is docs/misc/xenstore.txt of Xen's sources.
 """
 
 from activations.store.client import Store
-from activations.store.errors import StoreClosed, StoreError, WireError
+from activations.store.errors import StoreClosed, StoreError, StoreUnreachable, WireError
 from activations.store.permission import Access, Permission
 from activations.store.transaction import Transaction
 from activations.store.watch import Watch
@@ -21,6 +21,7 @@ __all__ = [
     "Store",
     "StoreClosed",
     "StoreError",
+    "StoreUnreachable",
     "Transaction",
     "Watch",
     "WireError",

@@ -10,6 +10,10 @@ class WireError(ActivationsError):
     """Bytes that are not xs_wire messages, or a message that would not be one."""
 
 
+class StoreUnreachable(ActivationsError):
+    """There is no xenstored where one was looked for, or it may not be spoken to."""
+
+
 class StoreError(XenError):
     """xenstored refused a request: `XS_READ /local/domain/3/name: No such file or directory`.
 

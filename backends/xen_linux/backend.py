@@ -23,6 +23,7 @@ from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.identity import identify
 from xen_linux.lower import LinuxLowerHalf
+from xen_linux.store import DescriptorConnection, connect
 
 
 class LinuxBackend:
@@ -63,6 +64,14 @@ class LinuxBackend:
             except Exception:
                 outcome.failures[half.name] = traceback.format_exc()
         return outcome
+
+    def open_store(self) -> DescriptorConnection:
+        """A connection to this domain's xenstore, for any asyncio loop; `BackendError` if there is
+        none. Needs neither event channels nor grants."""
+        try:
+            return DescriptorConnection(connect())
+        except OSError as error:
+            raise BackendError(f"xenstored: {error.strerror}: run as root") from error
 
     def doctor(self) -> Sequence[Check]:
         """Whether this machine is a Xen domain with all the devices."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from activations.backend import Check
@@ -17,6 +18,8 @@ from activations.scenario import Scenario
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain
 from xen_sim.trace import Trace
+from xen_sim.xenstored import Xenstored, toolstack
+from xen_sim.xenstored.serve import SocketServer
 
 
 class SimBackend:
@@ -55,6 +58,12 @@ class SimBackend:
         if trouble is not None and not isinstance(trouble, Exception):
             raise trouble
         return _outcome(machine, trouble)
+
+    def store_server(self, socket: Path) -> SocketServer:
+        """A xenstored that knows dom0 alone, on this Unix socket while its block runs."""
+        xenstored = Xenstored()
+        toolstack.introduce_dom0(xenstored)
+        return SocketServer(xenstored, socket)
 
     def doctor(self) -> Sequence[Check]:
         return [Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}")]
