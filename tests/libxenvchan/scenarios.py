@@ -1,0 +1,122 @@
+"""A Python end in a guest, an end on libxenvchan in dom0: for tests/test_vchan_libxenvchan.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import Any
+
+from anyio import EndOfStream
+
+from activations import Domain, Scenario, vchan
+from activations.vchan import VchanStream
+
+PROGRAM = "/tmp/vchan_peer"
+KEY = "data/libxenvchan"
+TOTAL = 1 << 20
+SAID = 5000
+PATIENCE = 120
+
+Use = Callable[[VchanStream], Awaitable[Any]]
+
+
+async def in_c(*arguments: object) -> int:
+    """Run the program; give the number it prints."""
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, *map(str, arguments), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode == 0, f"the program ended with {process.returncode}"
+    return int(output)
+
+
+@asynccontextmanager
+async def served(xen: Domain, left: int, right: int) -> Any:
+    async with vchan.listen(xen, KEY, 0, left=left, right=right) as listener:
+        stream = await listener.accept()
+    async with stream:
+        yield stream
+
+
+@asynccontextmanager
+async def called(xen: Domain, left: int, right: int) -> Any:
+    async with await vchan.connect(xen, 0, KEY) as stream:
+        yield stream
+
+
+async def hear_an_echo(stream: VchanStream) -> None:
+    """All comes back, sent and received at once, in pieces of every size."""
+    random = Random(1)
+    data = random.randbytes(TOTAL)
+
+    async def send() -> None:
+        at = 0
+        while at < TOTAL:
+            size = random.randint(1, 20_000)
+            await stream.send(data[at : at + size])
+            at += size
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        back = bytearray()
+        while len(back) < TOTAL:
+            back += await stream.receive()
+    assert back == data
+
+
+async def hear_it_all(stream: VchanStream) -> None:
+    heard = bytearray()
+    try:
+        while True:
+            heard += await stream.receive()
+    except EndOfStream:
+        pass
+    assert heard == bytes(at & 0xFF for at in range(SAID))
+
+
+def against_c(
+    role: str, left: int, right: int, use: Use, *said: object, sent: int
+) -> Scenario:
+    """`role` is the C program's; the guest's end is of the other kind, and says how many seconds
+    it took."""
+    scenario = Scenario(f"{said[0]}_by_a_{role}_in_C_with_{left}_and_{right}")
+    mine: Callable[[Domain, int, int], AbstractAsyncContextManager[VchanStream]]
+    mine = called if role == "server" else served
+
+    async def dom0(xen: Domain) -> int:
+        guest = await xen.find("guest")
+        path = f"/local/domain/{guest}/{KEY}"
+        await xen.store.write("/local/domain/0/domid", 0)  # where libxenvchan looks
+        async with asyncio.timeout(PATIENCE):
+            if role == "client":
+                await xen.store.wait_for(f"{path}/event-channel")
+            count = await in_c(role, guest, path, left, right, *said)
+        assert count == sent, count
+        return count
+
+    async def guest(xen: Domain) -> float:
+        async with asyncio.timeout(PATIENCE), mine(xen, left, right) as stream:
+            start = xen.loop.time()
+            await use(stream)
+            seconds = xen.loop.time() - start
+        assert not xen.grants.open
+        return seconds
+
+    scenario.domain("dom0")(dom0)
+    scenario.domain("guest")(guest)
+    return scenario
+
+
+client_10_11 = against_c("client", 1024, 2048, hear_an_echo, "echo", sent=TOTAL)
+client_12_13 = against_c("client", 4096, 8192, hear_an_echo, "echo", sent=TOTAL)
+server_11_10 = against_c("server", 2048, 1024, hear_an_echo, "echo", sent=TOTAL)
+server_14_11 = against_c("server", 16384, 2048, hear_an_echo, "echo", sent=TOTAL)
+client_says = against_c("client", 1024, 1024, hear_it_all, "say", SAID, sent=SAID)
+server_says = against_c("server", 1024, 1024, hear_it_all, "say", SAID, sent=SAID)
