@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import test_xenstored_tools
 
-from activations import registry
+import xen_lab
+from activations import registry, scenario
 from activations.cli import main
 from activations.cli.store import Node, branches, escaped
 from activations.errors import BackendError
@@ -336,6 +337,34 @@ def test_a_program_can_connect_to_a_socket_too(server: Path, tmp_path: Path) -> 
             await connect(tmp_path / "missing")
 
     asyncio.run(body(), debug=True)
+
+
+OWN_STORES = """
+from activations import Scenario
+from activations.store import Store
+from xen_linux import backend
+
+own = Scenario("own")
+
+async def look(xen):
+    async with Store(backend.open_store()) as store:
+        await store.write("data/own", xen.name)
+        return [await store.read("domid"), await store.read("data/own")]
+
+own.domain("dom0")(look)
+own.domain("guest", kind="pvh")(look)
+"""
+
+
+@pytest.mark.lab
+def test_a_real_domain_opens_its_own_store(lab: xen_lab.Lab, tmp_path: Path) -> None:
+    """By the daemon's socket in dom0, by the kernel's device in a guest."""
+    (tmp_path / "own.py").write_text(OWN_STORES)
+    results = scenario.load(str(tmp_path / "own.py")).run(backend="lab")
+    assert results["dom0"] == ["0", "dom0"]
+    domid, name = results["guest"]
+    assert int(domid) > 0
+    assert name == "guest"
 
 
 # serve
