@@ -21,6 +21,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "pingpong": {"dom0": 10, "guest": 10},
     "shared_page": {"dom0": "42", "guest": "what is the answer?"},
     "ticker": {"dom0": None, "guest": 5},
+    "vchan_echo": {"dom0": 17, "guest": "HELLO FROM THE GUEST"},
 }
 """What each example's halves return, anywhere."""
 
