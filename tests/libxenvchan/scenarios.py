@@ -17,7 +17,7 @@ PROGRAM = "/tmp/vchan_peer"
 KEY = "data/libxenvchan"
 TOTAL = 1 << 20
 SAID = 5000
-PATIENCE = 120
+PATIENCE = 240
 
 Use = Callable[[VchanStream], Awaitable[Any]]
 

@@ -17,7 +17,7 @@ from activations.vchan import VchanStream
 
 KEY = "data/vchan"
 MUCH = 1 << 20
-PATIENCE = 60
+PATIENCE = 240
 
 Serve = Callable[[Domain, VchanStream], Awaitable[object]]
 
