@@ -8,6 +8,8 @@
 
     activations.run(main)                       # on a simulated Xen, in this process
     activations.run(main, backend="linux")      # on the Xen this domain runs on
+
+docs/architecture.md says where to begin reading.
 """
 
 from activations.domain import Domain, current

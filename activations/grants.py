@@ -2,6 +2,8 @@
 
     with xen.grants.share(guest, pages=1) as ring: ...      the owner; ring.refs go to the peer
     with xen.grants.map(dom0, refs) as ring: ...            the peer; ring.memory is the same bytes
+
+Either side lets go of them by leaving the block.
 """
 
 from __future__ import annotations

@@ -125,8 +125,10 @@ def load(target: str) -> Scenario:
     if wanted and wanted not in found:
         raise ScenarioError(f"{file} has no scenario {wanted!r}; it has: {', '.join(found)}")
     if not wanted and len(found) > 1:
-        raise ScenarioError(f"{file} holds {len(found)} scenarios: name one as {file}::NAME, "
-                            f"NAME one of {', '.join(found)}")
+        raise ScenarioError(
+            f"{file} holds {len(found)} scenarios: name one as {file}::NAME, "
+            f"NAME one of {', '.join(found)}"
+        )
     scenario = found[wanted] if wanted else next(iter(found.values()))
     scenario.path = path.resolve()
     return scenario

@@ -105,9 +105,14 @@ def test_shell_completion_knows_commands_and_backends() -> None:
     def complete(line: str, word: int) -> list[str]:
         done = subprocess.run(
             [ACTIVATIONS],
-            env={"_ACTIVATIONS_COMPLETE": "bash_complete", "COMP_WORDS": line,
-                 "COMP_CWORD": str(word)},
-            capture_output=True, text=True, check=False,
+            env={
+                "_ACTIVATIONS_COMPLETE": "bash_complete",
+                "COMP_WORDS": line,
+                "COMP_CWORD": str(word),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.stdout.split()
 
@@ -212,7 +217,10 @@ def test_no_shell_where_the_backend_has_none(
 @pytest.mark.lab
 def test_the_lab_shell_runs_what_it_reads() -> None:
     done = subprocess.run(
-        [ACTIVATIONS, "lab", "shell"], input="xl list\nexit 3\n", capture_output=True, text=True,
+        [ACTIVATIONS, "lab", "shell"],
+        input="xl list\nexit 3\n",
+        capture_output=True,
+        text=True,
         check=False,
     )
     assert done.returncode == 3, done.stderr
@@ -225,9 +233,16 @@ def test_the_lab_shell_runs_what_it_reads() -> None:
 @pytest.mark.parametrize(
     ("ns", "said"),
     [
-        (0, "0 ns"), (999, "999 ns"), (1500, "1.5 µs"), (999_999, "1 ms"), (25_000_000, "25 ms"),
-        (1_000_000_000, "1 s"), (59_940_000_000, "59.9 s"), (59_990_000_000, "1 min"),
-        (3_600_000_000_000, "1 h"), (3_600_100_000_000, "1 h"),
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1500, "1.5 µs"),
+        (999_999, "1 ms"),
+        (25_000_000, "25 ms"),
+        (1_000_000_000, "1 s"),
+        (59_940_000_000, "59.9 s"),
+        (59_990_000_000, "1 min"),
+        (3_600_000_000_000, "1 h"),
+        (3_600_100_000_000, "1 h"),
         (3_725_000_000_000, "1 h 2 min 5 s"),
     ],
 )

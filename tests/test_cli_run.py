@@ -88,8 +88,12 @@ def test_json_is_one_object_a_line(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert result.pop("seconds") > 0
     assert result == {
-        "event": "result", "ok": True, "scenario": "hello", "backend": "sim",
-        "results": {"dom0": 7, "guest": None}, "failures": {},
+        "event": "result",
+        "ok": True,
+        "scenario": "hello",
+        "backend": "sim",
+        "results": {"dom0": 7, "guest": None},
+        "failures": {},
         "facts": {"clock": "virtual", "ns": 0},
     }
     assert err == ""
@@ -108,7 +112,10 @@ def test_a_terminal_gets_colours(tmp_path: Path) -> None:
     environment.pop("NO_COLOR", None)
     file = write(tmp_path, half("print('x' * 100)"))
     done = subprocess.run(
-        [ACTIVATIONS, "run", file], stdout=theirs, stderr=subprocess.DEVNULL, env=environment,
+        [ACTIVATIONS, "run", file],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env=environment,
         check=False,
     )
     os.close(theirs)
@@ -119,9 +126,7 @@ def test_a_terminal_gets_colours(tmp_path: Path) -> None:
     assert "x" * 100 in said, "long lines are the terminal's to wrap"
 
 
-def test_markup_in_a_line_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_markup_in_a_line_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", write(tmp_path, half("print('[red]x[/] :smile:')"))])
     assert "[red]x[/] :smile:\n" in capsys.readouterr().out
 
@@ -265,7 +270,9 @@ def test_a_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "nosuchfile.py", "--json"]) == 2
     out, err = capsys.readouterr()
     assert json.loads(out) == {
-        "event": "error", "error": "ScenarioError", "text": "nosuchfile.py: no such file"
+        "event": "error",
+        "error": "ScenarioError",
+        "text": "nosuchfile.py: no such file",
     }
     assert err == ""
 
@@ -288,7 +295,9 @@ def test_ctrl_c_lets_the_halves_clean_up_and_ends_with_130(
     file = write(tmp_path, SPEAKS_TO_THE_LAST)
     running = subprocess.Popen(
         [ACTIVATIONS, "run", file, "--clock", clock, *(["--json"] if as_json else [])],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert running.stdout is not None
     assert "begun" in running.stdout.readline()

@@ -77,8 +77,11 @@ def command(
 def start(server: Path, *arguments: str) -> subprocess.Popen[str]:
     """`activations store` as a process of its own."""
     return subprocess.Popen(
-        [ACTIVATIONS, "store", *arguments], env={**os.environ, "XENSTORED_PATH": str(server)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [ACTIVATIONS, "store", *arguments],
+        env={**os.environ, "XENSTORED_PATH": str(server)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -170,10 +173,7 @@ def test_a_terminal_gets_a_tree_and_no_control_character(server: Path, command: 
     command("write", "/a/b/c", HOSTILE)
     command("write", "/a/d", "é")
     assert on_a_terminal(server, "ls", "-r", "/a") == (
-        "/a\n"
-        '├─ b = ""\n'
-        '│  └─ c = "\\x1b[2J two\\nlines"\n'
-        '└─ d = "é"\n'
+        '/a\n├─ b = ""\n│  └─ c = "\\x1b[2J two\\nlines"\n└─ d = "é"\n'
     )
     assert on_a_terminal(server, "read", "/a/b/c") == "\\x1b[2J two\\nlines\n"
 
@@ -283,7 +283,8 @@ def test_a_socket_of_something_else_ends_in_one_line(
         stranger.listen()
         with subprocess.Popen(
             [ACTIVATIONS, "store", "read", "/a", "--socket", tmp_path / "s"],
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as reading:
             peer, _ = stranger.accept()
             with peer:

@@ -189,9 +189,7 @@ def test_an_event_sets_pending_selector_and_upcall(guest: XenDomain, dom0: XenDo
     assert state(guest, near) == (1, 1, 1)
 
 
-def test_a_masked_port_becomes_pending_and_nothing_else(
-    guest: XenDomain, dom0: XenDomain
-) -> None:
+def test_a_masked_port_becomes_pending_and_nothing_else(guest: XenDomain, dom0: XenDomain) -> None:
     near, far = connect(guest, dom0)
     guest.shared_info[PENDING_SEL] = guest.shared_info[UPCALL_PENDING] = 0
     guest.shared_info[EVTCHN_MASK + near // 8] |= 1 << near % 8

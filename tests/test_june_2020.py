@@ -112,9 +112,7 @@ def test_fault_3_alone_loses_nothing_but_a_busy_peer_holds_the_demux() -> None:
         pytest.param(6, COMES_THROUGHOUT_THE_DEMUX, id="throughout the demux"),
     ],
 )
-def test_the_shipped_lower_half_survives_each_of_these_schedules(
-    events: int, steps: Steps
-) -> None:
+def test_the_shipped_lower_half_survives_each_of_these_schedules(events: int, steps: Steps) -> None:
     assert hear(events, steps, Solo5) == 1
 
 

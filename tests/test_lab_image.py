@@ -197,7 +197,9 @@ class TestMissingTools:
     def test_the_doctor_names_what_mends(self) -> None:
         unmet = [check for check in xen_lab.backend.doctor() if not check.ok]
         assert [check.what.split(",")[0] for check in unmet] == [
-            "apt-get", "dpkg-deb", "QEMU for x86-64",
+            "apt-get",
+            "dpkg-deb",
+            "QEMU for x86-64",
         ]
         assert all(check.mend for check in unmet)
 

@@ -187,7 +187,6 @@ class TestRun:
         half = "@s.domain('guest', kind='pv')\nasync def guest(xen): return 'a new one'"
         assert lab.run(scenario(half), Watching()).results == {"guest": "a new one"}
 
-
     def test_a_guest_that_does_not_answer_is_replaced(
         self, lab: Lab, scenario, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -267,8 +266,11 @@ class TestEnds:
     @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_nothing_is_left(self, when: str, end: signal.Signals) -> None:
         with subprocess.Popen(
-            [sys.executable, "-c", BOOTS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, start_new_session=True,
+            [sys.executable, "-c", BOOTS],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
         ) as program:
             assert program.stdout is not None
             next(line for line in program.stdout if when in line)

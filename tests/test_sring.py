@@ -31,9 +31,7 @@ def page(start: int = 0) -> tuple[bytearray, FrontRing]:
     ("pages", "entry", "size"),
     [(1, 112, 32), (2, 112, 64), (4, 112, 128), (16, 112, 512), (1, 12, 256), (1, 8, 256)],
 )
-def test_a_ring_holds_the_largest_power_of_two_that_fits(
-    pages: int, entry: int, size: int
-) -> None:
+def test_a_ring_holds_the_largest_power_of_two_that_fits(pages: int, entry: int, size: int) -> None:
     """32 block requests in a page, 256 of the network's: as io/ring.h computes it."""
     front, back = connect(pages=pages, entry=entry)
     assert front.size == back.size == size

@@ -48,8 +48,9 @@ async def to_the_end(stream: VchanStream) -> bytes:
     return bytes(data)
 
 
-def pair(serve: Callable[..., Awaitable[Any]], call: Callable[..., Awaitable[Any]], **options: Any
-         ) -> dict[str, Any]:
+def pair(
+    serve: Callable[..., Awaitable[Any]], call: Callable[..., Awaitable[Any]], **options: Any
+) -> dict[str, Any]:
     """Run both on the two ends of a vchan with rings of 1 and 2 KiB."""
 
     async def dom0(xen: Domain) -> Any:

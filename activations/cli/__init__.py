@@ -45,5 +45,3 @@ def main(arguments: list[str] | None = None) -> int:
     except ActivationsError as error:
         Screen().failed(error)
         return NOT_TRIED
-
-

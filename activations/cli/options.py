@@ -32,7 +32,11 @@ def complete_backend(
 def backend(command: F) -> F:
     """`--backend`."""
     return click.option(
-        "-b", "--backend", default="sim", show_default=True, metavar="NAME",
+        "-b",
+        "--backend",
+        default="sim",
+        show_default=True,
+        metavar="NAME",
         shell_complete=complete_backend,
         help="Where to run: sim, linux, lab, or another that is installed.",
     )(command)
@@ -40,9 +44,9 @@ def backend(command: F) -> F:
 
 def as_json(command: F) -> F:
     """`--json`."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON, for programs."
-    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(
+        command
+    )
 
 
 def diagnostics(command: F) -> F:
@@ -51,7 +55,9 @@ def diagnostics(command: F) -> F:
         click.option("--debug", is_flag=True, help="asyncio's debug mode, and whole tracebacks."),
         click.option("-v", "verbose", count=True, help="--log info; -vv: --log debug."),
         click.option(
-            "--log", "level", type=click.Choice(["debug", "info", "warning", "error"]),
+            "--log",
+            "level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
             help="Show the log on stderr, from this level on.  [default: warning]",
         ),
     ):

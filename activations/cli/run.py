@@ -25,19 +25,27 @@ from activations.scenario import Scenario
 @click.option("--as", "only", metavar="DOMAIN", help="Run this domain's half alone (linux).")
 @click.option("--seed", type=int, metavar="N", help="Schedule by this seed, not in turn (sim).")
 @click.option(
-    "--clock", type=click.Choice(["virtual", "wall"]),
+    "--clock",
+    type=click.Choice(["virtual", "wall"]),
     help="A clock that jumps over idle time, or the machine's own (sim).  [default: virtual]",
 )
 @click.option(
-    "--trace", type=click.Path(dir_okay=False, writable=True, path_type=Path), metavar="OUT",
+    "--trace",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="OUT",
     help="Write what happened to this file, a line of JSON each (sim).",
 )
 @options.as_json
 @options.diagnostics
 def run(
-    target: str, backend: str, as_json: bool,
-    level: str | None, verbose: int, debug: bool,
-    trace: Path | None, **others: Any,
+    target: str,
+    backend: str,
+    as_json: bool,
+    level: str | None,
+    verbose: int,
+    debug: bool,
+    trace: Path | None,
+    **others: Any,
 ) -> int:
     """Run the scenario in FILE: all of its domains, to their ends.
 

@@ -91,7 +91,9 @@ def permission(value: str) -> Permission:
 def speaks_to(command: F) -> F:
     """`--socket`."""
     return click.option(
-        "--socket", envvar="XENSTORED_PATH", metavar="SOCKET",
+        "--socket",
+        envvar="XENSTORED_PATH",
+        metavar="SOCKET",
         type=click.Path(path_type=Path),
         help="Speak to the xenstored here.  [default: $XENSTORED_PATH, else this domain's own]",
     )(command)

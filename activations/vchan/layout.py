@@ -52,8 +52,10 @@ class Layout:
             raise VchanError(f"a vchan with two rings of order {orders[0]} in one place")
         grants_end = abi.GRANTS_AT + abi.GRANT_SIZE * (self.left.pages + self.right.pages)
         if grants_end > min(inside, default=PAGE_SIZE):
-            raise VchanError(f"a vchan with rings of orders {orders}: the references of the one "
-                             "would lie in the other")
+            raise VchanError(
+                f"a vchan with rings of orders {orders}: the references of the one "
+                "would lie in the other"
+            )
 
     @classmethod
     def of(cls, left_order: int, right_order: int) -> Layout:

@@ -25,7 +25,11 @@ def run(
     """
     output = bytearray()
     request = control.ask(
-        domain, "command", argv=list(argv), env=dict(env or {}), cwd=cwd,
+        domain,
+        "command",
+        argv=list(argv),
+        env=dict(env or {}),
+        cwd=cwd,
         stream=lambda name, data: output.extend(data),
     )
     if not control.wait(lambda: request.answer is not None, timeout):

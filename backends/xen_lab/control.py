@@ -26,7 +26,6 @@ Stream = Callable[[str, bytes], None]
 """Called with the stream's name and a piece of what was written to it."""
 
 
-
 class Request:
     """Something a domain was asked to do."""
 

@@ -43,7 +43,10 @@ class Qemu:
         try:
             said = subprocess.run(
                 [*self.command, "--version"],
-                capture_output=True, text=True, timeout=30, env=environment,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                env=environment,
             ).stdout
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BackendError(f"{self.command[0]} does not run ({error}): {MEND}") from error

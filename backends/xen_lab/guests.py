@@ -138,9 +138,7 @@ class Pool:
         deadline = time.monotonic() + self._timeout
         for guest in created:
             label = guest.label
-            self._control.wait(
-                partial(self._settled, label), max(0.0, deadline - time.monotonic())
-            )
+            self._control.wait(partial(self._settled, label), max(0.0, deadline - time.monotonic()))
             if label not in self._control.hellos:
                 crashed = label in self._control.gone
                 what = "crashed as it booted" if crashed else f"not up within {self._timeout:.0f} s"

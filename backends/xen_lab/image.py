@@ -136,7 +136,11 @@ def _run(program: Path, *arguments: str) -> str:
     try:
         return subprocess.run(
             [str(program), *arguments],
-            capture_output=True, text=True, check=True, env={}, preexec_fn=end_with_parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={},
+            preexec_fn=end_with_parent,
         ).stdout
     except OSError as error:
         raise BackendError(

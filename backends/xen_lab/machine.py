@@ -77,8 +77,11 @@ class Machine:
         """The last lines that Xen, dom0's kernel and QEMU itself wrote."""
         size = os.fstat(self._log).st_size
         tail = os.pread(self._log, 16 << 10, max(0, size - (16 << 10)))
-        kept = [line for line in tail.decode(errors="backslashreplace").splitlines()
-                if "TCG doesn't support" not in line]
+        kept = [
+            line
+            for line in tail.decode(errors="backslashreplace").splitlines()
+            if "TCG doesn't support" not in line
+        ]
         return "\n".join(kept[-lines:])
 
     def close(self) -> None:

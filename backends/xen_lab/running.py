@@ -139,8 +139,13 @@ class Run:
             there = (part.label, bundle.digest) in self._sent
             self._sent.add((part.label, bundle.digest))
             part.request = self._control.ask(
-                part.label, "half", stream=part.take, name=part.name, target=bundle.target,
-                digest=bundle.digest, files=None if there else bundle.files,
+                part.label,
+                "half",
+                stream=part.take,
+                name=part.name,
+                target=bundle.target,
+                digest=bundle.digest,
+                files=None if there else bundle.files,
             )
 
     def _over(self) -> bool:

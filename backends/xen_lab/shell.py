@@ -44,15 +44,24 @@ def _on_terminal(control: Control, label: str, domain: str, argv: Sequence[str])
     size = shutil.get_terminal_size()
     environment = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{domain}:$PWD# "}
     return control.ask(
-        label, "terminal", argv=list(argv), env=environment,
-        rows=size.lines, columns=size.columns, stream=lambda name, data: _show(data),
+        label,
+        "terminal",
+        argv=list(argv),
+        env=environment,
+        rows=size.lines,
+        columns=size.columns,
+        stream=lambda name, data: _show(data),
     )
 
 
 def _as_script(control: Control, label: str, domain: str, argv: Sequence[str]) -> Request:
     script = sys.stdin.read()
     return control.ask(
-        label, "command", argv=[*argv, "-c", script], env={}, cwd="/",
+        label,
+        "command",
+        argv=[*argv, "-c", script],
+        env={},
+        cwd="/",
         stream=lambda name, data: _show(data),
     )
 

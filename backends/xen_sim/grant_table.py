@@ -114,7 +114,9 @@ class GrantTable:
         busy = [ref for ref in pages.refs if self.entry(ref)[0] & (Gtf.READING | Gtf.WRITING)]
         if busy:
             raise XenError(
-                EBUSY, "revoke", f"{self.domain.name}'s {busy} are mapped by domain {pages.domid}",
+                EBUSY,
+                "revoke",
+                f"{self.domain.name}'s {busy} are mapped by domain {pages.domid}",
                 hint="let the peer unmap first",
             )
         for ref in pages.refs:

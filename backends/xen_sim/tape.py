@@ -80,9 +80,7 @@ class Schedule:
     `armed=False` waits for `arm()`, which the program may call when its interesting part begins.
     """
 
-    def __init__(
-        self, *steps: tuple[str, str] | tuple[str, str, int], armed: bool = True
-    ) -> None:
+    def __init__(self, *steps: tuple[str, str] | tuple[str, str, int], armed: bool = True) -> None:
         self.rest = list(steps)
         self._armed = armed
         self._passed = 0

@@ -81,9 +81,7 @@ async def hear_it_all(stream: VchanStream) -> None:
     assert heard == bytes(at & 0xFF for at in range(SAID))
 
 
-def against_c(
-    role: str, left: int, right: int, use: Use, *said: object, sent: int
-) -> Scenario:
+def against_c(role: str, left: int, right: int, use: Use, *said: object, sent: int) -> Scenario:
     """`role` is the C program's; the guest's end is of the other kind, and says how many seconds
     it took."""
     scenario = Scenario(f"{said[0]}_by_a_{role}_in_C_with_{left}_and_{right}")

@@ -183,10 +183,12 @@ async def send_without_end(xen: Domain, stream: VchanStream) -> None:
         return
 
 
-server_lets_down = two("a_sender_learns_that_the_server_went", take_a_little_and_go,
-                       send_without_end)
-client_lets_down = two("a_sender_learns_that_the_client_went", send_without_end,
-                       take_a_little_and_go)
+server_lets_down = two(
+    "a_sender_learns_that_the_server_went", take_a_little_and_go, send_without_end
+)
+client_lets_down = two(
+    "a_sender_learns_that_the_client_went", send_without_end, take_a_little_and_go
+)
 
 
 # Peers that are not ours: raw pages

@@ -155,9 +155,7 @@ class Agent:
         self._begin(message, jobs.command(message["argv"], message["env"], message["cwd"]))
 
     def do_terminal(self, message: Message) -> None:
-        job = jobs.terminal(
-            message["argv"], message["env"], message["rows"], message["columns"]
-        )
+        job = jobs.terminal(message["argv"], message["env"], message["rows"], message["columns"])
         self._begin(message, job)
 
     def do_half(self, message: Message) -> None:
