@@ -95,16 +95,7 @@ class Port:
         or gets closed, `GenerationEnded` if the domain was suspended.
         """
         if self._seen == self._count:
-            # `_delivery`, written out: a coroutine within this one would cost a tenth of the wait
-            if self._end:
-                raise self._end.with_traceback(None)
-            waiter: Future[None] = Future(loop=self._loop)
-            self._waiters[waiter] = None
-            try:
-                await waiter
-            except CancelledError:
-                self._waiters.pop(waiter, None)
-                raise
+            await self._delivery()
         self._seen = count = self._count
         return count
 

@@ -7,6 +7,7 @@ bytes: two domains of one simulation share memory as two domains of a machine do
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from errno import EBUSY, EINVAL, ENOSPC
@@ -142,7 +143,7 @@ class GrantTable:
         raise XenError(EINVAL, "GNTTABOP_map_grant_ref", f"GNTST_{status.name.lower()}: {detail}")
 
 
-class _Pages:
+class _Pages(ABC):
     """Pages in either role, with what is to happen when they go."""
 
     def __init__(
@@ -164,8 +165,9 @@ class _Pages:
             self._release()
             self._closed = True
 
+    @abstractmethod
     def _release(self) -> None:
-        raise NotImplementedError
+        """Give them back, and tell whoever is to be told."""
 
     def _notify(self) -> None:
         if self._clear_byte is not None:
