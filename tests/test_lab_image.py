@@ -257,6 +257,9 @@ else:
     ) -> None:
         (tmp_path / "os-release").write_text("ID=ubuntu\nVERSION_CODENAME=noble\n")
         program(tools, "apt-get", "import sys; exit(f'E: {sys.argv}')")
+        (check,) = [c for c in xen_lab.backend.doctor() if c.what == "Debian 12's packages"]
+        assert not check.ok
+        assert "ACTIVATIONS_LAB_SOURCES=FILE" in check.mend
         with pytest.raises(BackendError, match=r"another release.* ACTIVATIONS_LAB_SOURCES=FILE"):
             packages.fetch(["busybox-static"], tmp_path, tmp_path / "state")
         monkeypatch.setenv(packages.SOURCES, str(tmp_path / "sources.list"))

@@ -12,7 +12,7 @@ from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
-from xen_lab import cache, emulator, image, recipe
+from xen_lab import cache, emulator, image, packages, recipe
 from xen_lab.lab import Lab
 from xen_lab.shell import interactive
 
@@ -82,6 +82,9 @@ def _apt_checks() -> Iterator[Check]:
         path = shutil.which(tool)
         mend = "" if path else f"install {package}, or use a Debian machine or container"
         yield Check(f"{tool}, to fetch Debian's packages", path is not None, path or "", mend)
+    named = packages.sources()
+    mend = "" if named else packages.NAME_SOURCES
+    yield Check("Debian 12's packages", bool(named), named or "another release", mend)
 
 
 def _qemu_check(folder: Path) -> Check:

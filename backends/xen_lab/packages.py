@@ -28,6 +28,8 @@ RELEASE = "bookworm"
 OS_RELEASE = Path("/etc/os-release")
 SOURCES = "ACTIVATIONS_LAB_SOURCES"
 """Environment variable: the path of an apt sources.list of Debian 12."""
+NAME_SOURCES = f"write a sources.list of Debian 12 and name it: {SOURCES}=FILE activations run ..."
+"""What mends it where the machine is another release."""
 TIMEOUT = 900.0
 """Seconds for one run of apt-get: 150 MB over a slow line."""
 
@@ -49,6 +51,13 @@ def fetch_with_dependencies(name: str, into: Path, state: Path) -> dict[str, Pat
 def dependencies(name: str, state: Path) -> list[str]:
     """The packages that one names under Depends, without theirs."""
     return _attempt(state, lambda apt: apt.depends(name))
+
+
+def sources() -> str:
+    """Whose packages are taken, in words; empty where nobody has said."""
+    if _codename() == RELEASE:
+        return "this machine's sources"
+    return os.environ.get(SOURCES, "")
 
 
 def version(package: Path) -> str:
@@ -159,8 +168,7 @@ def _explain(refusals: Sequence[str]) -> str:
     if not refusals:
         return (
             f"the lab is made from Debian 12 ({RELEASE}) packages, and this machine is another "
-            f"release: write a sources.list of that one and name it, "
-            f"{SOURCES}=FILE activations run ..."
+            f"release: {NAME_SOURCES}"
         )
     errors = re.findall(r"^E: (.*)$", refusals[-1], re.MULTILINE) or [refusals[-1]]
     return (
