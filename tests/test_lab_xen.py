@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -245,9 +246,25 @@ class TestGuests:
     def test_one_that_does_not_come_up(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         broken = guests.CONFIG.replace("{linux}", "console=hvc0 panic=-1 rdinit=/nonesuch")
         monkeypatch.setattr(guests, "CONFIG", broken.replace("{kind}", "pv"))
+        monkeypatch.setattr(guests, "BOOTS", 1)
         names = {f"new-{number}": "pv" for number in range(4)}
         with pytest.raises(BackendError, match=r"(?s)crashed as it booted.*Kernel panic"):
             lab.guests(names)
+
+    def test_one_that_crashes_at_its_first_boot_is_started_again(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        healthy = guests.CONFIG.replace("{kind}", "pv")
+        broken = healthy.replace("{linux}", "console=hvc0 panic=-1 rdinit=/nonesuch")
+        configs = [healthy, broken]
+        config = SimpleNamespace(format=lambda **values: configs.pop().format(**values))
+        monkeypatch.setattr(guests, "CONFIG", config)
+        names: dict[str, str] = {}
+        while len(configs) == 2:  # until the pool has none left to lend
+            names[f"again-{len(names)}"] = "pv"
+            domids = lab.guests(names)
+        assert not configs
+        assert len(set(domids.values())) == len(names)
 
 
 BOOTS = """
