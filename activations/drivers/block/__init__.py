@@ -1,0 +1,1 @@
+"""Block devices between domains, compatible with Linux's xen-blkfront and xen-blkback."""
