@@ -1,0 +1,203 @@
+"""Block requests and responses as bytes: what is said is understood, and no bytes do harm."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from activations.abi import blkif as abi
+from activations.abi.blkif import Op, Status
+from activations.drivers.block.protocol import (
+    BadRequest,
+    Discard,
+    Indirect,
+    Request,
+    Response,
+    Segment,
+    check_range,
+    decode,
+    decode_response,
+    encode,
+    encode_response,
+    encode_segments,
+    pages_for,
+    segments_in,
+)
+
+u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
+LIMIT = 4096
+"""Indirect segments: eight pages of them."""
+
+segments = st.builds(
+    lambda ref, ends: Segment(ref, min(ends), max(ends)),
+    u32,
+    st.tuples(st.integers(0, 7), st.integers(0, 7)),
+)
+data = st.builds(
+    Request,
+    st.sampled_from([Op.READ, Op.WRITE, Op.WRITE_BARRIER]),
+    *(u64, u64, u16),
+    st.lists(segments, min_size=1, max_size=11).map(tuple),
+)
+flushes = st.builds(Request, st.just(Op.FLUSH_DISKCACHE), u64, u64, u16, st.just(()))
+discards = st.builds(Discard, u64, u64, u64, u16, st.booleans())
+
+
+@st.composite
+def indirects(draw: st.DrawFn) -> Indirect:
+    count = draw(st.integers(1, LIMIT))
+    pages = st.lists(u32, min_size=pages_for(count), max_size=pages_for(count)).map(tuple)
+    op = st.sampled_from([Op.READ, Op.WRITE])
+    return Indirect(draw(op), draw(u64), draw(u64), draw(u16), count, draw(pages))
+
+
+def entry(op: int, count: int, *, id: int = 7, rest: bytes = b"") -> bytes:
+    return (abi.REQUEST.pack(op, count, 0, id, 0) + rest).ljust(abi.ENTRY_SIZE, b"\0")
+
+
+@given(data | flushes | discards | indirects())
+def test_what_is_encoded_is_what_is_decoded(
+    request: Request | Indirect | Discard,
+) -> None:
+    coded = encode(request)
+    assert len(coded) == abi.ENTRY_SIZE
+    assert decode(coded, max_indirect=LIMIT) == request
+
+
+@given(st.binary(min_size=112, max_size=112))
+@example(entry(Op.INDIRECT, Op.READ))
+@example(b"\xff" * 112)
+def test_any_bytes_are_a_request_or_a_bad_one(raw: bytes) -> None:
+    for limit in (0, 1, 256, LIMIT):
+        request: object
+        try:
+            request = decode(raw, max_indirect=limit)
+        except BadRequest as error:
+            request = error
+        if isinstance(request, BadRequest):
+            assert (request.id,) == abi.ID.unpack_from(raw)
+            answer = encode_response(request.id, request.op, request.status)
+            assert decode_response(answer).status in (Status.ERROR, Status.EOPNOTSUPP)
+            continue
+        assert isinstance(request, Request | Indirect | Discard)
+        assert decode(encode(request), max_indirect=limit) == request
+        for segment in request.segments if isinstance(request, Request) else ():
+            assert 0 < segment.offset + segment.length <= 4096
+
+
+@given(st.integers(0, 7), st.binary(min_size=111, max_size=111))
+def test_any_bytes_behind_a_known_operation_too(op: int, raw: bytes) -> None:
+    test_any_bytes_are_a_request_or_a_bad_one.hypothesis.inner_test(bytes([op]) + raw)
+
+
+@given(u64, st.integers(0, 255), st.sampled_from(Status), st.binary(max_size=96))
+def test_a_response_is_understood_whatever_follows_it(
+    id: int, op: int, status: Status, rest: bytes
+) -> None:
+    assert decode_response(encode_response(id, op, status) + rest) == Response(id, op, status)
+
+
+def test_the_bytes_are_those_of_the_public_header() -> None:
+    """Offsets as a C compiler lays them out for x86_64."""
+    raw = encode(Request(Op.WRITE, 0x1122, 0x3344, 0x55, (Segment(0xAABBCCDD, 3, 5),)))
+    assert raw[:4] == bytes([1, 1, 0x55, 0])
+    assert raw[8:10] == b"\x22\x11"
+    assert raw[16:18] == b"\x44\x33"
+    assert raw[24:32] == b"\xdd\xcc\xbb\xaa\x03\x05\0\0"
+    raw = encode(Indirect(Op.WRITE, 1, 2, 0x66, 513, (8, 9)))
+    assert raw[:4] == bytes([6, 1, 1, 2])
+    assert raw[24:26] == b"\x66\0"
+    assert raw[28:36] == bytes([8, 0, 0, 0, 9, 0, 0, 0])
+    raw = encode(Discard(1, 2, 0x77, secure=True))
+    assert raw[:2] == b"\x05\x01"
+    assert raw[24] == 0x77
+    assert encode_response(1, Op.READ, Status.ERROR)[8:12] == b"\0\0\xff\xff"
+    assert (abi.RESPONSE.size, abi.INDIRECT.size, abi.DISCARD.size) == (16, 64, 32)
+
+
+@pytest.mark.parametrize("op", [4, 7, 255])
+def test_an_unknown_operation_is_answered_as_not_supported(op: int) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode(entry(op, 1), max_indirect=LIMIT)
+    assert (caught.value.id, caught.value.op) == (7, op)
+    assert caught.value.status is Status.EOPNOTSUPP
+
+
+def test_indirect_requests_are_not_supported_where_they_were_not_offered() -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode(encode(Indirect(Op.READ, 7, 0, 0, 1, (8,))))
+    assert caught.value.status is Status.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("count", [0, 257, 65535])
+def test_an_indirect_request_has_as_many_segments_as_were_offered(count: int) -> None:
+    raw = abi.INDIRECT.pack(Op.INDIRECT, Op.READ, count, 7, 0, 0, *[8] * 8)
+    with pytest.raises(BadRequest, match="256") as caught:
+        decode(raw.ljust(112, b"\0"), max_indirect=256)
+    assert caught.value.op == Op.READ, "answered under the operation that it was to do"
+
+
+@pytest.mark.parametrize("op", [Op.FLUSH_DISKCACHE, Op.INDIRECT, 99])
+def test_an_indirect_request_reads_or_writes(op: int) -> None:
+    raw = abi.INDIRECT.pack(Op.INDIRECT, op, 1, 7, 0, 0, *[8] * 8)
+    with pytest.raises(BadRequest, match="neither a read nor a write"):
+        decode(raw.ljust(112, b"\0"), max_indirect=256)
+
+
+@pytest.mark.parametrize("count", [12, 255])
+def test_eleven_segments_are_the_most(count: int) -> None:
+    with pytest.raises(BadRequest, match="11 at most"):
+        decode(entry(Op.READ, count))
+
+
+def test_a_read_has_a_segment_and_a_flush_has_none() -> None:
+    with pytest.raises(BadRequest, match="no segments"):
+        decode(entry(Op.READ, 0))
+    with pytest.raises(BadRequest, match="a flush with 1"):
+        decode(entry(Op.FLUSH_DISKCACHE, 1))
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 2), (0, 8), (8, 8), (255, 255)])
+def test_a_segment_lies_within_its_page(first: int, last: int) -> None:
+    bad = abi.SEGMENT.pack(44, first, last)
+    with pytest.raises(BadRequest, match="page granted as 44"):
+        decode(entry(Op.READ, 1, rest=bad))
+    with pytest.raises(BadRequest, match="page granted as 44"):
+        segments_in(bad, Indirect(Op.READ, 7, 0, 0, 1, (8,)))
+
+
+@given(st.lists(segments, min_size=1, max_size=600))
+def test_indirect_segments_are_read_from_their_pages(many: list[Segment]) -> None:
+    refs = tuple(range(8, 8 + pages_for(len(many))))
+    pages = encode_segments(many).ljust(len(refs) * 4096, b"\xff")
+    assert segments_in(pages, Indirect(Op.READ, 7, 0, 0, len(many), refs)) == tuple(many)
+
+
+def test_what_cannot_be_said_is_not_encoded() -> None:
+    with pytest.raises(ValueError, match="12 segments"):
+        encode(Request(Op.READ, 0, 0, 0, (Segment(8, 0, 7),) * 12))
+    with pytest.raises(ValueError, match="no direct request"):
+        encode(Request(Op.DISCARD, 0, 0, 0, ()))
+    with pytest.raises(ValueError, match="1 indirect pages"):
+        encode(Indirect(Op.READ, 0, 0, 0, 513, (8,)))
+
+
+def test_a_request_lies_on_the_disk() -> None:
+    read = Request(Op.READ, 7, 95, 0, (Segment(8, 0, 4),))
+    check_range(read, 5, disk_sectors=100)
+    with pytest.raises(BadRequest, match="95 to 101 of 100"):
+        check_range(read, 6, disk_sectors=100)
+    with pytest.raises(BadRequest):
+        check_range(read._replace(sector=(1 << 64) - 1), 1, disk_sectors=100)
+    with pytest.raises(BadRequest) as caught:
+        check_range(Discard(9, 0, 101), 101, disk_sectors=100)
+    assert (caught.value.id, caught.value.op) == (9, Op.DISCARD)
+
+
+def test_a_request_is_aligned_to_the_disks_own_sectors() -> None:
+    read = Request(Op.READ, 7, 8, 0, (Segment(8, 0, 7),))
+    check_range(read, 8, disk_sectors=100, unit=8)
+    for sector, count in ((9, 8), (8, 7)):
+        with pytest.raises(BadRequest, match="aligned"):
+            check_range(read._replace(sector=sector), count, disk_sectors=100, unit=8)
