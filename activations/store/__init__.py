@@ -11,12 +11,14 @@ The protocol is docs/misc/xenstore.txt of Xen's sources.
 
 from activations.store.client import Store
 from activations.store.errors import StoreClosed, StoreError, StoreUnreachable, WireError
+from activations.store.nodes import Nodes
 from activations.store.permission import Access, Permission
 from activations.store.transaction import Transaction
 from activations.store.watch import Watch
 
 __all__ = [
     "Access",
+    "Nodes",
     "Permission",
     "Store",
     "StoreClosed",

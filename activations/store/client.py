@@ -92,10 +92,10 @@ class Store(Nodes):
 
     # Beyond single nodes
 
-    def watch(self, path: str) -> Watch:
+    def watch(self, path: str, *, arrived: asyncio.Event | None = None) -> Watch:
         """Changes at and below `path`, or `@introduceDomain` and `@releaseDomain`: see `Watch`."""
         self._tokens += 1
-        return Watch(self, path, str(self._tokens))
+        return Watch(self, path, str(self._tokens), arrived)
 
     def transaction(self) -> Transaction:
         """A transaction that is tried once: see `Transaction`."""

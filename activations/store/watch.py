@@ -25,15 +25,20 @@ class Watch:
     one that has not been taken yet is not kept twice, so a slow reader holds no more than there
     are nodes. Leaving the block, by cancellation as well, takes the watch back.
 
+    `arrived`, if given, is set at every change: one event for those who wait for several watches
+    at once, and look for themselves.
+
     The iteration does not end by itself. It raises `StoreClosed` if the connection goes away.
     """
 
-    def __init__(self, store: Store, path: str, token: str) -> None:
+    def __init__(
+        self, store: Store, path: str, token: str, arrived: asyncio.Event | None = None
+    ) -> None:
         self.path = path
         self._store = store
         self._token = token
         self._changed: OrderedDict[str, None] = OrderedDict()
-        self._arrived = asyncio.Event()
+        self._arrived = arrived or asyncio.Event()
 
     async def __aenter__(self) -> Watch:
         self._store.watches[self._token] = self

@@ -1,0 +1,367 @@
+"""One end of a device, for as long as the device lives.
+
+    async with FrontEnd(xen, device, driver) as end:
+        await end.connected(within=10)
+        ...
+
+An end watches the other's state and its own, asks the table (`activations.xenbus.states`) what to
+do, has its driver do it, and writes where it stands now. A driver knows nothing of that: the other
+end may die and come back, and the driver is asked to publish or to offer once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from errno import EACCES, EIO, ENOENT
+from types import TracebackType
+from typing import ClassVar, Self
+
+from activations.abi.xenbus import XenbusState as State
+from activations.domain import Domain
+from activations.errors import ActivationsError
+from activations.store import Nodes, StoreError
+from activations.xenbus.device import Device, Side
+from activations.xenbus.diagnosis import explain
+from activations.xenbus.driver import BackDriver, Driver, FrontDriver, Written
+from activations.xenbus.errors import HandshakeTimeout, Unplugged, XenbusError
+from activations.xenbus.keys import Keys, read_keys
+from activations.xenbus.states import BACK, FRONT, Phase, Step, Table, next_step
+
+PATIENCE = 5.0
+"""Seconds for which an end that leaves waits for the other to let go too."""
+
+
+class Handshake(ABC):
+    """What both ends have in common. `phase` is where this end stands."""
+
+    side: ClassVar[Side]
+    other: ClassVar[Side]
+    table: ClassVar[Table]
+
+    def __init__(self, xen: Domain, device: Device, driver: Driver) -> None:
+        self.device = device
+        self.phase = Phase.FRESH
+        self.failure = ""
+        """Why the device was closed, if something was wrong with it."""
+        self._driver = driver
+        self._store = xen.store
+        self._path = device.path(self.side)
+        self._home = f"/local/domain/{xen.domid}"
+        self._log = xen.log.bind(device=str(device), end=self.side)
+        self._keys: Keys | None = None
+        self._engaged = False
+        self._serving: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
+        self._moved = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.device}: {self.phase.name}>"
+
+    # Running
+
+    async def run(self) -> None:
+        """Until the device is unplugged. Cancelled, it parts from the other end first.
+
+        Raises what a driver raises that is no `ActivationsError`, and `StoreClosed`.
+        """
+        store, look = self._store, self._look
+        try:
+            async with (
+                store.watch(f"{self.device.front_path}/state", arrived=look),
+                store.watch(f"{self.device.back_path}/state", arrived=look),
+            ):
+                try:
+                    await self._follow()
+                finally:
+                    await self._part()
+        finally:
+            await self._stop()
+            self._enter(Phase.UNPLUGGED)
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.run(), name=f"{self.side} end of {self.device}")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._running is not None
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._running
+
+    async def connected(self, within: float | None = None) -> None:
+        """Wait until both ends are connected.
+
+        Raises `HandshakeTimeout`, which says where each end stands and what is missing, `Unplugged`
+        if the device is gone, and what its driver raised if that failed.
+        """
+        await self.reached(Phase.CONNECTED, within=within)
+
+    async def reached(self, *phases: Phase, within: float | None = None) -> None:
+        """Wait until this end stands at one of these; raises as `connected` does."""
+        try:
+            async with asyncio.timeout(within):
+                while self.phase not in phases:
+                    if self.phase is Phase.UNPLUGGED:
+                        raise Unplugged(f"{self.device} is gone")
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            raise HandshakeTimeout(await self.explain()) from None
+
+    async def explain(self) -> str:
+        """Where each end stands, and what is missing, in a sentence or two."""
+        return await explain(self._store, self.device, self.failure)
+
+    # The loop
+
+    async def _follow(self) -> None:
+        """Do what the table says until this end's folder is gone, or the toolstack unplugs it."""
+        found = await self._state(self._path)
+        if found not in (State.UNKNOWN, State.INITIALISING):
+            self._enter(Phase.RESUMED)
+        while self.phase is not Phase.UNPLUGGED:
+            self._look.clear()
+            if not await self._plugged():
+                break
+            if await self._move():
+                continue
+            await self._look.wait()
+
+    async def _move(self) -> bool:
+        """Take the next step, if there is one."""
+        if self._serving is not None and self._serving.done():
+            await self._fail(_reason(self._serving))
+            return True
+        todo = next_step(self.table, self.phase, await self._state(self.device.path(self.other)))
+        try:
+            if todo is None:
+                await self._reread()
+                return False
+            await self._take(*todo)
+        except ActivationsError as error:
+            await self._fail(error)
+        return True
+
+    async def _take(self, step: Step, to: Phase) -> None:
+        match step:
+            case Step.LEAVE:
+                await self._leave(to)
+            case Step.CONNECT:
+                self._engaged = True
+                self._keys = await self._other_keys()
+                await self._connect(self._keys)
+                await self._say(to)
+                self._serving = asyncio.create_task(
+                    self._driver.serve(), name=f"{self.side} end of {self.device} serves"
+                )
+                self._serving.add_done_callback(lambda _: self._look.set())
+            case Step.OFFER | Step.PUBLISH:
+                self._engaged = True
+                await self._begin()
+                await self._say(to)
+            case Step.RECONFIGURE:
+                await self._reread()
+                await self._say(to)
+            case Step.REST:
+                await self._say(to)
+        self._enter(to)
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Write what this end has to say first."""
+
+    @abstractmethod
+    async def _connect(self, keys: Keys) -> None:
+        """Have the driver take the other end's keys."""
+
+    @abstractmethod
+    async def _leave(self, to: Phase) -> None:
+        """Stop, give everything back, and say so, in this end's order."""
+
+    @abstractmethod
+    async def _part(self) -> None:
+        """This program is done with the device: agree with the other end that it is over, as far
+        as that one cares to."""
+
+    @abstractmethod
+    async def _plugged(self) -> bool:
+        """Whether there is a device still; notes it if the toolstack wants it gone."""
+
+    @abstractmethod
+    async def _reread(self) -> None:
+        """Take the other end's keys if they changed while in use."""
+
+    async def _fail(self, error: BaseException) -> None:
+        """Close the device, with the reason where people look for it."""
+        if not isinstance(error, ActivationsError):
+            raise error
+        self.failure = str(error)
+        self._log.error("device closed", reason=self.failure)
+        node = f"{self._home}/error/{self._path.removeprefix(self._home + '/')}/error"
+        number = getattr(error, "errno", None) or EIO
+        with suppress(StoreError):
+            await self._store.write(node, f"{number} {self.failure}"[:1024])
+        await self._leave(Phase.FAILED)
+        self._enter(Phase.FAILED)
+
+    # What they are made of
+
+    async def _until_other(self, *states: State) -> None:
+        """Wait for the other end to say one of these, for `PATIENCE` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while await self._state(self.device.path(self.other)) not in states:
+                    self._look.clear()
+                    await self._look.wait()
+
+    async def _state(self, path: str) -> State:
+        try:
+            return State(int(await self._store.read(f"{path}/state")))
+        except (StoreError, ValueError) as error:
+            if isinstance(error, StoreError) and error.errno not in (ENOENT, EACCES):
+                raise
+            return State.UNKNOWN
+
+    async def _other_keys(self) -> Keys:
+        owner = f"the {self.other} end of {self.device} (domain {self.device.domid(self.other)})"
+        return await read_keys(self._store, owner, self.device.path(self.other))
+
+    async def _write(self, keys: Written) -> None:
+        async def change(nodes: Nodes) -> None:
+            for name, value in keys.items():
+                await nodes.write(f"{self._path}/{name}", value)
+
+        await self._store.transact(change)
+
+    async def _say(self, phase: Phase) -> None:
+        """Write the state that goes with a phase, if the folder is there still: a write would make
+        it anew."""
+        says = self._says(phase)
+        if says is None:
+            return
+
+        async def change(nodes: Nodes) -> None:
+            if await nodes.exists(self._path):
+                await nodes.write(f"{self._path}/state", int(says))
+
+        await self._store.transact(change)
+
+    def _says(self, phase: Phase) -> State | None:
+        return phase.says
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is not self.phase:
+            self._log.debug("phase", was=self.phase.name, now=phase.name)
+            self.phase = phase
+            self._moved.set()
+
+    async def _stop(self) -> None:
+        """Serve no more, and have the driver give back what it holds."""
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.cancel()
+            await asyncio.wait([serving])
+            if not serving.cancelled() and (error := serving.exception()):
+                self._log.debug("served no more", reason=str(error))
+        if self._engaged:
+            self._engaged = False
+            await self._driver.disconnect()
+
+
+class FrontEnd(Handshake):
+    """The front end: `driver` is told when there is a back end, and when it goes."""
+
+    side, other, table = "front", "back", FRONT
+
+    def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
+        super().__init__(xen, device, driver)
+        self._front = driver
+
+    async def _begin(self) -> None:
+        await self._write(await self._front.publish(await self._other_keys()))
+
+    async def _connect(self, keys: Keys) -> None:
+        await self._front.connect(keys)
+
+    async def _reread(self) -> None:
+        if self.phase in (Phase.CONNECTED, Phase.RECONFIGURING):
+            keys = await self._other_keys()
+            if self._keys is None or dict(keys) != dict(self._keys):
+                self._keys = keys
+                await self._front.reconfigure(keys)
+
+    async def _leave(self, to: Phase) -> None:
+        await self._say(to)
+        await self._stop()
+
+    async def _part(self) -> None:
+        if self.phase in (Phase.PUBLISHED, Phase.CONNECTED, Phase.RECONFIGURING):
+            await self._say(Phase.CLOSING)
+            await self._until_other(State.CLOSING, State.CLOSED, State.UNKNOWN, *_ANEW)
+        await self._say(Phase.CLOSED)
+
+    async def _plugged(self) -> bool:
+        return await self._state(self._path) is not State.UNKNOWN
+
+    def _says(self, phase: Phase) -> State | None:
+        return self._front.published if phase is Phase.PUBLISHED else phase.says
+
+
+class BackEnd(Handshake):
+    """The back end: `driver` is told when there is a front end, and when it goes."""
+
+    side, other, table = "back", "front", BACK
+
+    def __init__(self, xen: Domain, device: Device, driver: BackDriver) -> None:
+        super().__init__(xen, device, driver)
+        self._back = driver
+
+    async def update(self, keys: Written) -> None:
+        """Change this end's keys while in use, as when a disk grows. A front end that cares
+        looks again."""
+        await self._write(keys)
+        await self._say(self.phase)
+
+    async def _begin(self) -> None:
+        await self._write(await self._back.offer())
+
+    async def _connect(self, keys: Keys) -> None:
+        await self._write(await self._back.connect(keys))
+
+    async def _leave(self, to: Phase) -> None:
+        await self._stop()
+        await self._say(to)
+
+    async def _reread(self) -> None:
+        """A front end's keys do not change while in use."""
+
+    async def _part(self) -> None:
+        if self.phase in (Phase.CONNECTED, Phase.UNPLUGGING):
+            await self._say(Phase.CLOSING)
+            await self._until_other(State.CLOSED, State.UNKNOWN, *_ANEW)
+        await self._leave(Phase.CLOSED)
+
+    async def _plugged(self) -> bool:
+        own = await self._state(self._path)
+        if own is State.CLOSING and self.phase.says is not State.CLOSING:
+            self._enter(Phase.UNPLUGGING)
+        return own is not State.UNKNOWN
+
+
+_ANEW = (State.INITIALISING, State.INIT_WAIT)
+
+
+def _reason(serving: asyncio.Task[None]) -> BaseException:
+    """Why a driver serves no more; of several reasons the first."""
+    error: BaseException | None = None if serving.cancelled() else serving.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error or XenbusError("the driver has stopped")

@@ -1,0 +1,77 @@
+"""The keys that an end finds in the other end's folder, read with suspicion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from errno import EACCES, ENOENT
+
+from activations.store import Store, StoreError
+from activations.xenbus.errors import BadKey, MissingKey
+
+_U32 = range(1 << 32)
+_MOST = 512
+"""Nodes that are read of a folder: a device of 16 queues has 100."""
+
+
+class Keys(Mapping[str, str]):
+    """The nodes below `path`, as they were at one moment, by their names from there on:
+    `ring-ref`, `queue-0/ring-ref`. `owner` says in words whose they are."""
+
+    def __init__(self, owner: str, path: str, nodes: Mapping[str, str]) -> None:
+        self.owner = owner
+        self.path = path
+        self._nodes = dict(nodes)
+
+    def __repr__(self) -> str:
+        return f"<Keys {self.path}: {self._nodes}>"
+
+    def __getitem__(self, name: str) -> str:
+        return self._nodes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """The value. Raises `MissingKey` if there is none, and no default."""
+        value = self._nodes.get(name, default)
+        if value is None:
+            raise MissingKey(f"{self.owner} has no key {name} ({self.path}/{name})")
+        return value
+
+    def integer(self, name: str, default: int | None = None, *, within: range = _U32) -> int:
+        """The value as a number. Raises `MissingKey`, and `BadKey` for what is no number in
+        decimal, or none within the range; the default may lie outside of it."""
+        if default is not None and name not in self._nodes:
+            return default
+        value = self.text(name).strip()
+        number = int(value) if value.isascii() and value.isdecimal() and len(value) < 21 else None
+        if number is None or number not in within:
+            raise BadKey(
+                f"{self.owner} has {name} = {value[:40]!r}, which is no number from {within.start} "
+                f"to {within.stop - 1} ({self.path}/{name})"
+            )
+        return number
+
+    def flag(self, name: str) -> bool:
+        """Whether the key is there and is not 0. Raises `BadKey` for what is no number."""
+        return self.integer(name, 0) != 0
+
+
+async def read_keys(store: Store, owner: str, path: str) -> Keys:
+    """The folder as it is now; empty if it is not there or may not be read."""
+    nodes: dict[str, str] = {}
+    folders = [""]
+    while folders and len(nodes) < _MOST:
+        folder = folders.pop()
+        try:
+            for name in await store.list(f"{path}/{folder}".rstrip("/")):
+                nodes[folder + name] = await store.read(f"{path}/{folder}{name}")
+                if folder.count("/") < 2 and not nodes[folder + name]:
+                    folders.append(f"{folder}{name}/")  # what has a value is no folder here
+        except StoreError as error:
+            if error.errno not in (ENOENT, EACCES):
+                raise
+    return Keys(owner, path, nodes)

@@ -1,0 +1,117 @@
+"""Plugging a device in, and pulling it out, as a toolstack does: from dom0, while both run.
+
+Both folders are made in one step, with the permissions that each end needs; the ends do the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from errno import ENOENT
+
+from activations.abi.xenbus import XenbusState as State
+from activations.domain import Domain
+from activations.store import Access, Nodes, Permission, Store, StoreError
+from activations.xenbus.device import Device, Side
+from activations.xenbus.diagnosis import explain
+from activations.xenbus.driver import Written
+from activations.xenbus.errors import HandshakeTimeout, XenbusError
+
+_NONE: Written = {}
+
+
+async def plug(
+    xen: Domain, device: Device, *, front: Written = _NONE, back: Written = _NONE
+) -> None:
+    """Give domain `device.front` the device; `front` and `back` are what else the folders hold.
+
+    Raises `XenbusError` if there is such a device already, and `StoreError` (EACCES) if this
+    domain may not make one.
+    """
+    folders: dict[Side, dict[str, str | int]] = {
+        "back": {
+            "frontend": device.front_path,
+            "frontend-id": device.front,
+            "online": 1,
+            "state": int(State.INITIALISING),
+            **back,
+        },
+        "front": {
+            "backend": device.back_path,
+            "backend-id": device.back,
+            "state": int(State.INITIALISING),
+            **front,
+        },
+    }
+
+    async def change(nodes: Nodes) -> None:
+        if await nodes.exists(device.front_path):
+            raise XenbusError(f"{device} exists: unplug it first, or take another devid")
+        for side, keys in folders.items():
+            await _make(nodes, device, side, keys)
+
+    await xen.store.transact(change)
+
+
+async def unplug(xen: Domain, device: Device, *, within: float = 10.0, force: bool = False) -> None:
+    """Ask both ends to part from the device, then remove it. No error if there is none.
+
+    Raises `HandshakeTimeout` if they do not `within` these seconds (a mounted disk keeps its
+    front end busy), unless it is taken by `force`.
+    """
+    store = xen.store
+
+    async def ask(nodes: Nodes) -> None:
+        if await nodes.exists(device.back_path):
+            await nodes.write(f"{device.back_path}/online", 0)
+            if await _state(nodes, device.back_path) is not State.CLOSED:
+                await nodes.write(f"{device.back_path}/state", int(State.CLOSING))
+
+    await store.transact(ask)
+    try:
+        async with asyncio.timeout(within):
+            await _closed(store, device)
+    except TimeoutError:
+        if not force:
+            raise HandshakeTimeout(
+                f"{await explain(store, device)}; to remove it all the same, use force"
+            ) from None
+
+    async def remove(nodes: Nodes) -> None:
+        for path in (device.front_path, device.back_path):
+            if await nodes.exists(path):
+                await nodes.rm(path)
+
+    await store.transact(remove)
+
+
+async def _make(nodes: Nodes, device: Device, side: Side, keys: Mapping[str, str | int]) -> None:
+    """A folder that its end owns and the other may read."""
+    other: Side = "back" if side == "front" else "front"
+    permissions = (
+        Permission(device.domid(side), Access.NONE),
+        Permission(device.domid(other), Access.READ),
+    )
+    path = device.path(side)
+    await nodes.mkdir(path)
+    await nodes.set_perms(path, *permissions)
+    for name, value in keys.items():
+        await nodes.write(f"{path}/{name}", value)
+        await nodes.set_perms(f"{path}/{name}", *permissions)
+
+
+async def _closed(store: Store, device: Device) -> None:
+    """Wait until the back end says Closed, or is gone."""
+    async with store.watch(f"{device.back_path}/state") as changes:
+        async for _ in changes:
+            if await _state(store, device.back_path) in (State.CLOSED, State.UNKNOWN):
+                return
+
+
+async def _state(nodes: Nodes, path: str) -> State:
+    try:
+        return State(int(await nodes.read(f"{path}/state")))
+    except (StoreError, ValueError) as error:
+        if isinstance(error, StoreError) and error.errno != ENOENT:
+            raise
+        return State.UNKNOWN
