@@ -1,0 +1,401 @@
+"""A front end's requests: cut from transfers, put into rings, matched with their responses.
+
+    Transfer      what a user asked for: any number of bytes, or a flush, or a discard
+      Piece       as much of it as one request carries, in pages of the pool
+        entry     the piece in a ring, under an id of its own
+
+Nothing here waits. A transfer that finds no room stands in line; whoever hears of room calls
+`fill`, which cuts pieces from the head of the line and puts them where there is room. So all are
+served in the order in which they came, and none is overtaken.
+
+A piece keeps its pages from the moment it is cut until its response has come, whether anybody
+still waits for it or not: until then the back end may read and write them. If the connection
+breaks, the pieces in flight stay whole, and go first on the next one, cut smaller if that one has
+narrower limits. Ids run on from one connection to the next, so an answer is never taken for the
+answer to something else.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from activations.abi.blkif import (
+    ENTRY_SIZE,
+    MAX_INDIRECT_PAGES_PER_REQUEST,
+    MAX_SEGMENTS_PER_REQUEST,
+    SECTOR_SIZE,
+    SEGMENTS_PER_INDIRECT_PAGE,
+    Op,
+    Status,
+)
+from activations.abi.grant_table import PAGE_SIZE
+from activations.drivers.block.errors import DiskError, refusal
+from activations.drivers.block.pool import Page, Pool
+from activations.drivers.block.protocol import (
+    AnyRequest,
+    BlockError,
+    Discard,
+    Indirect,
+    Request,
+    Segment,
+    decode_response,
+    encode,
+    encode_segments,
+    pages_for,
+)
+from activations.sring import FrontRing
+
+MAX_SEGMENTS = MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE
+"""What an indirect request can name."""
+
+Finish = Callable[[DiskError | None], None]
+
+
+class Transfer:
+    """What a user asked for: `length` bytes from `sector` on.
+
+    `memory` is what is read into or written from; None for `FLUSH_DISKCACHE` and `DISCARD`.
+    `finish` is called once, with what went wrong, when all of it is done.
+    """
+
+    __slots__ = ("cut", "error", "finish", "length", "memory", "op", "pending", "sector")
+
+    def __init__(
+        self, op: Op, sector: int, length: int, memory: memoryview | None, finish: Finish
+    ) -> None:
+        self.op = op
+        self.sector = sector
+        self.length = length
+        self.memory = memory
+        self.finish: Finish | None = finish
+        """None when nobody waits any more."""
+        self.cut = 0
+        """Bytes in pieces."""
+        self.pending = 0
+        """Pieces without an answer."""
+        self.error: DiskError | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for it, and it can still succeed."""
+        return self.finish is not None and self.error is None
+
+    def end(self, error: DiskError | None) -> None:
+        """Say so to whoever waits."""
+        finish, self.finish, self.memory = self.finish, None, None
+        if finish is not None:
+            finish(error)
+
+
+class Piece:
+    """As much of a transfer as one request carries: `length` bytes from its byte `at` on.
+
+    `pages` hold the data; `frames`, while it is in a ring, the segments of an indirect request.
+    """
+
+    __slots__ = ("at", "frames", "length", "pages", "transfer")
+
+    def __init__(self, transfer: Transfer, at: int, length: int, pages: list[Page]) -> None:
+        self.transfer = transfer
+        self.at = at
+        self.length = length
+        self.pages = pages
+        self.frames: list[Page] = []
+
+    @property
+    def whole(self) -> bool:
+        """It is not cut by length: a flush or a discard."""
+        return not self.pages
+
+    def load(self) -> None:
+        """Copy the data to be written into the pages."""
+        memory = self.transfer.memory
+        assert memory is not None, "there is nothing to write"
+        at, end = self.at, self.at + self.length
+        for page in self.pages:
+            chunk = memory[at : min(at + PAGE_SIZE, end)]
+            page.memory[: len(chunk)] = chunk
+            at += PAGE_SIZE
+
+    def unload(self, memory: memoryview) -> None:
+        """Copy the data that was read to where it is wanted."""
+        at, left = self.at, self.length
+        for page in self.pages:
+            size = min(left, PAGE_SIZE)
+            memory[at : at + size] = page.memory[:size]
+            at += size
+            left -= size
+
+    def split(self, segments: int) -> list[Piece]:
+        """The same in pieces of at most so many pages."""
+        step = segments * PAGE_SIZE
+        return [
+            Piece(
+                self.transfer,
+                self.at + start,
+                min(step, self.length - start),
+                self.pages[start // PAGE_SIZE : start // PAGE_SIZE + segments],
+            )
+            for start in range(0, self.length, step)
+        ]
+
+    def entry(self, id: int, handle: int) -> bytes:
+        """The piece as a ring entry; the segments of an indirect one are written to its frames."""
+        return encode(self._request(id, handle))
+
+    def _request(self, id: int, handle: int) -> AnyRequest:
+        op, sector = self.transfer.op, self.transfer.sector + self.at // SECTOR_SIZE
+        if op is Op.DISCARD:
+            return Discard(id, sector, self.length // SECTOR_SIZE, handle)
+        segments = self._segments()
+        if not self.frames:
+            return Request(op, id, sector, handle, segments)
+        for number, frame in enumerate(self.frames):
+            start = number * SEGMENTS_PER_INDIRECT_PAGE
+            packed = encode_segments(segments[start : start + SEGMENTS_PER_INDIRECT_PAGE])
+            frame.memory[: len(packed)] = packed
+        refs = tuple(frame.whole.ref for frame in self.frames)
+        return Indirect(op, id, sector, handle, len(segments), refs)
+
+    def _segments(self) -> tuple[Segment, ...]:
+        segments = [page.whole for page in self.pages]
+        if over := self.length % PAGE_SIZE:
+            segments[-1] = Segment(segments[-1].ref, 0, over // SECTOR_SIZE - 1)
+        return tuple(segments)
+
+
+class Queue:
+    """One ring, and what is in flight on it."""
+
+    def __init__(self, memory: memoryview, notify: Callable[[], None], *, start: int = 0) -> None:
+        self.ring = FrontRing(memory, ENTRY_SIZE, start=start)
+        self.notify = notify
+        self.in_flight: dict[int, Piece] = {}
+        self.fresh = False
+        """Something was put and not yet published."""
+
+    def put(self, id: int, piece: Piece, handle: int) -> None:
+        self.ring.put(piece.entry(id, handle))
+        self.in_flight[id] = piece
+        self.fresh = True
+
+    def push(self) -> None:
+        """Publish what was put, and wake the back end if it asked for that."""
+        self.fresh = False
+        if self.ring.push():
+            self.notify()
+
+    def take(self) -> tuple[Piece, int] | None:
+        """A piece that was answered, and the status. None when there is no answer any more: then
+        the next one will be notified of.
+
+        Raises `BlockError` for an answer to nothing, or to something else; `RingError` for more
+        answers than there can be.
+        """
+        entry = self.ring.take()
+        if entry is None:
+            if self.ring.idle():
+                return None
+            entry = self.ring.take()
+            assert entry is not None, "the ring says that there is one"
+        id, op, status = decode_response(entry)
+        piece = self.in_flight.pop(id, None)
+        if piece is None:
+            raise BlockError(f"the back end answers request {id:#x}, which is not in flight")
+        if op != piece.transfer.op and not (op == Op.INDIRECT and piece.frames):
+            asked = piece.transfer.op.name
+            raise BlockError(f"the back end answers request {id:#x}, {asked}, as operation {op}")
+        return piece, status
+
+
+class Requests:
+    """All transfers of one device, over one connection after another. `handle` is the device's
+    number as requests carry it."""
+
+    def __init__(self, pool: Pool, handle: int = 0) -> None:
+        self.closed: DiskError | None = None
+        """Why nothing is done any more."""
+        self._pool = pool
+        self._handle = handle
+        self._ids = count()
+        self._queues: Sequence[Queue] = ()
+        self._line: OrderedDict[Transfer, None] = OrderedDict()
+        """Transfers that are not yet cut to their end, in the order they came."""
+        self._again: deque[Piece] = deque()
+        """Pieces that were in flight when a connection broke."""
+        self._limit = MAX_SEGMENTS_PER_REQUEST
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in rings, without an answer."""
+        return sum(len(queue.in_flight) for queue in self._queues)
+
+    @property
+    def waiting(self) -> int:
+        """Transfers that wait for room, and pieces to be sent again."""
+        return len(self._line) + len(self._again)
+
+    # What users do
+
+    def submit(self, transfer: Transfer) -> None:
+        """Have a transfer done; `fill` sees to it. Raises what `end` was called with."""
+        if self.closed is not None:
+            raise self.closed.with_traceback(None)
+        self._line[transfer] = None
+
+    def abandon(self, transfer: Transfer) -> None:
+        """Nobody waits for it any more, and its memory is not touched again. What is in flight of
+        it stays so: the back end has it."""
+        transfer.finish = transfer.memory = None
+        self._line.pop(transfer, None)
+        self._forget_unwanted()
+
+    # What the connection does
+
+    def attach(self, queues: Sequence[Queue], *, max_indirect: int = 0) -> None:
+        """There are rings. `max_indirect` is how many segments an indirect request may have."""
+        self._queues = queues
+        self._limit = max(MAX_SEGMENTS_PER_REQUEST, min(max_indirect, MAX_SEGMENTS))
+
+    def detach(self) -> None:
+        """The rings are gone. What was in flight goes first when there are others."""
+        flying = sorted(item for queue in self._queues for item in queue.in_flight.items())
+        self._queues = ()
+        for _, piece in reversed(flying):
+            self._give_frames(piece)
+            self._again.appendleft(piece)
+        self._forget_unwanted()
+
+    def fill(self) -> None:
+        """Put into the rings what there is room for, and tell the back end."""
+        while queue := self._roomiest():
+            piece = self._next()
+            if piece is None:
+                break
+            queue.put(next(self._ids), piece, self._handle)
+        for queue in self._queues:
+            if queue.fresh:
+                queue.push()
+
+    def collect(self, queue: Queue) -> None:
+        """Take the answers that have come. Raises as `Queue.take` does, and then the back end is
+        not to be spoken with any more."""
+        while answer := queue.take():
+            piece, status = answer
+            transfer = piece.transfer
+            if status != Status.OKAY:
+                transfer.error = transfer.error or refusal(_what(transfer), status)
+            elif transfer.op is Op.READ and transfer.memory is not None:
+                piece.unload(transfer.memory)
+            self._settle(piece)
+
+    def end(self, error: DiskError) -> None:
+        """Nothing is done any more: all who wait, now and later, are told why."""
+        self.closed = self.closed or error
+        pieces = [piece for queue in self._queues for piece in queue.in_flight.values()]
+        pieces += self._again
+        transfers = dict.fromkeys([*(piece.transfer for piece in pieces), *self._line])
+        self._line.clear()
+        for transfer in transfers:
+            transfer.end(self.closed)
+        self._forget_unwanted()
+
+    # The line
+
+    def _roomiest(self) -> Queue | None:
+        if len(self._queues) == 1:
+            return self._queues[0] if self._queues[0].ring.free else None
+        queue = max(self._queues, key=lambda queue: queue.ring.free, default=None)
+        return queue if queue and queue.ring.free else None
+
+    def _next(self) -> Piece | None:
+        """The next piece to be put; None if there is nothing, or not enough pages for it."""
+        if self._again:
+            return self._next_again()
+        while self._line:
+            transfer = next(iter(self._line))
+            piece = self._cut(transfer) if transfer.wanted else None
+            if transfer.wanted and transfer.cut < transfer.length:
+                return piece
+            del self._line[transfer]
+            if piece is not None:
+                return piece
+        return None
+
+    def _next_again(self) -> Piece | None:
+        piece = self._again[0]
+        if len(piece.pages) > self._limit:
+            pieces = piece.split(self._limit)
+            piece.transfer.pending += len(pieces) - 1
+            self._again.popleft()
+            self._again.extendleft(reversed(pieces))
+            piece = pieces[0]
+        if not self._take_frames(piece):
+            return None
+        return self._again.popleft()
+
+    def _cut(self, transfer: Transfer) -> Piece | None:
+        """The next piece of a transfer, if there are pages for it."""
+        at = transfer.cut
+        if transfer.op is not Op.READ and transfer.op is not Op.WRITE:
+            piece = Piece(transfer, 0, transfer.length, [])
+        else:
+            most = max(1, min(self._limit, self._pool.size // 2))
+            length = min(transfer.length - at, most * PAGE_SIZE)
+            pages = -(-length // PAGE_SIZE)
+            if pages + _frames_for(pages) > self._pool.free:
+                return None
+            piece = Piece(transfer, at, length, self._pool.take(pages))
+            self._take_frames(piece)
+            if transfer.op is Op.WRITE:
+                piece.load()
+        transfer.cut += piece.length
+        transfer.pending += 1
+        return piece
+
+    def _take_frames(self, piece: Piece) -> bool:
+        frames = _frames_for(len(piece.pages))
+        if frames > self._pool.free:
+            return False
+        if frames:
+            piece.frames = self._pool.take(frames)
+        return True
+
+    def _give_frames(self, piece: Piece) -> None:
+        if piece.frames:
+            self._pool.give(piece.frames)
+            piece.frames = []
+
+    def _settle(self, piece: Piece) -> None:
+        """A piece is done with: its pages are free, and its transfer may be at its end."""
+        transfer = piece.transfer
+        self._pool.give(piece.pages)
+        self._give_frames(piece)
+        transfer.pending -= 1
+        if not transfer.pending and (transfer.error or transfer.cut == transfer.length):
+            self._line.pop(transfer, None)
+            transfer.end(transfer.error)
+
+    def _forget_unwanted(self) -> None:
+        """Nothing is sent again for whom nobody waits, or whose transfer has failed."""
+        pieces, self._again = self._again, deque()
+        for piece in pieces:
+            if piece.transfer.wanted:
+                self._again.append(piece)
+            else:
+                self._settle(piece)
+
+
+def _frames_for(pages: int) -> int:
+    """Pages for the segments of a request of so many pages."""
+    return pages_for(pages) if pages > MAX_SEGMENTS_PER_REQUEST else 0
+
+
+def _what(transfer: Transfer) -> str:
+    """A transfer in words."""
+    if transfer.op is Op.FLUSH_DISKCACHE:
+        return "flush"
+    start = transfer.sector * SECTOR_SIZE
+    return f"{transfer.op.name.lower()} of {transfer.length} bytes at {start}"
