@@ -39,6 +39,8 @@ class Handshake(ABC):
     side: ClassVar[Side]
     other: ClassVar[Side]
     table: ClassVar[Table]
+    patient: ClassVar[Phase]
+    """Where this end stands while it has nothing yet, and waits for the other."""
 
     def __init__(self, xen: Domain, device: Device, driver: Driver) -> None:
         self.device = device
@@ -93,8 +95,9 @@ class Handshake(ABC):
     ) -> None:
         assert self._running is not None
         self._running.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._running
+        await asyncio.wait([self._running])
+        if not self._running.cancelled() and (failure := self._running.exception()):
+            raise failure
 
     async def connected(self, within: float | None = None) -> None:
         """Wait until both ends are connected.
@@ -140,14 +143,19 @@ class Handshake(ABC):
         if self._serving is not None and self._serving.done():
             await self._fail(_reason(self._serving))
             return True
-        todo = next_step(self.table, self.phase, await self._state(self.device.path(self.other)))
+        other = await self._other_state()
+        todo = next_step(self.table, self.phase, other)
         try:
             if todo is None:
                 await self._reread()
                 return False
             await self._take(*todo)
         except ActivationsError as error:
-            await self._fail(error)
+            if await self._other_state() is other:
+                await self._fail(error)
+            else:  # it went on meanwhile: what it says now counts, not what it had said before
+                await self._leave(self.patient)
+                self._enter(self.patient)
         return True
 
     async def _take(self, step: Step, to: Phase) -> None:
@@ -218,9 +226,12 @@ class Handshake(ABC):
         """Wait for the other end to say one of these, for `PATIENCE` at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while await self._state(self.device.path(self.other)) not in states:
+                while await self._other_state() not in states:
                     self._look.clear()
                     await self._look.wait()
+
+    async def _other_state(self) -> State:
+        return await self._state(self.device.path(self.other))
 
     async def _state(self, path: str) -> State:
         try:
@@ -279,7 +290,7 @@ class Handshake(ABC):
 class FrontEnd(Handshake):
     """The front end: `driver` is told when there is a back end, and when it goes."""
 
-    side, other, table = "front", "back", FRONT
+    side, other, table, patient = "front", "back", FRONT, Phase.WAITING
 
     def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
         super().__init__(xen, device, driver)
@@ -294,7 +305,7 @@ class FrontEnd(Handshake):
     async def _reread(self) -> None:
         if self.phase in (Phase.CONNECTED, Phase.RECONFIGURING):
             keys = await self._other_keys()
-            if self._keys is None or dict(keys) != dict(self._keys):
+            if self._keys is None or _lasting(keys) != _lasting(self._keys):
                 self._keys = keys
                 await self._front.reconfigure(keys)
 
@@ -318,7 +329,7 @@ class FrontEnd(Handshake):
 class BackEnd(Handshake):
     """The back end: `driver` is told when there is a front end, and when it goes."""
 
-    side, other, table = "back", "front", BACK
+    side, other, table, patient = "back", "front", BACK, Phase.OFFERED
 
     def __init__(self, xen: Domain, device: Device, driver: BackDriver) -> None:
         super().__init__(xen, device, driver)
@@ -354,6 +365,14 @@ class BackEnd(Handshake):
         if own is State.CLOSING and self.phase.says is not State.CLOSING:
             self._enter(Phase.UNPLUGGING)
         return own is not State.UNKNOWN
+
+
+_PASSING = frozenset({"state", "online"})
+
+
+def _lasting(keys: Keys) -> dict[str, str]:
+    """The keys that describe the device, and not how things stand."""
+    return {name: value for name, value in keys.items() if name not in _PASSING}
 
 
 _ANEW = (State.INITIALISING, State.INIT_WAIT)

@@ -86,8 +86,8 @@ FRONT: Table = {
     Phase.FRESH: _on(*_BEGINNING, to=Phase.WAITING) | _on(*_but(*_BEGINNING), to=Phase.PARTING),
     Phase.RESUMED: _on(*_BEGINNING, to=Phase.WAITING) | _on(*_but(*_BEGINNING), to=Phase.PARTING),
     Phase.PARTING: _on(*_BEGINNING, to=Phase.WAITING),
-    Phase.WAITING: _on(State.INIT_WAIT, step=Step.PUBLISH, to=Phase.PUBLISHED)
-    | _on(State.CLOSING, to=Phase.CLOSED),
+    # Closing is no word to this end, which has nothing yet: it was said to an earlier life.
+    Phase.WAITING: _on(State.INIT_WAIT, step=Step.PUBLISH, to=Phase.PUBLISHED),
     Phase.PUBLISHED: _on(State.CONNECTED, step=Step.CONNECT, to=Phase.CONNECTED)
     | _on(State.UNKNOWN, State.INITIALISING, step=Step.LEAVE, to=Phase.WAITING)
     | _on(State.CLOSING, State.CLOSED, step=Step.LEAVE, to=Phase.CLOSED),
