@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,8 @@ def reborn(end: End) -> End:
 def orphaned(back: End) -> End:
     return replace(back, rings=DEAD) if back.rings else back
 
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "xenbus.md"
 
 MOVES: tuple[Move, ...] = (
     front_reads,
@@ -179,3 +182,21 @@ def test_an_end_that_failed_does_not_try_again_by_itself(table: Table) -> None:
     """It would fail again, and again: it waits until the other end begins anew."""
     for says in (State.INIT_WAIT, State.INITIALISED, State.CONNECTED):
         assert next_step(table, Phase.FAILED, says) is None
+
+
+@pytest.mark.parametrize("table", [FRONT, BACK], ids=["front", "back"])
+def test_the_document_shows_the_tables_as_they_are(table: Table) -> None:
+    assert "\n".join(documented(table)) in DOCUMENT.read_text()
+
+
+def documented(table: Table) -> list[str]:
+    """The table in Markdown: for each phase, what the other end may say, and what comes of it."""
+    lines = []
+    for phase, row in table.items():
+        outcomes: dict[tuple[Step, Phase], list[str]] = {}
+        for says, todo in row.items():
+            outcomes.setdefault(todo, []).append(says.name)
+        for (step, to), states in outcomes.items():
+            said = "anything" if len(states) == len(State) else ", ".join(sorted(states))
+            lines.append(f"| {phase.name} | {said} | {step.name} | {to.name} |")
+    return lines
