@@ -29,6 +29,7 @@ from activations.errors import (
 from activations.events import Events
 from activations.grants import Grant, Grants
 from activations.loop import EventLoop
+from activations.lower import Foreign, Segment
 from activations.outcome import Outcome
 from activations.port import PROGRAM_START, Port, PortFigures
 from activations.running import new_event_loop, run
@@ -44,6 +45,7 @@ __all__ = [
     "DomainFailed",
     "EventLoop",
     "Events",
+    "Foreign",
     "GenerationEnded",
     "Grant",
     "Grants",
@@ -55,6 +57,7 @@ __all__ = [
     "PortFigures",
     "Scenario",
     "ScenarioError",
+    "Segment",
     "Store",
     "VirtualClockError",
     "XenError",

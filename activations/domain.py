@@ -94,13 +94,20 @@ class Domain:
         ]
 
     def close(self) -> None:
-        """Close every port and grant that is left, then warn of each: a warning may be an error."""
+        """Close every port and grant that is left, then warn of each: a warning may be an error.
+
+        A grant that the peer still maps may be impossible to close (`Grant.close`): that error is
+        raised, after the warnings.
+        """
         leaks = self.leaks()
         for port in list(self.events.ports.values()):
             port.close()
-        self.grants.close()
-        for leak in leaks:
-            warnings.warn(LeakWarning(f"{self!r} ended with {leak}"), stacklevel=2)
+        try:
+            self.grants.close()
+        finally:
+            for leak in leaks:
+                said = f"{self!r} ended with {leak}: close() it, or hold it in a `with` block"
+                warnings.warn(LeakWarning(said), stacklevel=2)
 
 
 def current() -> Domain:

@@ -2,16 +2,24 @@
 
     with xen.grants.share(guest, pages=1) as ring: ...      the owner; ring.refs go to the peer
     with xen.grants.map(dom0, refs) as ring: ...            the peer; ring.memory is the same bytes
+    xen.grants.copy([Segment(Foreign(dom0, ref), buffer, 4096)])        or Xen copies, once
 
-Either side lets go of them by leaving the block.
+Either side lets go of pages by leaving the block.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from activations.abi.grant_table import PAGE_SIZE, GntStatus
+from activations.errors import XenError
+from activations.lower import Foreign, Segment
+
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from activations.lower import GrantedPages, GrantTable
 
 
@@ -58,7 +66,16 @@ class Grant:
         self._pages.notify_on_close(clear_byte=clear_byte, port=port)
 
     def close(self) -> None:
-        """Revoke or unmap. Raises `XenError` (EBUSY) while the peer still maps shared pages."""
+        """Unmap, or revoke. Closing twice is harmless.
+
+        Pages that the peer still maps cannot be taken back. The simulator says so: `XenError`
+        (EBUSY) names the peer and the references, and they stay open. Linux cannot say: its
+        /dev/xen/gntalloc closes in silence, the peer goes on seeing the pages, and the kernel
+        gives them back after the peer has let go, however late. Who has to know has the peer tell
+        (`notify_on_close` of its mapping), as vchan and the drivers do.
+
+        Raises `BufferError` on Linux while a slice or cast of `memory` lives.
+        """
         self._pages.close()
         self._forget(self)
 
@@ -74,8 +91,12 @@ class Grants:
 
     def __init__(self, table: GrantTable) -> None:
         self._table = table
-        self.open: list[Grant] = []
+        self._open: dict[Grant, None] = {}
+
+    @property
+    def open(self) -> list[Grant]:
         """Grants and mappings not yet closed, oldest first."""
+        return list(self._open)
 
     def share(self, domid: int, *, pages: int = 1, writable: bool = True) -> Grant:
         """Fresh zeroed pages that `domid` may map."""
@@ -89,15 +110,75 @@ class Grants:
             raise ValueError("no grant references to map")
         return self._own(Grant("mapped", self._table.map(domid, refs, writable), self._forget))
 
+    def copy(self, segments: Sequence[Segment]) -> None:
+        """Have Xen copy between granted pages and this domain's memory, mapping nothing.
+
+        One call into Xen (one ioctl), however many the segments; they are copied in order.
+
+        Raises `XenError` for the first segment refused, by its number. EINVAL: a foreign end
+        crosses the end of its page; nothing was copied. EIO: Xen would not, and the GNTST_* says
+        why (no such domain, no such reference, not granted so); the other segments were copied.
+        Raises `ValueError` or `TypeError` for what no peer can cause: no foreign end, or own
+        memory that is too short or not writable.
+        """
+        for number, segment in enumerate(segments):
+            _check(number, segment)
+        if not segments:
+            return
+        for number, status in enumerate(self._table.copy(segments)):
+            if status != GntStatus.OKAY:
+                raise _refused(errno.EIO, number, segments[number], status)
+
     def close(self) -> None:
-        """Close whatever is open, mappings first."""
-        for grant in sorted(self.open, key=lambda grant: grant.kind):
-            grant.close()
+        """Close whatever is open, mappings first. What cannot be closed does not keep the others
+        open; the first such error is raised at the end."""
+        failed: Exception | None = None
+        for grant in sorted(self._open, key=lambda grant: grant.kind):
+            try:
+                grant.close()
+            except (XenError, BufferError) as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _own(self, grant: Grant) -> Grant:
-        self.open.append(grant)
+        self._open[grant] = None
         return grant
 
     def _forget(self, grant: Grant) -> None:
-        if grant in self.open:
-            self.open.remove(grant)
+        self._open.pop(grant, None)
+
+
+def _check(number: int, segment: Segment) -> None:
+    """What every backend asks of a segment, before anything is copied."""
+    source, dest, length = segment
+    if length < 0:
+        raise ValueError(f"segment {number}: {length} bytes cannot be copied")
+    foreign = 0
+    for end in (source, dest):
+        if isinstance(end, Foreign):
+            foreign += 1
+            if not 0 <= end.offset <= PAGE_SIZE - length:
+                raise _refused(errno.EINVAL, number, segment, GntStatus.BAD_COPY_ARG)
+            if not (0 <= end.domid < 1 << 16 and 0 <= end.ref < 1 << 32):
+                raise ValueError(f"segment {number}: {end}: no such number can be")
+        else:
+            _check_own(number, end, length, writable=end is dest)
+    if not foreign:
+        raise ValueError(f"segment {number}: neither end is another domain's")
+
+
+def _check_own(number: int, end: ReadableBuffer, length: int, *, writable: bool) -> None:
+    with memoryview(end) as view:
+        if view.nbytes < length:
+            raise ValueError(f"segment {number}: {length} bytes, in memory of {view.nbytes}")
+        if not view.c_contiguous:
+            raise ValueError(f"segment {number}: its memory is not contiguous")
+        if writable and view.readonly:
+            raise TypeError(f"segment {number}: memory to copy to is read-only")
+
+
+def _refused(code: int, number: int, segment: Segment, status: int) -> XenError:
+    known = status in GntStatus._value2member_map_
+    said = f"GNTST_{GntStatus(status).name.lower()}" if known else f"GNTST {status}"
+    return XenError(code, "GNTTABOP_copy", f"segment {number}, {segment}: {said}")

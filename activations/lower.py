@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 Clock = Literal["virtual", "wall"]
 Ready = list[tuple[selectors.SelectorKey, int]]
@@ -93,6 +96,41 @@ class GrantTable(Protocol):
 
     def map(self, domid: int, refs: Sequence[int], writable: bool) -> GrantedPages:
         """Pages that `domid` granted to this domain, one after another."""
+
+    def copy(self, segments: Sequence[Segment]) -> Sequence[int]:
+        """GNTTABOP_copy: have Xen copy each segment; how each ended, as GNTST_*. The segments are
+        well formed: `Grants.copy` sees to that."""
+
+
+class Foreign(NamedTuple):
+    """An end of a copy in another domain: the bytes from `offset` on of a page it granted."""
+
+    domid: int
+    ref: int
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return f"domain {self.domid}'s reference {self.ref} at offset {self.offset}"
+
+
+class Segment(NamedTuple):
+    """`length` bytes to copy, from the beginning of one end to the beginning of the other.
+
+    An end is `Foreign`, or bytes of this domain: any contiguous buffer, such as a `bytearray` or a
+    slice of a mapped page. One of the two at least is foreign, and a foreign end stays within its
+    page of 4096 bytes. Nothing is copied, nor checked by Xen, where `length` is 0.
+    """
+
+    source: Foreign | ReadableBuffer
+    dest: Foreign | WriteableBuffer
+    length: int
+
+    def __str__(self) -> str:
+        source, dest = (
+            str(end) if isinstance(end, Foreign) else "own memory"
+            for end in (self.source, self.dest)
+        )
+        return f"{self.length} bytes from {source} to {dest}"
 
 
 class GrantedPages(Protocol):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from activations import BackendError, Scenario, XenError
+from activations import BackendError, Foreign, Scenario, Segment, XenError
 from activations.outcome import RunOptions
 from activations.scenario import Silent
-from xen_linux import EventDevice, Foreign, GrantDevice, Segment, backend, gntdev, identity
+from xen_linux import EventDevice, GrantDevice, backend, gntdev, identity
 from xen_linux.device import Device, open_device
 from xen_linux.grants import LinuxGrantTable
 
@@ -105,10 +105,20 @@ def test_every_hint_belongs_to_an_operation_and_an_errno():
 
 def test_a_segment_packs_its_foreign_end_and_the_address_of_its_local_one():
     buffer = bytearray(16)
-    packed = gntdev._pack(Segment(Foreign(3, 0x01020304, 5), buffer, 16))
+    packed = gntdev._pack(Segment(Foreign(3, 0x01020304, 5), buffer, 16), [])
     assert len(packed) == 24
     assert packed[:8] == bytes([4, 3, 2, 1, 5, 0, 3, 0])
     assert packed[16:20] == bytes([16, 0, 1, 0])
+
+
+def test_a_read_only_source_is_packed_as_a_copy_that_is_kept():
+    kept = []
+    gntdev._pack(Segment(b"abcd", Foreign(3, 9), 4), kept)
+    assert kept == [b"abcd"]
+
+
+def test_an_end_of_no_length_has_no_address():
+    assert gntdev._pack(Segment(Foreign(3, 9), bytearray(), 0), [])[8:16] == bytes(8)
 
 
 @pytest.mark.parametrize("guest_type", ["PVH", "HVM"])

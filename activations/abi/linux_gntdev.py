@@ -36,6 +36,8 @@ UNMAP_NOTIFY_SEND_EVENT: Final = 2
 
 SEGMENT_LENGTHS: Final = Struct("<HHhxx")
 """gntdev_grant_copy_segment after its two ends: len, flags, status (out)."""
+SEGMENT_STATUS: Final = Struct("<20xhxx")
+"""A whole gntdev_grant_copy_segment, of which the status alone is wanted."""
 SEGMENT_LOCAL: Final = Struct("<Q")
 """An end of a segment that is local: its address."""
 SEGMENT_FOREIGN: Final = Struct("<IHH")

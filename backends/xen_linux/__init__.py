@@ -7,18 +7,16 @@
 from xen_linux.backend import backend
 from xen_linux.evtchn import EventDevice
 from xen_linux.gntalloc import GrantAllocator
-from xen_linux.gntdev import Foreign, GrantDevice, Segment
+from xen_linux.gntdev import GrantDevice
 from xen_linux.lower import LinuxLowerHalf
 from xen_linux.privcmd import Hypercalls, PortStatus
 
 __all__ = [
     "EventDevice",
-    "Foreign",
     "GrantAllocator",
     "GrantDevice",
     "Hypercalls",
     "LinuxLowerHalf",
     "PortStatus",
-    "Segment",
     "backend",
 ]

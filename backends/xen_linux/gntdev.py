@@ -9,38 +9,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from activations.abi import linux_gntdev as abi
-from activations.abi.grant_table import GntStatus
-from activations.errors import XenError
+from activations.lower import Foreign, Segment
 from xen_linux.device import Device, Hints
 from xen_linux.memory import address_of
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
-_SEGMENT_SIZE = 2 * abi.SEGMENT_LOCAL.size + abi.SEGMENT_LENGTHS.size
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """An end of a copy in another domain: bytes from `offset` on in a granted page."""
-
-    domid: int
-    ref: int
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """`length` bytes to copy. An end is `Foreign`, or a writable buffer (its beginning), one of
-    the two at least foreign. A foreign end may not cross the end of its page."""
-
-    source: Foreign | WriteableBuffer
-    dest: Foreign | WriteableBuffer
-    length: int
+    from _typeshed import ReadableBuffer
 
 
 class GrantDevice(Device):
@@ -116,10 +93,13 @@ class GrantDevice(Device):
             f"byte {index:#x}, port {port}",
         )
 
-    def copy(self, segments: Sequence[Segment]) -> None:
-        """Copy each segment. Raises `XenError` if the driver refuses them (nothing is copied
-        then), or for the first one that Xen would not copy (the others are)."""
-        packed = bytearray(b"".join(map(_pack, segments)))
+    def copy(self, segments: Sequence[Segment]) -> list[int]:
+        """Copy each segment, in one ioctl; how each ended, as Xen's GNTST_*.
+
+        Raises `XenError` (EINVAL) where the driver finds a segment malformed.
+        """
+        kept: list[bytearray] = []
+        packed = bytearray().join([_pack(segment, kept) for segment in segments])
         argument = bytearray(abi.GRANT_COPY.pack(len(segments), address_of(packed)))
         self._ioctl(
             abi.IOCTL_GNTDEV_GRANT_COPY,
@@ -127,25 +107,31 @@ class GrantDevice(Device):
             "IOCTL_GNTDEV_GRANT_COPY",
             f"{len(segments)} segments",
         )
-        for number, segment in enumerate(segments):
-            lengths = (number + 1) * _SEGMENT_SIZE - abi.SEGMENT_LENGTHS.size
-            _, _, status = abi.SEGMENT_LENGTHS.unpack_from(packed, lengths)
-            if status != GntStatus.OKAY:
-                said = f"GNTST {GntStatus(status).name}"
-                raise XenError(errno.EIO, "GNTTABOP_copy", f"segment {number}, {segment}: {said}")
+        return [status for (status,) in abi.SEGMENT_STATUS.iter_unpack(packed)]
 
 
-def _pack(segment: Segment) -> bytes:
+def _pack(segment: Segment, kept: list[bytearray]) -> bytes:
+    """A segment as the driver reads it. `kept` holds what must live until it has."""
+    source, dest, length = segment
     flags = 0
-    if isinstance(segment.source, Foreign):
+    if isinstance(source, Foreign):
         flags |= abi.GNTCOPY_source_gref
-    if isinstance(segment.dest, Foreign):
+    if isinstance(dest, Foreign):
         flags |= abi.GNTCOPY_dest_gref
-    lengths = abi.SEGMENT_LENGTHS.pack(segment.length, flags, 0)
-    return _pack_end(segment.source) + _pack_end(segment.dest) + lengths
+    lengths = abi.SEGMENT_LENGTHS.pack(length, flags, 0)
+    return _pack_end(source, length, kept) + _pack_end(dest, length, kept) + lengths
 
 
-def _pack_end(end: Foreign | WriteableBuffer) -> bytes:
+def _pack_end(end: Foreign | ReadableBuffer, length: int, kept: list[bytearray]) -> bytes:
     if isinstance(end, Foreign):
         return abi.SEGMENT_FOREIGN.pack(end.ref, end.offset, end.domid)
-    return abi.SEGMENT_LOCAL.pack(address_of(end))
+    return abi.SEGMENT_LOCAL.pack(_address(end, kept) if length else 0)
+
+
+def _address(end: ReadableBuffer, kept: list[bytearray]) -> int:
+    """Where a buffer lies. Python tells it of writable ones alone: of others, a copy is made."""
+    with memoryview(end) as view:
+        if not view.readonly:
+            return address_of(view)
+        kept.append(bytearray(view))
+    return address_of(kept[-1])

@@ -17,8 +17,9 @@ from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from activations.abi.grant_table import PAGE_SIZE
 from activations.abi.linux_gntdev import UNMAP_NOTIFY_CLEAR_BYTE, UNMAP_NOTIFY_SEND_EVENT
 from activations.errors import XenError
+from activations.lower import Segment
 from xen_linux.gntalloc import GrantAllocator
-from xen_linux.gntdev import Foreign, GrantDevice, Segment
+from xen_linux.gntdev import GrantDevice
 
 
 class LinuxGrantTable:
@@ -32,7 +33,7 @@ class LinuxGrantTable:
         self._guest_type = guest_type
         self._allocator: GrantAllocator | None = None
         self._device: GrantDevice | None = None
-        self._open: list[LinuxGrantedPages] = []
+        self._open: dict[LinuxGrantedPages, None] = {}
 
     @property
     def allocator(self) -> GrantAllocator:
@@ -81,19 +82,9 @@ class LinuxGrantTable:
         refs = tuple(refs)
         return self._keep(LinuxGrantedPages(self, device, domid, refs, index, memory, writable))
 
-    def copy(self, segments: Sequence[Segment]) -> None:
-        """Have Xen copy between grants and local memory, without mapping: `GrantDevice.copy`."""
-        self.device.copy(segments)
-
-    def read(self, domid: int, ref: int, offset: int, length: int) -> bytearray:
-        """A copy of bytes in a page that `domid` granted, all within that page."""
-        buffer = bytearray(length)
-        self.copy([Segment(Foreign(domid, ref, offset), buffer, length)])
-        return buffer
-
-    def write(self, domid: int, ref: int, offset: int, data: bytes) -> None:
-        """Copy bytes into a page that `domid` granted, all within that page."""
-        self.copy([Segment(bytearray(data), Foreign(domid, ref, offset), len(data))])
+    def copy(self, segments: Sequence[Segment]) -> list[int]:
+        """Have Xen copy between grants and own memory: `GrantDevice.copy`."""
+        return self.device.copy(segments)
 
     def close(self) -> None:
         """Close what is open still, then the devices. Pages that somebody holds a view of stay
@@ -109,10 +100,10 @@ class LinuxGrantTable:
 
     def forget(self, pages: LinuxGrantedPages) -> None:
         """These pages are closed."""
-        self._open.remove(pages)
+        del self._open[pages]
 
     def _keep(self, pages: LinuxGrantedPages) -> LinuxGrantedPages:
-        self._open.append(pages)
+        self._open[pages] = None
         return pages
 
     def _refuse_loopback(self, domid: int, operation: str) -> None:

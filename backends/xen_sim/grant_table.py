@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Sequence
 from errno import EBUSY, EINVAL, ENOSPC
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from activations.abi.grant_table import ENTRY, PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
 from activations.errors import XenError
+from activations.lower import Foreign, Segment
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from xen_sim.domain import XenDomain
 
 MAX_ENTRIES = 1024
@@ -31,6 +34,14 @@ class Frame(NamedTuple):
     offset: int
 
 
+class Refused(Exception):
+    """Why Xen will not map or copy: a GNTST_*, and the reason in words."""
+
+    def __init__(self, status: GntStatus, why: str) -> None:
+        self.status = status
+        super().__init__(f"GNTST_{status.name.lower()}: {why}")
+
+
 class GrantTable:
     """One domain's grant table, and its operations."""
 
@@ -41,7 +52,7 @@ class GrantTable:
         self._pins: Counter[int] = Counter()
         self._next_ref = RESERVED_ENTRIES
         self._freed: list[int] = []
-        self.mappings: list[MappedPages] = []
+        self.mappings: dict[MappedPages, None] = {}
         """What this domain maps of others'."""
 
     def share(self, domid: int, pages: int, writable: bool) -> SharedPages:
@@ -61,36 +72,69 @@ class GrantTable:
 
     def map(self, domid: int, refs: Sequence[int], writable: bool) -> MappedPages:
         """GNTTABOP_map_grant_ref for each reference."""
-        owner = self.domain.xen.domains.get(domid)
-        if owner is None:
-            self._refuse(GntStatus.BAD_DOMAIN, f"domain {domid}")
-        table = owner.grant_table
-        memory = _joined([table.frame_for(self.domain.domid, ref, writable) for ref in refs])
-        if memory is None:
-            self._refuse(
-                GntStatus.NO_DEVICE_SPACE,
-                f"references {list(refs)} were not granted together: map each alone",
-            )
+        try:
+            table = self._table_of(domid)
+            frames = [table.frame_for(self.domain.domid, ref, writable) for ref in refs]
+            memory = _joined(frames)
+            if memory is None:
+                raise Refused(
+                    GntStatus.NO_DEVICE_SPACE,
+                    f"references {list(refs)} were not granted together: map each alone",
+                )
+        except Refused as refused:
+            raise XenError(EINVAL, "GNTTABOP_map_grant_ref", str(refused)) from None
         table.note_mapped(refs, Gtf.READING | (Gtf.WRITING if writable else Gtf.INVALID))
         mapped = MappedPages(self, table, tuple(refs), memory if writable else memory.toreadonly())
-        self.mappings.append(mapped)
+        self.mappings[mapped] = None
         return mapped
 
-    # What a mapping asks of the owner's table
+    def copy(self, segments: Sequence[Segment]) -> list[int]:
+        """GNTTABOP_copy: how each segment ended. One that is refused does not stop the others."""
+        return [self._copy(segment) for segment in segments]
+
+    def _copy(self, segment: Segment) -> GntStatus:
+        length = segment.length
+        if not length:
+            return GntStatus.OKAY
+        try:
+            source = self._bytes(segment.source, length, writable=False)
+            dest = self._bytes(segment.dest, length, writable=True)
+        except Refused as refused:
+            return refused.status
+        dest[:] = source
+        return GntStatus.OKAY
+
+    def _bytes(self, end: Foreign | ReadableBuffer, length: int, *, writable: bool) -> memoryview:
+        """An end of a copy, exactly as long as what is copied."""
+        if isinstance(end, Foreign):
+            table = self._table_of(end.domid)
+            frame = table.frame_for(self.domain.domid, end.ref, writable)
+            start = frame.offset + end.offset
+            return memoryview(frame.allocation)[start : start + length]
+        return memoryview(end).cast("B")[:length]
+
+    def _table_of(self, domid: int) -> GrantTable:
+        owner = self.domain.xen.domains.get(domid)
+        if owner is None:
+            raise Refused(GntStatus.BAD_DOMAIN, f"domain {domid}")
+        return owner.grant_table
+
+    # What a mapping or a copy asks of the owner's table
 
     def frame_for(self, domid: int, ref: int, writable: bool) -> Frame:
-        """The frame of a reference, if `domid` may map it so."""
-        if not RESERVED_ENTRIES <= ref < self._next_ref:
-            self._refuse(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
+        """The frame of a reference, if `domid` may have it so. Raises `Refused`, with the status
+        that Xen gives (`_set_status_v1` and its callers)."""
+        if not 0 <= ref < MAX_ENTRIES:
+            raise Refused(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
         flags, granted_to, frame = self.entry(ref)
         if not flags & Gtf.PERMIT_ACCESS or granted_to != domid:
-            self._refuse(
-                GntStatus.PERMISSION_DENIED,
+            raise Refused(
+                GntStatus.GENERAL_ERROR,
                 f"{self.domain.name}'s reference {ref} is not granted to domain {domid}",
             )
         if writable and flags & Gtf.READONLY:
-            self._refuse(
-                GntStatus.PERMISSION_DENIED, f"{self.domain.name}'s reference {ref} is read-only"
+            raise Refused(
+                GntStatus.GENERAL_ERROR, f"{self.domain.name}'s reference {ref} is read-only"
             )
         return self._frames[frame]
 
@@ -137,10 +181,6 @@ class GrantTable:
     def _set_flags(self, ref: int, flags: Gtf) -> None:
         _, domid, frame = self.entry(ref)
         ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
-
-    @staticmethod
-    def _refuse(status: GntStatus, detail: str) -> NoReturn:
-        raise XenError(EINVAL, "GNTTABOP_map_grant_ref", f"GNTST_{status.name.lower()}: {detail}")
 
 
 class _Pages(ABC):
@@ -196,7 +236,7 @@ class MappedPages(_Pages):
     def _release(self) -> None:
         self._notify()
         self._owner.note_unmapped(self.refs)
-        self._table.mappings.remove(self)
+        del self._table.mappings[self]
 
 
 def _joined(frames: Sequence[Frame]) -> memoryview | None:

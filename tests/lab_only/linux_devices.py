@@ -14,7 +14,7 @@ from typing import Any
 
 import activations
 from activations.abi.event_channel import Status, Virq
-from xen_linux import EventDevice, Foreign, GrantAllocator, GrantDevice, Hypercalls, Segment
+from xen_linux import EventDevice, GrantAllocator, GrantDevice, Hypercalls
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.identity import identify
 from xen_linux.lower import LinuxLowerHalf
@@ -230,24 +230,9 @@ def bad_grants(device: EventDevice) -> None:
     table.close()
 
 
-def copying(device: EventDevice) -> None:
-    table = LinuxGrantTable(0, "PV")
-    first, second = table.share(0, 2, True).refs
-    table.write(0, first, 100, b"hello")
-    table.copy([Segment(Foreign(0, first, 100), Foreign(0, second, 4091), 5)])
-    assert table.read(0, second, 4091, 5) == b"hello"
-    (readonly,) = table.share(0, 1, False).refs
-    assert table.read(0, readonly, 0, 4096) == bytes(4096)
-    assert "GENERAL_ERROR" in str(refused(errno.EIO, table.write, 0, readonly, 0, b"x"))
-    assert "BAD_GNTREF" in str(refused(errno.EIO, table.read, 0, NO_REF, 0, 1))
-    assert "BAD_DOMAIN" in str(refused(errno.EIO, table.read, NOBODY, first, 0, 1))
-    refused(errno.EINVAL, table.read, 0, first, 4090, 100)
-    table.close()
-
-
 CHECKS = (
     *(binding, virqs, events, many, foreign, restricted, overflow, recovery),
-    *(sharing, bad_grants, copying),
+    *(sharing, bad_grants),
 )
 
 
