@@ -1,0 +1,35 @@
+"""Network devices between domains, compatible with Linux's xen-netfront and xen-netback.
+
+    from activations.drivers.net import back as netback, front as netfront
+
+    async with netfront.open(xen, device) as nic:                 # in the guest
+        await nic.send(frame)
+        frame = await nic.receive()
+
+    switch = Switch()
+    async with netback.serve(xen, device, switch.port()) as end:  # in the driver domain
+        await end.connected()
+
+A frame is an Ethernet frame without its check sequence. What is behind a back end is any
+`Interface`: a port of a switch, a `Tap` of the kernel's, one end of a `cable`, another `Nic`.
+"""
+
+from activations.drivers.net.errors import BadPacket, NetError, NicClosed
+from activations.drivers.net.figures import Figures
+from activations.drivers.net.switch import Switch, SwitchPort
+from activations.drivers.net.tap import Tap
+from activations.drivers.net.wire import CableEnd, Interface, cable, join
+
+__all__ = [
+    "BadPacket",
+    "CableEnd",
+    "Figures",
+    "Interface",
+    "NetError",
+    "NicClosed",
+    "Switch",
+    "SwitchPort",
+    "Tap",
+    "cable",
+    "join",
+]

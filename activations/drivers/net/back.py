@@ -1,0 +1,128 @@
+"""The back end of a network device: what xen-netback is in Linux.
+
+    from activations.drivers.net import back as netback
+
+    switch = Switch()
+    async with netback.serve(xen, device, switch.port()) as end:
+        await end.connected()
+        ...
+
+What is behind it is any `Interface`, and stays its owner's. Front ends come and go meanwhile.
+
+Frames leave for the wire with their checksums complete. `GSO` is not offered, nor checksums of
+IPv6: no front end sends what was not offered. Those of IPv4 no back end can refuse: see `checksum`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+from activations.abi import netif as abi
+from activations.domain import Domain
+from activations.drivers.net import queues
+from activations.drivers.net.back_queue import Queue, Terms
+from activations.drivers.net.errors import NetError
+from activations.drivers.net.figures import Figures
+from activations.drivers.net.wire import BATCH, Interface
+from activations.xenbus import BackDriver, BackEnd, Device, Keys, Written
+
+QUEUES = 4
+"""Queues that are offered, unless `serve` is told otherwise."""
+
+
+@asynccontextmanager
+async def serve(
+    xen: Domain,
+    device: Device,
+    wire: Interface,
+    *,
+    max_queues: int = QUEUES,
+    figures: Figures | None = None,
+) -> AsyncIterator[BackEnd]:
+    """Join whatever front end comes to the wire, until the block is left.
+
+    What is given is this end of the handshake: `await end.connected()` waits for a front end.
+    `figures` are counted up, over all connections: `sent` are frames given to the front end.
+    """
+    driver = NetBack(xen, device, wire, max_queues=max_queues, figures=figures)
+    async with BackEnd(xen, device, driver) as end:
+        yield end
+
+
+class NetBack(BackDriver):
+    """The driver below `serve`, for one device over all its connections."""
+
+    def __init__(
+        self,
+        xen: Domain,
+        device: Device,
+        wire: Interface,
+        *,
+        max_queues: int = QUEUES,
+        figures: Figures | None = None,
+    ) -> None:
+        self.figures = Figures() if figures is None else figures
+        self._xen = xen
+        self._device = device
+        self._wire = wire
+        self._max_queues = max_queues
+        self._queues: list[Queue] = []
+
+    async def offer(self) -> Written:
+        return {
+            abi.FEATURE_RX_COPY: 1,
+            abi.FEATURE_SG: 1,
+            abi.FEATURE_SPLIT_EVENT_CHANNELS: 1,
+            abi.MAX_QUEUES: self._max_queues,
+        }
+
+    async def connect(self, front: Keys) -> Written:
+        if not front.flag(abi.REQUEST_RX_COPY):
+            raise NetError(f"{front.owner} does not take packets by copy")
+        terms = Terms(
+            xen=self._xen,
+            domid=self._device.front,
+            sg=front.flag(abi.FEATURE_SG),
+            rx_notify=front.flag(abi.FEATURE_RX_NOTIFY),
+            figures=self.figures,
+            log=self._xen.log.bind(device=str(self._device)),
+        )
+        for keys in queues.read(front, self._max_queues):
+            self._queues.append(Queue(terms, keys))
+        return {}
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for queue in self._queues:
+                tasks.create_task(
+                    queue.from_guest.pass_on(self._wire), name=f"{self._device} sends"
+                )
+            tasks.create_task(self._deliver(), name=f"{self._device} receives")
+
+    async def disconnect(self) -> None:
+        connected, self._queues = self._queues, []
+        for queue in connected:
+            queue.close()
+
+    async def _deliver(self) -> None:
+        """Give the wire's frames to the front end, each flow's to one queue."""
+        while True:
+            frames = [await self._wire.receive()]
+            while len(frames) < BATCH and (frame := self._wire.receive_nowait()) is not None:
+                frames.append(frame)
+            for queue, share in self._shares(frames):
+                await queue.to_guest.deliver(share)
+
+    def _shares(self, frames: list[bytes]) -> Iterator[tuple[Queue, list[bytes]]]:
+        count = len(self._queues)
+        if count == 1:
+            yield self._queues[0], frames
+            return
+        shares: list[list[bytes]] = [[] for _ in range(count)]
+        for frame in frames:
+            shares[queues.flow(frame) % count].append(frame)
+        for queue, share in zip(self._queues, shares, strict=True):
+            if share:
+                yield queue, share

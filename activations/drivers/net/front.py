@@ -1,0 +1,250 @@
+"""The front end of a network device: what xen-netfront is in Linux.
+
+    from activations.drivers.net import front as netfront
+
+    async with netfront.open(xen, device) as nic:
+        await nic.send(frame)
+        frame = await nic.receive()
+
+The driver makes rings, pages and ports anew for each connection. A back end that dies takes the
+packets with it that it had not answered; they are counted, and whoever cares sends them again, as
+in any network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+
+from activations.abi import netif as abi
+from activations.abi.xenbus import XenbusState
+from activations.domain import Domain
+from activations.drivers.leftovers import Leftovers
+from activations.drivers.net.bell import bell
+from activations.drivers.net.errors import NetError, NicClosed
+from activations.drivers.net.front_queue import FromBack, Pages, ToBack
+from activations.drivers.net.nic import Nic
+from activations.drivers.net.queues import QueueKeys, flow, written
+from activations.drivers.net.wire import BATCH, CAPACITY
+from activations.errors import ActivationsError
+from activations.grants import Grant
+from activations.port import PROGRAM_START
+from activations.sring import FrontRing
+from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
+from activations.xenbus.keys import read_keys
+
+PAGES = 128
+"""Pages for packets each way of each queue, unless `open` is told otherwise. Linux's gntalloc has
+1024 for all of a domain's programs."""
+RING = 256
+"""Entries of a ring of one page, either kind."""
+LEAST_PAGES = 32
+"""Enough for the longest packet, and to spare."""
+
+
+@asynccontextmanager
+async def open(
+    xen: Domain,
+    device: Device,
+    *,
+    within: float | None = None,
+    queues: int = 1,
+    pages: int = PAGES,
+    capacity: int = CAPACITY,
+) -> AsyncIterator[Nic]:
+    """The device, once its back end is connected; until the block is left.
+
+    Each of up to `queues` queues takes twice `pages` pages, `LEAST_PAGES` to `RING`, and two more
+    for its rings. `capacity` is how many frames may wait to be received.
+
+    Raises `HandshakeTimeout`, which says what is missing, if the ends are not connected `within` so
+    many seconds; `NicClosed` if the back end cannot be understood; `Unplugged`; `NetError` for a
+    device without an address.
+    """
+    nic = await _nic(xen, device, capacity)
+    driver = NetFront(xen, device, nic, queues=queues, pages=pages)
+    try:
+        async with FrontEnd(xen, device, driver) as end:
+            watching = asyncio.create_task(driver.outlive(end), name=f"{device} may go")
+            try:
+                await end.reached(Phase.CONNECTED, Phase.FAILED, within=within)
+                if end.phase is Phase.FAILED:
+                    raise NicClosed(end.failure)
+                yield nic
+            finally:
+                nic.end(NicClosed(f"{device} was closed"))
+                watching.cancel()
+    finally:
+        await driver.aclose()
+
+
+class Queue:
+    """A queue, and what it holds of the domain."""
+
+    def __init__(
+        self, xen: Domain, domid: int, nic: Nic, *, pages: int, split: bool, sg: bool
+    ) -> None:
+        self._held: list[Grant] = []
+        with ExitStack() as undo:
+
+            def share(count: int) -> Grant:
+                grant = undo.enter_context(xen.grants.share(domid, pages=count))
+                self._held.append(grant)
+                return grant
+
+            self.tx_port = undo.enter_context(xen.events.alloc_unbound(domid))
+            self.rx_port = self.tx_port
+            if split:
+                self.rx_port = undo.enter_context(xen.events.alloc_unbound(domid))
+            tx_page, rx_page, tx_data, rx_data = (share(count) for count in (1, 1, pages, pages))
+            self.to_back = ToBack(
+                FrontRing(tx_page.memory, abi.TX_ENTRY_SIZE),
+                Pages(tx_data.memory, tx_data.refs),
+                bell(self.tx_port),
+                nic.figures,
+                sg=sg,
+            )
+            self.from_back = FromBack(
+                FrontRing(rx_page.memory, abi.RX_ENTRY_SIZE),
+                Pages(rx_data.memory, rx_data.refs),
+                bell(self.rx_port),
+                nic.figures,
+            )
+            undo.pop_all()
+        self._nic = nic
+        self.keys = QueueKeys(
+            tx_page.refs[0], rx_page.refs[0], self.tx_port.number, self.rx_port.number
+        )
+
+    async def answers(self) -> None:
+        """Take the back end's answers to what was sent, until cancelled."""
+        seen = PROGRAM_START
+        while True:
+            if self.to_back.collect():
+                self._nic.make_room()
+            if self.to_back.ring.idle():
+                seen = await self.tx_port.after(seen)
+            else:
+                await asyncio.sleep(0)
+
+    async def arrivals(self) -> None:
+        """Take what the back end sends, until cancelled."""
+        seen = PROGRAM_START
+        while True:
+            for frame in self.from_back.take(BATCH):
+                self._nic.arrived(frame)
+            if self.from_back.ring.idle():
+                seen = await self.rx_port.after(seen)
+            else:
+                await asyncio.sleep(0)
+
+    def close(self) -> list[Grant]:
+        """Let go of the rings and the ports; give the grants, to be closed."""
+        for ring in (self.to_back.ring, self.from_back.ring):
+            ring.release()
+        self.tx_port.close()
+        self.rx_port.close()
+        return self._held
+
+
+class NetFront(FrontDriver):
+    """The driver below `open`, for one device over all its connections."""
+
+    published = XenbusState.CONNECTED
+
+    def __init__(
+        self, xen: Domain, device: Device, nic: Nic, *, queues: int = 1, pages: int = PAGES
+    ) -> None:
+        if not LEAST_PAGES <= pages <= RING:
+            raise ValueError(f"{pages} pages each way: {LEAST_PAGES} to {RING} can be")
+        self._xen = xen
+        self._device = device
+        self._nic = nic
+        self._most_queues = queues
+        self._pages = pages
+        self._queues: list[Queue] = []
+        self._leftovers = Leftovers()
+
+    # What the handshake calls
+
+    async def publish(self, back: Keys) -> Written:
+        with self._fatal():
+            if not back.flag(abi.FEATURE_RX_COPY):
+                raise NetError(f"{back.owner} does not give packets by copy")
+            split = back.flag(abi.FEATURE_SPLIT_EVENT_CHANNELS)
+            sg = back.flag(abi.FEATURE_SG)
+            for _ in range(max(1, min(self._most_queues, back.integer(abi.MAX_QUEUES, 1)))):
+                queue = Queue(
+                    self._xen, self._device.back, self._nic, pages=self._pages, split=split, sg=sg
+                )
+                self._queues.append(queue)
+            return {
+                **written([queue.keys for queue in self._queues]),
+                abi.REQUEST_RX_COPY: 1,
+                abi.FEATURE_RX_NOTIFY: 1,
+                abi.FEATURE_SG: 1,
+                abi.FEATURE_NO_CSUM_OFFLOAD: 1,
+            }
+
+    async def connect(self, back: Keys) -> None:
+        self._nic.attach(self._put)
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for queue in self._queues:
+                for work in (queue.answers, queue.arrivals):
+                    tasks.create_task(
+                        self._until_fatal(work), name=f"{self._device}: {work.__name__}"
+                    )
+
+    async def disconnect(self) -> None:
+        self._nic.attach(None)
+        queues, self._queues = self._queues, []
+        for queue in queues:
+            self._nic.figures.lost += queue.to_back.unanswered
+            self._leftovers.close(*queue.close())
+
+    # What `open` calls
+
+    async def outlive(self, end: FrontEnd) -> None:
+        """When the device goes, tell those who wait."""
+        await end.reached(Phase.UNPLUGGED)
+        self._nic.end(NicClosed(f"{self._device} was unplugged"))
+
+    async def aclose(self) -> None:
+        """Give the pages back, once the back end has let go of them."""
+        await self._leftovers.aclose()
+
+    # What they are made of
+
+    def _put(self, frame: bytes) -> bool:
+        count = len(self._queues)
+        queue = self._queues[flow(frame) % count if count > 1 else 0]
+        return queue.to_back.send(frame)
+
+    async def _until_fatal(self, work: Callable[[], Awaitable[None]]) -> None:
+        with self._fatal():
+            await work()
+
+    @contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """What closes the device ends the user's part too: those who wait are told why."""
+        try:
+            yield
+        except ActivationsError as error:
+            self._nic.end(NicClosed(str(error)))
+            raise
+
+
+async def _nic(xen: Domain, device: Device, capacity: int) -> Nic:
+    """What the toolstack wrote of the device into this end's folder."""
+    keys = await read_keys(xen.store, f"the front end of {device}", device.front_path)
+    said = keys.text(abi.MAC)
+    numbers = said.split(":")
+    if len(numbers) != 6 or not all(len(each) == 2 for each in numbers):
+        raise NetError(
+            f"{device} has the address {said[:40]!r}, which is none ({device.front_path})"
+        )
+    mac = bytes(int(each, 16) for each in numbers)
+    return Nic(mac, keys.integer(abi.MTU, abi.DEFAULT_MTU, within=range(68, 1 << 16)), capacity)
