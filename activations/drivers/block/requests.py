@@ -201,12 +201,13 @@ class Queue:
             entry = self.ring.take()
             assert entry is not None, "the ring says that there is one"
         id, op, status = decode_response(entry)
-        piece = self.in_flight.pop(id, None)
+        piece = self.in_flight.get(id)
         if piece is None:
             raise BlockError(f"the back end answers request {id:#x}, which is not in flight")
         if op != piece.transfer.op and not (op == Op.INDIRECT and piece.frames):
             asked = piece.transfer.op.name
             raise BlockError(f"the back end answers request {id:#x}, {asked}, as operation {op}")
+        del self.in_flight[id]
         return piece, status
 
 

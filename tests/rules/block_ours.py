@@ -1,0 +1,159 @@
+"""What holds of our block front end and back end together, on a simulated Xen and on a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+from block import done, refusal, two, using
+from disk_model import check
+
+from activations import Domain, Scenario
+from activations.drivers.block import MemoryDisk
+from activations.drivers.block import back as blkback
+from activations.drivers.block.disk import Disk
+from activations.drivers.block.disks import Buffers
+from activations.drivers.block.errors import DiskError
+from activations.xenbus import Device
+
+SIZE = 1 << 20
+
+
+def content(seed: int = 1) -> bytes:
+    return Random(seed).randbytes(SIZE)
+
+
+async def serve_memory(xen: Domain, device: Device) -> None:
+    async with blkback.serve(xen, device, MemoryDisk(SIZE), max_queues=3):
+        await done(xen, device)
+
+
+def checked(name: str, *, operations: int = 160, most: int = 200, **options: Any) -> Scenario:
+    async def use(xen: Domain, disk: Disk) -> None:
+        await check(disk, operations, tasks=8, most=most)
+
+    return two(name, serve_memory, using(use, **options))
+
+
+one_page = checked("reads and writes by many tasks at once agree with a model", ring_order=0)
+four_pages = checked("they do over a ring of four pages", ring_order=2)
+sixteen_pages = checked("they do over a ring of sixteen pages", ring_order=4, pages=128)
+three_queues = checked("they do over three queues", queues=3, ring_order=1)
+few_pages = checked("they do with hardly any pages", operations=80, most=40, pages=3)
+one_data_page = checked("they do with a single page", operations=40, most=20, pages=1)
+no_persistence = checked("they do where pages are mapped for each request", persistent=False)
+
+
+# Flush, discard, resize
+
+
+class Noted(MemoryDisk):
+    """Counts flushes."""
+
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+async def serve_noted(xen: Domain, device: Device) -> None:
+    disk = Noted(content())
+    async with blkback.serve(xen, device, disk):
+        await done(xen, device)
+    assert disk.flushes == 2
+    assert disk.data[4096:8192] == bytes(4096)
+    assert disk.data[8192:] == content()[8192:]
+
+
+async def flush_and_discard(xen: Domain, disk: Disk) -> None:
+    assert disk.can_flush
+    assert disk.can_discard
+    await disk.flush()
+    await disk.discard(4096, 4096)
+    await disk.flush()
+    assert await disk.read(0, disk.size) == content()[:4096] + bytes(4096) + content()[8192:]
+
+
+flushes = two("a flush and a discard come to the disk", serve_noted, using(flush_and_discard))
+
+
+class Slow(MemoryDisk):
+    """Takes so long that its front end's whole ring is under way when it is asked to end."""
+
+    def read_into(self, offset: int, buffers: Buffers) -> Any:
+        return self._later(offset, buffers)
+
+    async def _later(self, offset: int, buffers: Buffers) -> None:
+        await asyncio.sleep(30)
+        super().read_into(offset, buffers)
+
+
+async def serve_slowly_then_fast(xen: Domain, device: Device) -> None:
+    reading = f"/local/domain/{device.front}/data/reading"
+    async with blkback.serve(xen, device, Slow(content(1))):
+        await xen.store.wait_for(reading)
+        await asyncio.sleep(0.2)
+    async with blkback.serve(xen, device, MemoryDisk(content(2))):
+        await done(xen, device)
+
+
+async def read_through(xen: Domain, disk: Disk) -> None:
+    async with asyncio.TaskGroup() as group:
+        parts = [group.create_task(disk.read(n * 4096, 4096)) for n in range(100)]
+        await xen.store.write("data/reading", 1)
+    assert b"".join([part.result() for part in parts]) == content(2)[: 100 * 4096]
+
+
+restarts = two(
+    "a back end that is started anew serves what the one before did not",
+    serve_slowly_then_fast,
+    using(read_through),
+)
+
+
+async def serve_then_grow(xen: Domain, device: Device) -> None:
+    disk = MemoryDisk(SIZE)
+    async with blkback.serve(xen, device, disk) as end:
+        await end.connected()
+        disk.data += bytes(SIZE)
+        disk.sectors *= 2
+        await end.update({"sectors": disk.sectors})
+        await done(xen, device)
+
+
+async def see_it_grow(xen: Domain, disk: Disk) -> None:
+    while disk.size == SIZE:
+        await asyncio.sleep(0.01)
+    assert disk.size == 2 * SIZE
+    await disk.write(SIZE, content())
+    assert await disk.read(SIZE, SIZE) == content()
+
+
+grows = two("a disk that grows is longer for its user", serve_then_grow, using(see_it_grow))
+
+
+class Faulty(MemoryDisk):
+    """Cannot read its first sector."""
+
+    def read_into(self, offset: int, buffers: Buffers) -> None:
+        if not offset:
+            raise OSError(5, "the medium is bad here")
+        super().read_into(offset, buffers)
+
+
+async def serve_faulty(xen: Domain, device: Device) -> None:
+    async with blkback.serve(xen, device, Faulty(content())):
+        await done(xen, device)
+
+
+async def read_past_the_fault(xen: Domain, disk: Disk) -> None:
+    error = await refusal(disk.read(0, 4096), DiskError)
+    assert isinstance(error, OSError)
+    assert error.errno == 5
+    assert await disk.read(512, 4096) == content()[512 : 512 + 4096]
+
+
+faulty = two(
+    "a fault of the disk is an error of its request", serve_faulty, using(read_past_the_fault)
+)
