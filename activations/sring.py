@@ -156,7 +156,11 @@ class BackRing(_End):
     def __init__(self, memory: memoryview, entry_size: int) -> None:
         super().__init__(memory, entry_size)
         self._taken = self._answered = self._load(abi.RSP_PROD)
-        self._claimed()
+        try:
+            self._claimed()
+        except RingError:
+            self.release()
+            raise
 
     @property
     def in_hand(self) -> int:

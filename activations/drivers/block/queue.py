@@ -1,0 +1,242 @@
+"""One queue of a back end: a ring of requests, and what becomes of each.
+
+A disk that has its data at hand is served in one go, request after request, and the answers of a
+round are published together. What has to wait gets a task of its own, and is answered when it is
+done, so requests overtake each other. A round is bounded: a front end that never stops asking keeps
+nobody else from running.
+
+A front end that breaks the ring has its device closed (`RingError`). A request that cannot be done
+is answered so, and nothing else comes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from errno import EOPNOTSUPP
+from functools import partial
+from typing import Any
+
+from activations.abi import blkif as abi
+from activations.abi.blkif import Op, Status
+from activations.drivers.block.disks import Done, ServedDisk
+from activations.drivers.block.pages import Access, Pages
+from activations.drivers.block.protocol import (
+    BadRequest,
+    Discard,
+    Indirect,
+    Request,
+    Segment,
+    check_range,
+    decode,
+    encode_response,
+    segments_in,
+)
+from activations.errors import PortError, XenError
+from activations.port import Port
+from activations.sring import BackRing
+
+ROUND = 32
+"""Requests that are begun before others may run."""
+MAX_INDIRECT = 256
+"""Segments of an indirect request: 1 MiB."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a back end has done since it was made. `sectors` are of 512 bytes."""
+
+    requests: int = 0
+    sectors_read: int = 0
+    sectors_written: int = 0
+    flushes: int = 0
+    discards: int = 0
+    errors: int = 0
+    """Requests that were answered with anything but `OKAY`."""
+    notifications: int = 0
+    """Events that were sent to the front end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all queues of a back end have in common."""
+
+    disk: ServedDisk
+    read_only: bool
+    figures: Figures
+    log: Any
+
+
+class Queue:
+    """Serves one ring. `held` gives ring, port and pages back, and is called by `aclose`."""
+
+    def __init__(
+        self, service: Service, ring: BackRing, port: Port, pages: Pages, held: ExitStack
+    ) -> None:
+        self._disk = service.disk
+        self._read_only = service.read_only
+        self._figures = service.figures
+        self._log = service.log
+        self._ring = ring
+        self._port = port
+        self._pages = pages
+        self._held = held
+        self._unit = service.disk.sector_size // abi.SECTOR_SIZE
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._to_publish = False
+        """`_publish` will be called."""
+        self._closed = False
+
+    async def serve(self) -> None:
+        """Until cancelled. Raises `RingError` if the front end breaks the ring."""
+        while True:
+            if self._round() or not self._ring.idle():
+                await asyncio.sleep(0)
+            else:
+                await self._port.wait()
+
+    async def aclose(self) -> None:
+        """End what is under way, without an answer, and give everything back. Twice is harmless.
+
+        Tasks are cancelled; a thread is waited for, since it works on the pages.
+        """
+        self._closed = True
+        cancelled: asyncio.CancelledError | None = None
+        for work in self._under_way:
+            if isinstance(work, asyncio.Task):
+                work.cancel()
+        while self._under_way:
+            try:
+                await asyncio.wait(self._under_way)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self._held.close()
+        if cancelled is not None:
+            raise cancelled
+
+    # What the front end asks
+
+    def _round(self) -> bool:
+        """Begin what there is, at most so much; whether there may be more."""
+        self._to_publish = True
+        try:
+            for _ in range(ROUND):
+                entry = self._ring.take()
+                if entry is None:
+                    return False
+                self._begin(entry)
+            return True
+        finally:
+            self._publish()
+
+    def _begin(self, entry: bytes) -> None:
+        try:
+            request = decode(entry, max_indirect=MAX_INDIRECT)
+            if isinstance(request, Discard):
+                self._discard(request)
+            elif request.op is Op.FLUSH_DISKCACHE:
+                self._figures.flushes += 1
+                self._do(request.id, request.op, None, self._disk.flush)
+            elif request.op is Op.WRITE_BARRIER:
+                raise BadRequest(request.id, request.op, "not offered", Status.EOPNOTSUPP)
+            else:
+                self._transfer(request)
+        except BadRequest as error:
+            self._log.debug("bad request", reason=str(error))
+            self._answer(error.id, error.op, error.status)
+
+    def _transfer(self, request: Request | Indirect) -> None:
+        id, op = request.id, request.op
+        try:
+            segments = self._segments(request)
+            sectors = sum([last - first for _, first, last in segments]) + len(segments)
+            check_range(request, sectors, disk_sectors=self._disk.sectors, unit=self._unit)
+            if op is Op.WRITE and self._read_only:
+                raise BadRequest(id, op, "this disk can only be read")
+            access = self._pages.open(segments)
+        except XenError as error:
+            raise BadRequest(id, op, str(error)) from None
+        offset = request.sector * abi.SECTOR_SIZE
+        if op is Op.WRITE:
+            self._figures.sectors_written += sectors
+            self._do(id, op, access, self._disk.write, offset, access.buffers)
+        else:
+            self._figures.sectors_read += sectors
+            self._do(id, op, access, self._disk.read_into, offset, access.buffers)
+
+    def _segments(self, request: Request | Indirect) -> Sequence[Segment]:
+        if isinstance(request, Request):
+            return request.segments
+        size = request.nr_segments * abi.SEGMENT.size
+        return segments_in(self._pages.copy_of(request.refs, size), request)
+
+    def _discard(self, request: Discard) -> None:
+        id, op = request.id, Op.DISCARD
+        if request.secure or not self._disk.discard_granularity:
+            raise BadRequest(id, op, "not offered", Status.EOPNOTSUPP)
+        if self._read_only:
+            raise BadRequest(id, op, "this disk can only be read")
+        check_range(request, request.sectors, disk_sectors=self._disk.sectors, unit=self._unit)
+        self._figures.discards += 1
+        offset, length = request.sector * abi.SECTOR_SIZE, request.sectors * abi.SECTOR_SIZE
+        self._do(id, op, None, self._disk.discard, offset, length)
+
+    # What becomes of it
+
+    def _do(
+        self, id: int, op: Op, access: Access | None, work: Callable[..., Done], *args: Any
+    ) -> None:
+        """Have the disk do it; answer now if it is done, else when it is."""
+        try:
+            done = work(*args)
+        except Exception as error:
+            status = self._failed(id, op, error)
+        else:
+            if done is not None:
+                self._answer_later(id, op, access, done)
+                return
+            status = Status.OKAY
+        if access is not None:
+            access.close()
+        self._answer(id, op, status)
+
+    def _answer_later(self, id: int, op: Op, access: Access | None, done: Awaitable[None]) -> None:
+        if access is not None:
+            access.keep()
+        work = asyncio.ensure_future(done)
+        self._under_way.add(work)
+        work.add_done_callback(partial(self._ended, id, op, access))
+
+    def _ended(self, id: int, op: Op, access: Access | None, work: asyncio.Future[None]) -> None:
+        self._under_way.discard(work)
+        if access is not None:
+            access.close()
+        error = "cancelled" if work.cancelled() else work.exception()
+        if not self._closed:
+            self._answer(id, op, self._failed(id, op, error) if error else Status.OKAY)
+
+    def _failed(self, id: int, op: Op, error: BaseException | str) -> Status:
+        """The status for what a disk raised. Its faults are its owner's to hear of, and cost the
+        front end a request, not the device."""
+        self._log.warning("disk failed", request=id, operation=op.name, reason=repr(error))
+        unknown = isinstance(error, OSError) and error.errno == EOPNOTSUPP
+        return Status.EOPNOTSUPP if unknown else Status.ERROR
+
+    def _answer(self, id: int, op: int, status: Status) -> None:
+        self._figures.requests += 1
+        if status is not Status.OKAY:
+            self._figures.errors += 1
+        self._ring.put(encode_response(id, op, status))
+        if not self._to_publish:
+            self._to_publish = True
+            asyncio.get_running_loop().call_soon(self._publish)
+
+    def _publish(self) -> None:
+        """Let the front end see the answers, all at once."""
+        self._to_publish = False
+        if not self._closed and self._ring.push():
+            self._figures.notifications += 1
+            with suppress(PortError, XenError):  # nobody to tell: the handshake learns of it
+                self._port.notify()

@@ -1,0 +1,598 @@
+"""The back end of block devices on the simulator, before a front end made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from errno import EIO, EOPNOTSUPP
+from random import Random
+from typing import Any
+
+import pytest
+from raw_blkfront import HANDLE, RawFront, Served, Use, serve_until_done, use_front
+
+from activations import Domain
+from activations.abi import blkif as abi
+from activations.abi.blkif import Op, Status
+from activations.drivers.block import MemoryDisk, ObjectDisk, VolatileDisk
+from activations.drivers.block.disks import Buffers, Done, ServedDisk
+from activations.drivers.block.protocol import Discard, Indirect, Request, Segment, encode
+from activations.xenbus import HandshakeTimeout
+from xen_sim import Machine
+
+SIZE = 1 << 21
+
+
+def serving(
+    disk: ServedDisk,
+    use: Use,
+    *,
+    mode: str = "w",
+    seed: int | None = None,
+    **front: Any,
+) -> Served:
+    """Serve a disk to a front end that `use` drives; what became of it."""
+
+    async def dom0(xen: Domain) -> Served:
+        return await serve_until_done(xen, disk, mode=mode)
+
+    async def guest(xen: Domain) -> None:
+        await use_front(xen, use, **front)
+
+    machine = Machine(seed=seed)
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    served: Served = machine.run()["dom0"]
+    return served
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+PERSISTENT = pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "mapped"])
+
+
+# Reading and writing
+
+
+@PERSISTENT
+@pytest.mark.parametrize("sectors", [1, 7, 8, 9, 88, 89, 2048])
+def test_what_was_written_is_read(sectors: int, persistent: bool) -> None:
+    """One sector; parts of pages; the most a request has; the most an indirect one has."""
+    data = noise(sectors * 512)
+
+    async def use(front: RawFront) -> None:
+        assert await front.write(3, data) == Status.OKAY
+        assert await front.read(3, sectors) == data
+        assert await front.read(3 + sectors, 1) == bytes(512)
+
+    disk = MemoryDisk(SIZE)
+    figures = serving(disk, use, persistent=persistent).figures
+    assert bytes(disk.data[3 * 512 : (3 + sectors) * 512]) == data
+    assert (figures.requests, figures.errors) == (3, 0)
+    assert (figures.sectors_written, figures.sectors_read) == (sectors, sectors + 1)
+
+
+@PERSISTENT
+@pytest.mark.parametrize(("order", "queues"), [(0, 4), (1, 1), (2, 2), (4, 1)])
+def test_rings_of_any_length_and_several_of_them(order: int, queues: int, persistent: bool) -> None:
+    """Each ring is filled to the last entry, twice over."""
+
+    async def use(front: RawFront) -> None:
+        page = front.page(b"a")
+        for number in range(queues):
+            front.use_queue(number)
+            size = front.ring.size
+            assert size == 32 << order
+            for _ in range(2):
+                writes = [
+                    front.request(Op.WRITE, sector, [Segment(page.refs[0], 0, 0)])
+                    for sector in range(size)
+                ]
+                responses = await front.ask(*writes)
+                assert [response.id for response in responses] == [write.id for write in writes]
+                assert all(response.status == Status.OKAY for response in responses)
+
+    disk = MemoryDisk(SIZE)
+    back = serving(disk, use, order=order, queues=queues, persistent=persistent)
+    assert back.figures.requests == 2 * queues * (32 << order)
+    assert disk.data[: (32 << order) * 512 : 512] == b"a" * (32 << order)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_requests_of_every_kind_at_once_do_what_they_would_one_by_one(seed: int) -> None:
+    """Against a model: writes, reads and discards at random, direct and indirect."""
+    random = Random(seed)
+    model = bytearray(SIZE)
+    disk = MemoryDisk(SIZE)
+
+    async def use(front: RawFront) -> None:
+        for _ in range(12):
+            expected = []
+            requests: list[Request | Indirect | Discard] = []
+            for _ in range(random.randrange(1, 9)):
+                sector, segments = random.randrange(3000), []
+                op = random.choice([Op.READ, Op.WRITE, Op.DISCARD])
+                at = sector * 512
+                if op is Op.DISCARD:
+                    count = random.randrange(20)
+                    model[at : at + count * 512] = bytes(count * 512)
+                    requests.append(Discard(front.next_id(), sector, count))
+                    continue
+                for _ in range(random.choice([1, 2, 11, 12, 30])):
+                    page = front.page(random.randbytes(4096))
+                    first = random.randrange(8)
+                    segment = Segment(page.refs[0], first, random.randrange(first, 8))
+                    segments.append(segment)
+                    inside = slice(segment.offset, segment.offset + segment.length)
+                    there = slice(at, at + segment.length)
+                    if op is Op.WRITE:
+                        model[there] = page.memory[inside]
+                    else:
+                        expected.append((page, inside, bytes(model[there])))
+                    at += segment.length
+                requests.append(front.request(op, sector, segments))
+            responses = await front.ask(*requests)
+            assert [response.status for response in responses] == [Status.OKAY] * len(requests)
+            for page, inside, data in expected:
+                assert page.memory[inside] == data
+            front.give_pages_back()
+
+    serving(disk, use, seed=seed, persistent=False)
+    assert disk.data == model
+
+
+def test_the_answers_to_a_round_of_requests_are_published_at_once() -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page()
+        read = [front.request(Op.READ, 0, [Segment(page.refs[0], 0, 7)]) for _ in range(32)]
+        await front.ask(*read)
+
+    assert serving(MemoryDisk(SIZE), use).figures.notifications == 1
+
+
+def test_pages_of_a_front_end_that_keeps_them_stay_mapped_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that were used last stay."""
+    monkeypatch.setattr("activations.drivers.block.back.PERSISTENT", 4)
+    mapped: list[int] = []
+
+    async def use(front: RawFront) -> None:
+        pages = [front.page() for _ in range(6)]
+        for number in (0, 1, 2, 3, 0, 4, 5):
+            segment = Segment(pages[number].refs[0], 0, 7)
+            assert await front.status(front.request(Op.READ, 0, [segment])) == Status.OKAY
+        kept = []
+        for page in pages:
+            try:
+                page.close()
+            except OSError:
+                kept.append(pages.index(page))
+        mapped.extend(kept)
+
+    serving(MemoryDisk(SIZE), use)
+    assert mapped == [0, 3, 4, 5]
+
+
+def test_pages_of_any_other_front_end_are_mapped_for_their_request() -> None:
+    async def use(front: RawFront) -> None:
+        await front.read(0, 100)
+        front.give_pages_back()
+
+    serving(MemoryDisk(SIZE), use, persistent=False)
+
+
+# Disks that take their time, and disks that fail
+
+
+class Slow:
+    """A Python object as a disk: what lies far back takes longer."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(SIZE)
+        self.said: list[str] = []
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await asyncio.sleep(offset / 1e3)
+        self.said.append(f"read {offset}")
+        return bytes(self.data[offset : offset + length])
+
+    async def write(self, offset: int, data: bytes) -> None:
+        await asyncio.sleep(offset / 1e3)
+        self.data[offset : offset + len(data)] = data
+
+    async def flush(self) -> None:
+        await asyncio.sleep(1)
+        self.said.append("flush")
+
+
+@PERSISTENT
+def test_a_request_that_takes_long_holds_up_no_other(persistent: bool) -> None:
+    source = Slow()
+    data = noise(4096)
+
+    async def use(front: RawFront) -> None:
+        slow = front.request(Op.READ, 2000, [Segment(front.page().refs[0], 0, 7)])
+        quick = front.request(Op.READ, 1, [Segment(front.page().refs[0], 0, 7)])
+        first, second = await front.ask(slow, quick)
+        assert [first.id, second.id] == [quick.id, slow.id]
+        assert await front.write(8, data) == Status.OKAY
+        assert await front.flush() == Status.OKAY
+        assert await front.read(8, 8) == data
+
+    serving(ObjectDisk(source, SIZE), use, persistent=persistent)
+    assert source.said == ["read 512", "read 1024000", "flush", "read 4096"]
+
+
+class Faulty(MemoryDisk):
+    """Fails as the sector says."""
+
+    def read_into(self, offset: int, buffers: Buffers) -> Done:
+        match offset // 512:
+            case 0:
+                raise OSError(EIO, "worn out")
+            case 1:
+                raise OSError(EOPNOTSUPP, "never heard of it")
+            case 2:
+                raise ZeroDivisionError
+            case 3:
+                return self.fail_later()
+            case 4:
+                return self.give_up()
+        return super().read_into(offset, buffers)
+
+    async def fail_later(self) -> None:
+        await asyncio.sleep(1)
+        raise OSError(EIO, "worn out")
+
+    async def give_up(self) -> None:
+        raise asyncio.CancelledError
+
+
+def test_a_disk_that_fails_costs_the_request_and_nothing_else() -> None:
+    statuses = []
+
+    async def use(front: RawFront) -> None:
+        for sector in range(6):
+            segment = Segment(front.page().refs[0], 0, 0)
+            statuses.append(await front.status(front.request(Op.READ, sector, [segment])))
+
+    back = serving(Faulty(SIZE), use)
+    error = Status.ERROR
+    assert statuses == [error, Status.EOPNOTSUPP, error, error, error, Status.OKAY]
+    assert back.figures.errors == 5
+
+
+@PERSISTENT
+def test_a_front_end_that_goes_leaves_nothing_under_way(persistent: bool) -> None:
+    """Requests that were not answered are given up, and their pages unmapped."""
+    source = Slow()
+
+    async def use(front: RawFront) -> None:
+        far = [
+            front.request(Op.READ, sector, [Segment(front.page().refs[0], 0, 7)])
+            for sector in range(3000, 3010)
+        ]
+        front.put(*far)
+        await asyncio.sleep(0.1)
+
+    serving(ObjectDisk(source, SIZE), use, persistent=persistent)
+    assert source.said == []
+
+
+# What is offered, and what is not
+
+
+def test_a_barrier_is_not_supported() -> None:
+    async def use(front: RawFront) -> None:
+        assert front.back is not None
+        assert not front.back.flag(abi.FEATURE_BARRIER)
+        page = front.page(b"x")
+        barrier = front.request(Op.WRITE_BARRIER, 0, [Segment(page.refs[0], 0, 7)])
+        assert await front.status(barrier) == Status.EOPNOTSUPP
+
+    disk = MemoryDisk(SIZE)
+    serving(disk, use)
+    assert not any(disk.data)
+
+
+def test_discards_are_done_where_the_disk_can() -> None:
+    async def use(front: RawFront) -> None:
+        assert front.back is not None
+        assert front.back.flag(abi.FEATURE_DISCARD)
+        assert await front.discard(1, 2) == Status.OKAY
+        assert await front.discard(1, 2, secure=True) == Status.EOPNOTSUPP
+        assert await front.discard(SIZE // 512, 1) == Status.ERROR
+
+    disk = MemoryDisk(b"x" * SIZE)
+    serving(disk, use)
+    assert bytes(disk.data[:2048]) == b"x" * 512 + bytes(1024) + b"x" * 512
+
+    async def use_other(front: RawFront) -> None:
+        assert front.back is not None
+        assert abi.FEATURE_DISCARD not in front.back
+        assert await front.discard(1, 2) == Status.EOPNOTSUPP
+
+    serving(ObjectDisk(Slow(), SIZE), use_other)
+
+
+@pytest.mark.parametrize("by", ["disk", "toolstack"])
+def test_a_disk_that_is_read_only_is_not_changed(by: str) -> None:
+    async def use(front: RawFront) -> None:
+        assert front.back is not None
+        assert front.back.integer(abi.INFO) == abi.Info.READONLY
+        assert await front.write(0, bytes(512)) == Status.ERROR
+        assert await front.discard(0, 8) == Status.ERROR
+        assert await front.flush() == Status.OKAY
+        assert await front.read(0, 8) == b"x" * 4096
+
+    disk = MemoryDisk(b"x" * SIZE, read_only=by == "disk")
+    serving(disk, use, mode="r" if by == "toolstack" else "w")
+    assert disk.data == b"x" * SIZE
+
+
+def test_a_disk_of_large_sectors_says_so_and_holds_requests_to_it() -> None:
+    async def use(front: RawFront) -> None:
+        assert front.back is not None
+        assert front.back.integer(abi.SECTORS) == SIZE // 512
+        assert front.back.integer(abi.SECTOR_SIZE_KEY) == 4096
+        assert await front.write(8, bytes(4096)) == Status.OKAY
+        assert await front.write(7, bytes(4096)) == Status.ERROR
+        assert await front.write(8, bytes(512)) == Status.ERROR
+
+    source = Slow()
+    serving(ObjectDisk(source, SIZE, sector_size=4096), use)
+
+
+# A power cut
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_was_flushed_is_there_after_a_power_cut_at_any_point(seed: int) -> None:
+    """The front end writes a counter into each of some sectors, flushes now and then, and the
+    power goes after every request: a sector then holds what it held at the last flush that was
+    answered, or something written since."""
+    random = Random(seed)
+    disk = VolatileDisk(16 * 512, lambda sector: random.random() < 0.5)
+    cuts = 0
+
+    async def use(front: RawFront) -> None:
+        nonlocal cuts
+        flushed = [0] * 16
+        since: list[set[int]] = [set() for _ in range(16)]
+        now = list(flushed)
+        for count in range(1, 60):
+            if random.random() < 0.2:
+                assert await front.flush() == Status.OKAY
+                flushed, since = list(now), [set() for _ in range(16)]
+            else:
+                sector = random.randrange(16)
+                await front.write(sector, bytes([count]) * 512)
+                now[sector] = count
+                since[sector].add(count)
+            after = disk.cut_power()
+            cuts += 1
+            for sector in range(16):
+                [value] = set(after.data[sector * 512 : (sector + 1) * 512])
+                assert value in {flushed[sector]} | since[sector]
+
+    serving(disk, use)
+    assert cuts == 59
+    assert disk.flushes > 0
+
+
+# Front ends that mean harm
+
+
+HOSTILE = (1 << 31) + 7
+"""A grant reference nobody made."""
+
+
+@PERSISTENT
+def test_a_page_that_was_not_granted_costs_the_request(persistent: bool) -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page().refs[0]
+        for op in (Op.READ, Op.WRITE):
+            segments = [Segment(page, 0, 7), Segment(page, 0, 3), Segment(HOSTILE, 0, 7)]
+            assert await front.status(front.request(op, 0, segments)) == Status.ERROR
+        table = Indirect(Op.READ, 9, 0, HANDLE, 20, (HOSTILE,))
+        assert await front.status(table) == Status.ERROR
+        assert await front.read(0, 8) == bytes(4096)
+
+    serving(MemoryDisk(SIZE), use, persistent=persistent)
+
+
+@PERSISTENT
+def test_a_page_granted_for_reading_alone_is_not_read_into(persistent: bool) -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page(b"mine", writable=False)
+        read = front.request(Op.READ, 0, [Segment(page.refs[0], 0, 7)])
+        assert await front.status(read) == Status.ERROR
+        assert page.memory[:4] == b"mine"
+
+    serving(MemoryDisk(b"x" * SIZE), use, persistent=persistent)
+
+
+def test_requests_beyond_the_disk_are_refused() -> None:
+    last = SIZE // 512 - 1
+
+    async def use(front: RawFront) -> None:
+        page = front.page(b"x" * 4096).refs[0]
+        for sector in (last, last + 1, (1 << 55) - 1, (1 << 64) - 1, (1 << 64) - 8):
+            for op in (Op.READ, Op.WRITE):
+                request = front.request(op, sector, [Segment(page, 0, 1)])
+                assert await front.status(request) == Status.ERROR
+            assert await front.discard(sector, 2) == Status.ERROR
+        assert await front.discard(0, (1 << 64) - 1) == Status.ERROR
+        request = front.request(Op.WRITE, last, [Segment(page, 0, 0)])
+        assert await front.status(request) == Status.OKAY
+
+    disk = MemoryDisk(SIZE)
+    serving(disk, use)
+    assert len(disk.data) == SIZE
+    assert not any(disk.data[:-512])
+
+
+def test_nonsense_is_answered_under_its_own_id() -> None:
+    """And the same id may be used by any number of requests: it is the front end's affair."""
+    random = Random(5)
+
+    async def use(front: RawFront) -> None:
+        for op in [*range(16), 255]:
+            raw = bytearray(random.randbytes(112))
+            raw[0] = op
+            raw[8:16] = (77).to_bytes(8, "little")
+            [response] = await front.ask(bytes(raw))
+            assert response.id == 77
+            assert response.status in (Status.ERROR, Status.EOPNOTSUPP, Status.OKAY)
+        page = front.page().refs[0]
+        same = encode(Request(Op.READ, 77, 0, HANDLE, (Segment(page, 0, 7),)))
+        responses = await front.ask(*[same] * 32)
+        assert [(each.id, each.status) for each in responses] == [(77, Status.OKAY)] * 32
+
+    serving(MemoryDisk(SIZE), use)
+
+
+def test_segments_that_change_after_they_were_sent_are_checked_as_they_are_used() -> None:
+    """Whatever a table of segments holds by the time it is looked at: it is copied, then
+    checked, and an end beyond the page is never used."""
+
+    async def use(front: RawFront) -> None:
+        page = front.page(noise(4096)).refs[0]
+        request = front.request(Op.WRITE, 0, [Segment(page, 0, 7)] * 20)
+        table = front.pages[-1]
+        for bad in ((5, 4), (0, 8), (200, 255)):
+            abi.SEGMENT.pack_into(table.memory, 19 * 8, page, *bad)
+            assert await front.status(request) == Status.ERROR
+
+    disk = MemoryDisk(SIZE)
+    serving(disk, use)
+    assert not any(disk.data)
+
+
+def test_a_producer_too_far_ahead_has_its_device_closed() -> None:
+    async def use(front: RawFront) -> None:
+        memory = front.links[0].grant.memory
+        memory[:4] = (33).to_bytes(4, "little")
+        front.port.notify()
+        await front.gone()
+
+    assert "33 requests in a ring of 32" in serving(MemoryDisk(SIZE), use).failure
+
+
+@PERSISTENT
+def test_a_ring_that_breaks_with_requests_under_way_is_let_go_all_the_same(
+    persistent: bool,
+) -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page()
+        front.put(front.request(Op.READ, 3000, [Segment(page.refs[0], 0, 7)]))
+        await asyncio.sleep(0.1)
+        front.links[0].grant.memory[:4] = (1000).to_bytes(4, "little")
+        front.port.notify()
+        await front.gone()
+        page.close()
+
+    failure = serving(ObjectDisk(Slow(), SIZE), use, persistent=persistent).failure
+    assert "1000 requests" in failure
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ({abi.PROTOCOL_KEY: "x86_32-abi"}, "x86_32-abi"),
+        ({abi.EVENT_CHANNEL: None}, "event-channel"),
+        ({abi.RING_REF: None}, "ring-ref"),
+        ({abi.RING_REF: "many"}, "ring-ref"),
+        ({abi.RING_REF: HOSTILE}, str(HOSTILE)),
+        ({abi.EVENT_CHANNEL: 900}, "900"),
+        ({abi.RING_PAGE_ORDER: 5}, "ring-page-order"),
+        ({abi.NUM_QUEUES: 5}, "multi-queue-num-queues"),
+        ({abi.NUM_QUEUES: 2}, "queue-0/"),
+    ],
+)
+def test_a_front_end_that_cannot_be_understood_is_refused_by_name(says: Any, reason: str) -> None:
+    async def use(front: RawFront) -> None:
+        raise AssertionError("it must not connect")
+
+    async def guest(xen: Domain) -> None:
+        with pytest.raises(HandshakeTimeout):
+            await use_front(xen, use, says=says, patience=5)
+        await xen.store.write(f"/local/domain/{xen.domid}/data/done", "1")
+
+    async def dom0(xen: Domain) -> Served:
+        return await serve_until_done(xen, MemoryDisk(SIZE))
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    assert reason in machine.run()["dom0"].failure
+
+
+def test_a_flood_of_events_without_requests_does_nothing() -> None:
+    async def use(front: RawFront) -> None:
+        for _ in range(300):
+            front.port.notify()
+            await asyncio.sleep(0)
+        assert await front.read(0, 1) == bytes(512)
+
+    assert serving(MemoryDisk(SIZE), use).figures.requests == 1
+
+
+def test_a_front_end_that_never_stops_asking_keeps_nobody_else_from_running() -> None:
+    """The back end's domain does other things meanwhile."""
+    turns: list[Callable[[], None]] = []
+    others = 0
+    busy = True
+
+    class Refilling(MemoryDisk):
+        """Each read is followed by another request, put in before the answer is out: the ring is
+        never empty."""
+
+        def read_into(self, offset: int, buffers: Buffers) -> Done:
+            turns[0]()
+            return super().read_into(offset, buffers)
+
+    async def dom0(xen: Domain) -> None:
+        async def other_work() -> None:
+            nonlocal others
+            while busy:
+                await asyncio.sleep(0)
+                others += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(other_work())
+            await serve_until_done(xen, Refilling(SIZE))
+
+    async def use(front: RawFront) -> None:
+        entry = encode(Request(Op.READ, 1, 0, HANDLE, (Segment(front.page().refs[0], 0, 7),)))
+        asked = 40
+
+        def ask_again() -> None:
+            nonlocal asked
+            while front.ring.take() is not None:
+                pass
+            if asked < 2000 and front.ring.free:
+                front.ring.put(entry)
+                front.ring.push()
+                asked += 1
+
+        nonlocal busy
+        turns.append(ask_again)
+        before = others
+        front.put(*[entry] * asked)
+        async with asyncio.timeout(0.1):
+            while asked < 2000:
+                await asyncio.sleep(1e-6)
+        busy = False
+        assert others - before >= 2000 / 64
+
+    async def guest(xen: Domain) -> None:
+        await use_front(xen, use, order=4)
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
