@@ -48,6 +48,13 @@ async def one(xen):
         print("cleaned up")
 """
 
+EXITS = """
+@mixed.domain("guest")
+async def two(xen):
+    import sys
+    sys.exit({})
+"""
+
 
 def write(folder: Path, text: str, name: str = "file.py") -> str:
     (folder / name).write_text(text)
@@ -200,6 +207,21 @@ def test_a_half_that_raises_ends_the_run_with_1_and_its_traceback(
     assert "RuntimeError: broken" in result["failures"]["dom0"]
 
 
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+@pytest.mark.parametrize("said", ["3", "'enough'"])
+def test_a_half_that_exits_is_a_failure_of_its_domain(
+    clock: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may end its domain; the command is not its own to end."""
+    file = write(tmp_path, SPEAKS_TO_THE_LAST.replace("endless", "mixed") + EXITS.format(said))
+    assert main(["run", file, "--clock", clock]) == 1
+    out, err = capsys.readouterr()
+    assert "guest failed:\nTraceback" in err
+    assert f'{file}", line' in err
+    assert f"SystemExit: {said.strip(chr(39))}" in err
+    assert "dom0 | cleaned up" in out
+
+
 def test_a_blocked_simulation_says_who_waits_for_what(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,6 +332,26 @@ def test_ctrl_c_lets_the_halves_clean_up_and_ends_with_130(
         assert err == ""
     else:
         assert err == "activations: interrupted\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_while_the_file_is_imported_ends_with_130(as_json: bool, tmp_path: Path) -> None:
+    file = write(tmp_path, "import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    running = subprocess.Popen(
+        [ACTIVATIONS, "run", file, *(["--json"] if as_json else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "importing\n"
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    if as_json:
+        assert (json.loads(out), err) == ({"event": "interrupted"}, "")
+    else:
+        assert (out, err) == ("", "activations: interrupted\n")
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from linux_fakes import FakeEventDevice
 
 from activations import BackendError, Foreign, Scenario, Segment, XenError
 from activations.outcome import RunOptions
@@ -12,6 +14,7 @@ from activations.scenario import Silent
 from xen_linux import EventDevice, GrantDevice, backend, gntdev, identity
 from xen_linux.device import Device, open_device
 from xen_linux.grants import LinuxGrantTable
+from xen_linux.lower import LinuxLowerHalf
 
 
 @pytest.fixture
@@ -169,3 +172,19 @@ def test_without_xen_the_doctor_says_so_and_no_loop_is_made():
         backend.new_event_loop()
     with pytest.raises(BackendError, match="not a Xen domain"):
         backend.run(scenario, RunOptions(only="dom0"), Silent())
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_half_that_raises_or_exits_is_a_failure_of_its_domain(error, monkeypatch):
+    def lower_half(name):
+        return LinuxLowerHalf(3, name, FakeEventDevice(), LinuxGrantTable(3, "PVH"))
+
+    async def half(xen):
+        raise error
+
+    failing = Scenario("failing")
+    failing.domain("guest")(half)
+    monkeypatch.setattr(sys.modules["xen_linux.backend"], "new_lower_half", lower_half)
+    outcome = backend.run(failing, RunOptions(only="guest"), Silent())
+    assert outcome.results == {}
+    assert error.__name__ in outcome.failures["guest"]

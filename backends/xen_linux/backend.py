@@ -61,7 +61,7 @@ class LinuxBackend:
             main = _main(half, runner.get_loop())
             try:
                 outcome.results[half.name] = runner.run(main)
-            except Exception:
+            except (Exception, SystemExit):
                 outcome.failures[half.name] = traceback.format_exc()
         return outcome
 

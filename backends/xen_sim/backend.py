@@ -53,7 +53,7 @@ class SimBackend:
             finally:
                 if trace is not None and options.trace is not None:
                     trace.write(options.trace)
-        if trouble is not None and not isinstance(trouble, Exception):
+        if isinstance(trouble, KeyboardInterrupt):
             raise trouble
         return _outcome(machine, trouble)
 
@@ -73,7 +73,7 @@ def _clock(name: str) -> ClockName:
     return name  # type: ignore[return-value]
 
 
-def _outcome(machine: Machine, trouble: Exception | None) -> Outcome:
+def _outcome(machine: Machine, trouble: BaseException | None) -> Outcome:
     outcome = Outcome()
     for life in machine.lives:
         if life.failure is not None:

@@ -3,6 +3,9 @@
 All domains of a simulation share one process and one `sys.stdout`. While a scenario runs, that is
 replaced by a stream that asks the machine which domain is running and hands whole lines to the
 observer under its name.
+
+What the observer itself raises (nobody reads the output any more, say) is not the domain's doing,
+though it comes up in the middle of its `print`. It ends the whole run, and is raised at its end.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ class DomainLines(io.TextIOBase):
         self._observer = observer
         self._beneath = beneath
         self._begun: dict[str, str] = {}
+        self.refused: BaseException | None = None
+        """What the observer raised first."""
 
     def writable(self) -> bool:
         return True
@@ -50,16 +55,26 @@ class DomainLines(io.TextIOBase):
 
     def _say(self, name: str, line: str) -> None:
         """The observer may print; what it prints is not a domain's."""
-        with contextlib.redirect_stdout(self._beneath):
-            self._observer.line(name, line)
+        try:
+            with contextlib.redirect_stdout(self._beneath):
+                self._observer.line(name, line)
+        except BaseException as error:
+            self.refused = self.refused or error
+            raise
 
 
 @contextlib.contextmanager
 def lines_by_domain(machine: Machine, observer: Observer) -> Iterator[None]:
-    """Send what the machine's domains print to the observer, line by line."""
+    """Send what the machine's domains print to the observer, line by line.
+
+    Raises at the end what the observer raised, if it did.
+    """
     lines = DomainLines(machine, observer, sys.stdout)
     with contextlib.redirect_stdout(lines):
         try:
             yield
         finally:
-            lines.finish()
+            if lines.refused is None:
+                lines.finish()
+    if lines.refused is not None:
+        raise lines.refused
