@@ -1,0 +1,1 @@
+../rules/disk_model.py

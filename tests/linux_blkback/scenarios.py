@@ -1,0 +1,146 @@
+"""Our block front end in a guest's user space, Linux's xen-blkback in dom0: for
+tests/test_blkfront_linux.py. The guest's kernel is without its own front end, a module."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from disk_model import check, digest
+
+from activations import Domain, Scenario
+from activations.drivers.block import front as blkfront
+from activations.drivers.block.disk import Disk
+from activations.xenbus import Device, front_device, plug, unplug
+
+DEVID = 51712
+SIZE = 8 << 20
+PATIENCE = 240
+IMAGE = Path("/run/blkback.img")
+LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
+
+Use = Callable[[Disk], Awaitable[Any]]
+
+
+def loaded(module: str) -> bool:
+    return Path(f"/sys/module/{module.replace('-', '_')}").exists()
+
+
+async def run(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv)
+    assert await process.wait() == 0, argv
+
+
+async def load(*modules: str) -> None:
+    """Load kernel modules that are not loaded yet."""
+    for module in modules:
+        if not loaded(module):
+            await run("insmod", f"/modules/{module}.ko")
+
+
+@contextmanager
+def loop_device(content: bytes) -> Iterator[Path]:
+    """A block device over a file in memory."""
+    IMAGE.write_bytes(content)
+    with Path("/dev/loop-control").open("rb") as control:
+        path = Path(f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}")
+    with path.open("r+b") as device, IMAGE.open("r+b") as image:
+        fcntl.ioctl(device, LOOP_SET_FD, image.fileno())
+        try:
+            yield path
+        finally:
+            fcntl.ioctl(device, LOOP_CLR_FD)
+    IMAGE.unlink()
+
+
+def keys(path: Path) -> dict[str, str]:
+    """What xen-blkback has to find in its folder."""
+    number = path.stat().st_rdev
+    return {
+        "physical-device": f"{os.major(number):x}:{os.minor(number):x}",
+        "mode": "w",
+        "type": "phy",
+        "params": str(path),
+        "dev": "xvda",
+        "device-type": "disk",
+    }
+
+
+def with_linux(name: str, use: Use, *, kind: Any = "pvh", **options: Any) -> Scenario:
+    """A scenario in which the guest uses the disk and says what it holds then, and dom0 looks.
+    The guest gives how many seconds that took, and what `use` gave."""
+    scenario = Scenario(name)
+
+    async def dom0(xen: Domain) -> None:
+        await load("loop", "xen-blkback")
+        guest = await xen.find("guest")
+        device = Device("vbd", DEVID, guest, 0)
+        with loop_device(Random(1).randbytes(SIZE)) as path:
+            async with asyncio.timeout(PATIENCE):
+                await plug(xen, device, back=keys(path), front={"virtual-device": DEVID})
+                said = await xen.store.wait_for(f"/local/domain/{guest}/data/digest")
+                await unplug(xen, device, within=PATIENCE)
+            held = await asyncio.to_thread(IMAGE.read_bytes)
+            assert sha256(held).hexdigest() == said
+
+    async def guest(xen: Domain) -> Any:
+        if loaded("xen-blkfront"):  # by another test: it would take the device
+            await run("rmmod", "xen-blkfront")
+        async with asyncio.timeout(PATIENCE):
+            device = await front_device(xen, "vbd", DEVID)
+            async with blkfront.open(xen, device, within=PATIENCE, **options) as disk:
+                assert (disk.size, disk.sector_size) == (SIZE, 512)
+                start = xen.loop.time()
+                result = await use(disk)
+                seconds = xen.loop.time() - start
+                said = await digest(disk, disk.size)
+            assert not xen.grants.open
+            await xen.store.write("data/digest", said)
+        return {"seconds": seconds, "result": result}
+
+    scenario.domain("dom0")(dom0)
+    scenario.domain("guest", kind=kind)(guest)
+    return scenario
+
+
+async def read_it_all(disk: Disk) -> None:
+    assert await digest(disk, disk.size) == sha256(Random(1).randbytes(SIZE)).hexdigest()
+
+
+async def ten_thousand(disk: Disk) -> None:
+    await check(disk, 10_000, tasks=32, most=8)
+
+
+async def a_few_hundred_large(disk: Disk) -> None:
+    await check(disk, 320, tasks=8, most=600)
+
+
+async def flush_and_discard(disk: Disk) -> dict[str, bool]:
+    await disk.write(0, b"\xff" * 65536)
+    if disk.can_flush:
+        await disk.flush()
+    if disk.can_discard:
+        await disk.discard(8192, 16384)
+        assert await disk.read(0, 65536) == b"\xff" * 8192 + bytes(16384) + b"\xff" * 40960
+    return {"flush": disk.can_flush, "discard": disk.can_discard}
+
+
+same_bytes = with_linux("the same bytes on either side", read_it_all)
+model = with_linux("ten thousand reads and writes agree with a model", ten_thousand)
+large = with_linux(
+    "large ones over several queues and long rings", a_few_hundred_large, queues=2, ring_order=4
+)
+mapped_anew = with_linux(
+    "large ones where pages are mapped for each request, from a PV guest",
+    a_few_hundred_large,
+    kind="pv",
+    persistent=False,
+)
+offered = with_linux("flush and discard", flush_and_discard)
