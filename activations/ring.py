@@ -61,8 +61,9 @@ class ByteRing:
         if not count:
             return b""
         start = cons & (self.size - 1)
-        head = bytes(self._data[start : start + count])
-        data = head + bytes(self._data[: count - len(head)])
+        data = bytes(self._data[start : start + count])
+        if len(data) < count:
+            data = b"".join((data, self._data[: count - len(data)]))
         self._indices[self._cons] = (cons + count) & _U32
         return data
 

@@ -1,4 +1,5 @@
-"""vchan against Xen's own library, on a real Xen: Python's end in a guest, C's in dom0."""
+"""vchan against Xen's own library and its proxy, on a real Xen: Python's end in a guest, C's in
+dom0."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from xen_lab import Lab, packages
 
 HERE = Path(__file__).parent / "libxenvchan"
 SCENARIOS = HERE / "scenarios.py"
+PROXY = HERE / "proxy.py"
 PROGRAM = "/tmp/vchan_peer"
 
 
@@ -52,3 +54,12 @@ def lab_with_peer(lab: Lab, peer: bytes) -> Lab:
 @pytest.mark.parametrize("name", scenario.names(SCENARIOS))
 def test_against_libxenvchan(name: str, lab_with_peer: Lab) -> None:
     scenario.load(f"{SCENARIOS}::{name}").run("lab")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", scenario.names(PROXY))
+def test_against_the_socket_proxy(name: str, lab: Lab) -> None:
+    """What one end sends the other hears, through a Unix socket and the proxy."""
+    results = scenario.load(f"{PROXY}::{name}").run("lab")
+    guest, dom0 = results["guest"], results["dom0"]
+    assert (dom0["heard"], guest["heard"]) == (guest["sent"], dom0["sent"])

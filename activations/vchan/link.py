@@ -12,7 +12,6 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-from activations.abi.vchan import Live
 from activations.errors import PortError, XenError
 from activations.grants import Grant
 from activations.port import Port
@@ -54,10 +53,6 @@ class Link:
     def ref(self) -> int:
         """The control page's grant reference."""
         return self._control.refs[0]
-
-    @property
-    def peer_left(self) -> bool:
-        return self.end.peer == Live.GONE
 
     async def aclose(self) -> None:
         """Tell the other end, and give everything back. Twice is harmless.

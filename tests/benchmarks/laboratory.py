@@ -1,7 +1,7 @@
-"""Benchmarks on a real Xen under QEMU, beside a C program on libxenevtchn in the same boot.
+"""Benchmarks on a real Xen under QEMU, beside C programs on Xen's own libraries in the same boot.
 
-The program is built here, against the headers of Debian's libxen-dev and the library that goes
-with them, both unpacked into a temporary folder, and runs in dom0, whose image has the library.
+The programs are built here, against the headers of Debian's libxen-dev and the libraries that go
+with them, all unpacked into a temporary folder, and run in domains whose image has the libraries.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from measure import Figure
@@ -17,25 +18,31 @@ from activations import scenario
 from xen_lab import Lab, packages
 
 HERE = Path(__file__).parent
-PROGRAM = "/lab/linux_rates"
+PROGRAMS = {"linux_rates": "xenevtchn", "vchan_rates": "xenvchan"}
+"""C programs, and the library that each is on."""
+KIB = 1 << 10
 
 
-def build(folder: Path) -> Path:
-    """The C program, built against libxenevtchn."""
-    debs = packages.fetch(["libxen-dev", "libxenevtchn1"], folder, folder)
+def build(folder: Path) -> dict[str, bytes]:
+    """The C programs, by their paths in the lab."""
+    debs = packages.fetch(["libxen-dev", "libxenevtchn1", "libxenmisc4.17"], folder, folder)
     for deb in debs.values():
-        subprocess.run(["dpkg-deb", "-x", str(deb), str(folder / "root")], check=True)
-    program = folder / "linux_rates"
+        packages.unpack(deb, folder / "root")
+    return {f"/lab/{name}": _compile(folder, name, library) for name, library in PROGRAMS.items()}
+
+
+def _compile(folder: Path, name: str, library: str) -> bytes:
+    program = folder / name
     subprocess.run(
         [
-            *("cc", "-O2", "-o", str(program), str(HERE / "linux_rates.c")),
+            *("cc", "-O2", "-o", str(program), str(HERE / f"{name}.c")),
             *("-I", str(folder / "root/usr/include")),
-            *("-L", str(folder / "root/usr/lib/x86_64-linux-gnu"), "-lxenevtchn"),
+            *("-L", str(folder / "root/usr/lib/x86_64-linux-gnu"), f"-l{library}"),
             "-Wl,--allow-shlib-undefined",
         ],
         check=True,
     )
-    return program
+    return program.read_bytes()
 
 
 class Told:
@@ -50,15 +57,17 @@ class Told:
 
 @functools.cache
 def rates() -> dict[str, float]:
-    """What tests/benchmarks/linux_rates.py measures in dom0."""
+    """What linux_rates.py and vchan_rates.py measure in dom0."""
     told = Told()
     with tempfile.TemporaryDirectory() as folder:
-        program = build(Path(folder)).read_bytes()
-    with Lab(extra_files={PROGRAM: program}, progress=told.progress) as lab:
-        outcome = lab.run(scenario.load(str(HERE / "linux_rates.py")), told)
-    if outcome.failures:
-        raise SystemExit("\n".join(outcome.failures.values()))
-    result: dict[str, float] = outcome.results["dom0"]
+        programs = build(Path(folder))
+    result: dict[str, float] = {}
+    with Lab(extra_files=programs, progress=told.progress) as lab:
+        for name in PROGRAMS:
+            outcome = lab.run(scenario.load(str(HERE / f"{name}.py")), told)
+            if outcome.failures:
+                raise SystemExit("\n".join(outcome.failures.values()))
+            result |= outcome.results["dom0"]
     return result
 
 
@@ -86,4 +95,21 @@ def fan_in() -> list[Figure]:
     ]
 
 
-BENCHMARKS = {"Ping-pong on a real Xen": ping_pong, "Fan-in on a real Xen": fan_in}
+def vchans() -> list[Figure]:
+    """Rates, as multiples of C's through the same ring: the higher the better."""
+    figures = []
+    for ring, size in product((16, 64, 256), (64, 4)):
+        how = f"rings of {ring * KIB}, writes of {size * KIB}"
+        base = rates()[f"C, {how}"]
+        for kind in ("C", "Python"):
+            name = f"{kind}, {size} KiB a write, rings of {ring} KiB"
+            rate = rates()[f"{kind}, {how}"]
+            figures.append(Figure(name, rate, "MB/s", rate / base))
+    return figures
+
+
+BENCHMARKS = {
+    "Ping-pong on a real Xen": ping_pong,
+    "Fan-in on a real Xen": fan_in,
+    "vchan on a real Xen": vchans,
+}

@@ -1,6 +1,7 @@
 /* A vchan end on Xen's own library, for tests/test_vchan_libxenvchan.py.
  *
  *   peer server|client DOMID PATH LEFT RIGHT echo        send back all that comes, to the end
+ *   peer server|client DOMID PATH LEFT RIGHT echo COUNT  send back COUNT bytes, and close
  *   peer server|client DOMID PATH LEFT RIGHT say COUNT   send COUNT bytes, each its place, and close
  *
  * LEFT and RIGHT are the least sizes of a server's rings. Prints how many bytes it sent.
@@ -11,12 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static long echo(struct libxenvchan *vchan)
+static long echo(struct libxenvchan *vchan, long total)
 {
-    char buffer[3000];
+    static char buffer[100003];
     long sent = 0;
     int count;
-    while ((count = libxenvchan_read(vchan, buffer, sizeof buffer)) > 0) {
+    while (sent != total && (count = libxenvchan_read(vchan, buffer, sizeof buffer)) > 0) {
         if (libxenvchan_write(vchan, buffer, count) != count)
             return -1;
         sent += count;
@@ -51,7 +52,8 @@ int main(int argc, char **argv)
     if (server)
         while (libxenvchan_is_open(vchan) == 2)
             libxenvchan_wait(vchan);
-    printf("%ld\n", argc > 7 ? say(vchan, atol(argv[7])) : echo(vchan));
+    long total = argc > 7 ? atol(argv[7]) : -1;
+    printf("%ld\n", strcmp(argv[6], "echo") ? say(vchan, total) : echo(vchan, total));
     libxenvchan_close(vchan);
     return 0;
 }

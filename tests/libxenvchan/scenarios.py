@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
 from anyio import EndOfStream
+from much import MUCH, exchange
 
 from activations import Domain, Scenario, vchan
 from activations.vchan import VchanStream
@@ -17,6 +18,7 @@ PROGRAM = "/tmp/vchan_peer"
 KEY = "data/libxenvchan"
 TOTAL = 1 << 20
 SAID = 5000
+BIG = 1 << 18
 PATIENCE = 240
 
 Use = Callable[[VchanStream], Awaitable[Any]]
@@ -71,6 +73,19 @@ async def hear_an_echo(stream: VchanStream) -> None:
     assert back == data
 
 
+async def hear_much(stream: VchanStream) -> None:
+    """All comes back, and is known by its sum."""
+    sums = await exchange(1, stream.send, stream.receive)
+    assert sums["heard"] == sums["sent"]
+
+
+async def hear_much_to_the_end(stream: VchanStream) -> None:
+    """As `hear_much`; then C closes its end."""
+    await hear_much(stream)
+    with suppress(EndOfStream):
+        assert not await stream.receive(), "nothing more was sent"
+
+
 async def hear_it_all(stream: VchanStream) -> None:
     heard = bytearray()
     try:
@@ -84,7 +99,8 @@ async def hear_it_all(stream: VchanStream) -> None:
 def against_c(role: str, left: int, right: int, use: Use, *said: object, sent: int) -> Scenario:
     """`role` is the C program's; the guest's end is of the other kind, and says how many seconds
     it took."""
-    scenario = Scenario(f"{said[0]}_by_a_{role}_in_C_with_{left}_and_{right}")
+    told = "_".join(map(str, said))
+    scenario = Scenario(f"{told}_by_a_{role}_in_C_with_{left}_and_{right}")
     mine: Callable[[Domain, int, int], AbstractAsyncContextManager[VchanStream]]
     mine = called if role == "server" else served
 
@@ -116,5 +132,7 @@ client_10_11 = against_c("client", 1024, 2048, hear_an_echo, "echo", sent=TOTAL)
 client_12_13 = against_c("client", 4096, 8192, hear_an_echo, "echo", sent=TOTAL)
 server_11_10 = against_c("server", 2048, 1024, hear_an_echo, "echo", sent=TOTAL)
 server_14_11 = against_c("server", 16384, 2048, hear_an_echo, "echo", sent=TOTAL)
+much_to_a_client = against_c("client", BIG, BIG, hear_much, "echo", sent=MUCH)
+much_to_a_server = against_c("server", BIG, BIG, hear_much_to_the_end, "echo", MUCH, sent=MUCH)
 client_says = against_c("client", 1024, 1024, hear_it_all, "say", SAID, sent=SAID)
 server_says = against_c("server", 1024, 1024, hear_it_all, "say", SAID, sent=SAID)
