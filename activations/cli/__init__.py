@@ -5,6 +5,7 @@
     activations doctor          what this machine can do
     activations lab shell       a shell in the lab's dom0
     activations store           xenstore, by hand
+    activations vchan           bytes to and from another domain
 
 Exit status, in all of them: see `status`.
 """
@@ -20,6 +21,7 @@ from activations.cli.output import Screen
 from activations.cli.run import run
 from activations.cli.status import INTERRUPTED, NOT_TRIED
 from activations.cli.store import store
+from activations.cli.vchan import vchan
 from activations.errors import ActivationsError
 
 
@@ -29,7 +31,7 @@ def command() -> None:
     """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
 
 
-for _subcommand in (run, demo, doctor, lab, store):
+for _subcommand in (run, demo, doctor, lab, store, vchan):
     command.add_command(_subcommand)
 
 
