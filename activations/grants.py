@@ -130,14 +130,19 @@ class Grants:
                 raise _refused(errno.EIO, number, segments[number], status)
 
     def close(self) -> None:
-        """Close whatever is open, mappings first. What cannot be closed does not keep the others
-        open; the first such error is raised at the end."""
-        failed: Exception | None = None
+        """Close whatever is open, mappings first.
+
+        What the peer still maps does not keep the rest open; the first such `XenError` is raised
+        at the end. Pages that somebody here holds a view of go with that view.
+        """
+        failed: XenError | None = None
         for grant in sorted(self._open, key=lambda grant: grant.kind):
             try:
                 grant.close()
-            except (XenError, BufferError) as error:
+            except XenError as error:
                 failed = failed or error
+            except BufferError:
+                continue
         if failed is not None:
             raise failed
 

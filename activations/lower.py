@@ -116,9 +116,10 @@ class Foreign(NamedTuple):
 class Segment(NamedTuple):
     """`length` bytes to copy, from the beginning of one end to the beginning of the other.
 
-    An end is `Foreign`, or bytes of this domain: any contiguous buffer, such as a `bytearray` or a
-    slice of a mapped page. One of the two at least is foreign, and a foreign end stays within its
-    page of 4096 bytes. Nothing is copied, nor checked by Xen, where `length` is 0.
+    An end is `Foreign`, or memory of this domain: any contiguous buffer, such as a `bytearray` or
+    a slice of a page it shares. (A page mapped from another domain is none of its own, Xen says
+    GNTST_bad_page: name it as `Foreign`.) One of the two at least is foreign, and a foreign end
+    stays within its page of 4096 bytes. Nothing is copied, nor asked of Xen, where `length` is 0.
     """
 
     source: Foreign | ReadableBuffer

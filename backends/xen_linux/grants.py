@@ -178,10 +178,10 @@ class LinuxGrantedPages:
         self._memory.release()
         try:
             self._mapping.close()
-        except BufferError:
+        except BufferError as error:
             raise BufferError(
                 f"{self!r} is still in use: release every view of its memory before closing it"
-            ) from None
+            ) from error  # and from the error whose traceback holds such a view, if that is why
         self._table.forget(self)
         self._device.give_back(self._index, len(self._refs))
 

@@ -27,10 +27,20 @@ MAX_ENTRIES = 1024
 """Entries of a table of two pages, which is where Linux's gntalloc stops too (its `limit`)."""
 
 
+class Allocation(bytearray):
+    """Pages that were granted together, of the domain whose table this is."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, pages: int, owner: GrantTable) -> None:
+        super().__init__(pages * PAGE_SIZE)
+        self.owner = owner
+
+
 class Frame(NamedTuple):
     """A page of memory: where it lies in which allocation."""
 
-    allocation: bytearray
+    allocation: Allocation
     offset: int
 
 
@@ -59,7 +69,7 @@ class GrantTable:
         """Fresh zeroed pages, granted to `domid`."""
         if pages > MAX_ENTRIES - self._next_ref + len(self._freed):
             raise XenError(ENOSPC, "grant", f"{self.domain.name}: {pages} pages for {domid}")
-        memory = bytearray(pages * PAGE_SIZE)
+        memory = Allocation(pages, self)
         flags = Gtf.PERMIT_ACCESS | (Gtf.INVALID if writable else Gtf.READONLY)
         refs = []
         for offset in range(0, len(memory), PAGE_SIZE):
@@ -111,7 +121,10 @@ class GrantTable:
             frame = table.frame_for(self.domain.domid, end.ref, writable)
             start = frame.offset + end.offset
             return memoryview(frame.allocation)[start : start + length]
-        return memoryview(end).cast("B")[:length]
+        memory = memoryview(end)
+        if isinstance(memory.obj, Allocation) and memory.obj.owner is not self:
+            raise Refused(GntStatus.BAD_PAGE, "a mapped page is its owner's, not this domain's")
+        return memory.cast("B")[:length]
 
     def _table_of(self, domid: int) -> GrantTable:
         owner = self.domain.xen.domains.get(domid)

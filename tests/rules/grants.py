@@ -141,9 +141,12 @@ async def copier(xen: Domain) -> None:
         ]
     )
     assert buffer == b"read" + bytes(4) + b"hello" + bytes(3)
-    with xen.grants.map(0, [first]) as mapped:
-        xen.grants.copy([Segment(Foreign(0, given, 1), mapped.memory[300:], 3)])
-        assert bytes(mapped.memory[300:303]) == b"ead", "to a mapped page"
+    with xen.grants.share(0) as shared:
+        xen.grants.copy([Segment(Foreign(0, given, 1), shared.memory[300:], 3)])
+        assert bytes(shared.memory[300:303]) == b"ead", "to a page of its own that it shares"
+    with xen.grants.map(0, [first]) as mapped, mapped.memory[300:] as there:
+        error = refused(xen.grants.copy, [Segment(Foreign(0, given), there, 3)])
+        assert "GNTST_bad_page" in str(error), "a mapped page is not its own"
 
     many = [Segment(Foreign(0, first, 100 + n % 5), buffer, 1) for n in range(200)]
     many[150] = Segment(b"x", Foreign(0, given), 1)

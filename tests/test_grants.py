@@ -1,0 +1,95 @@
+"""Grants where the simulator alone can tell: what is named at the end, what many of them cost."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, NoReturn
+
+import pytest
+
+import activations
+from activations import Domain, Grant, LeakWarning, Scenario, XenError
+from xen_sim.grant_table import MappedPages
+
+# What is left at the end
+
+
+def test_a_page_that_is_still_mapped_is_not_taken_back_and_the_error_names_who_maps_it():
+    async def main(xen: Domain) -> tuple[str, str]:
+        shared = xen.grants.share(xen.domid, pages=2)
+        mapped = xen.grants.map(xen.domid, shared.refs)
+        with pytest.raises(XenError) as raised:
+            shared.close()
+        assert raised.value.errno == errno.EBUSY
+        assert xen.grants.open == [shared, mapped], "it stays open"
+        mapped.close()
+        shared.close()
+        assert not xen.grants.open
+        return f"[{', '.join(map(str, shared.refs))}] are mapped by domain 0", str(raised.value)
+
+    expected, said = activations.run(main)
+    assert expected in said
+
+
+def test_what_was_left_open_is_named_with_its_peer_its_references_and_the_cure():
+    async def main(xen: Domain) -> None:
+        xen.grants.share(7, pages=2)
+
+    with pytest.warns(LeakWarning) as warned:
+        activations.run(main)
+    (said,) = (str(warning.message) for warning in warned)
+    assert "<Grant [8, 9] shared with domain 7>" in said
+    assert "close()" in said
+    assert "with" in said
+
+
+def test_a_page_the_peer_still_maps_at_the_end_hides_no_other_leak():
+    scenario = Scenario("owner leaves first")
+
+    @scenario.domain("dom0")
+    async def dom0(xen: Domain) -> None:
+        guest = await xen.find("guest")
+        page = xen.grants.share(guest)
+        xen.grants.share(guest, pages=2)
+        await xen.store.write(f"/local/domain/{guest}/data/ref", str(page.refs[0]))
+        await xen.store.wait_for(f"/local/domain/{guest}/data/mapped")
+
+    @scenario.domain("guest")
+    async def guest(xen: Domain) -> None:
+        ref = int(await xen.store.wait_for("data/ref"))
+        with xen.grants.map(0, [ref]):
+            await xen.store.write("data/mapped", "1")
+            async with xen.store.watch("/local/domain/0/gone") as gone:
+                async for _ in gone:
+                    pass
+
+    with pytest.warns(LeakWarning) as warned:
+        outcome = scenario.outcome("sim")
+    assert "dom0's [8] are mapped by domain 1" in outcome.failures["dom0"]
+    named = {str(warning.message).partition(" ended with ")[2][:12] for warning in warned}
+    assert {"<Grant [8] s", "<Grant [9, 1"} <= named
+
+
+# Many of them
+
+
+def test_opening_and_closing_one_of_thousands_looks_at_no_other(monkeypatch: Any):
+    """A list would compare it with all that lie before it."""
+
+    def compared(one: object, other: object) -> NoReturn:
+        raise AssertionError(f"{one} compared with {other}")
+
+    async def main(xen: Domain) -> int:
+        with xen.grants.share(xen.domid) as page:
+            several = [xen.grants.map(xen.domid, page.refs) for _ in range(3000)]
+            for grant in several[1::2]:
+                grant.close()
+            left = len(xen.grants.open)
+            for grant in reversed(several):
+                grant.close()
+        return left
+
+    for kind in (Grant, MappedPages):
+        monkeypatch.setattr(kind, "__eq__", compared)
+        monkeypatch.setattr(kind, "__hash__", object.__hash__)
+    assert activations.run(main) == 1501
