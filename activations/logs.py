@@ -8,9 +8,10 @@ port) as attributes of the record. Until somebody adds a handler nothing is writ
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import IO, Any
 
 import structlog
 
@@ -33,14 +34,27 @@ def logger(**bound: Any) -> Any:
     )
 
 
+class _ToStderr(logging.StreamHandler[IO[str]]):
+    """Writes to what `sys.stderr` is at that moment: while a spinner turns there, it is another
+    stream, which leaves the spinner in peace."""
+
+    @property
+    def stream(self) -> IO[str]:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: IO[str]) -> None:
+        """It has no stream of its own."""
+
+
 @contextmanager
-def shown(level: str, stream: TextIO) -> Iterator[None]:
-    """Inside the block, write to `stream` what is logged from `level` on, and asyncio's warnings.
+def shown(level: str) -> Iterator[None]:
+    """Inside the block, write to stderr what is logged from `level` on, and asyncio's warnings.
 
     `level` is `debug`, `info`, `warning` or `error`.
     """
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(readable=stream.isatty()))
+    handler = _ToStderr()
+    handler.setFormatter(_formatter(readable=sys.stderr.isatty()))
     ours, names = logging.getLogger(NAME), (NAME, "asyncio")
     before = ours.level
     ours.setLevel(level.upper())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from activations.cli import main
 from activations.errors import BackendError
 from activations.scenario import Scenario, load
 from xen_lab import Lab, guests, running
@@ -142,6 +144,30 @@ class TestRun:
         half = "@s.domain('dom0')\nasync def dom0(xen): return {1, 2}"
         assert lab.run(scenario(half), watching).results == {"dom0": "{1, 2}"}
         assert watching.told == ["dom0: its result is not JSON; this is its repr"]
+
+    def test_what_halves_log_is_shown_from_the_level_that_is_asked_for(
+        self, lab: Lab, scenario, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        halves = """
+            @s.domain("dom0")
+            async def dom0(xen):
+                xen.log.debug("not asked for")
+                xen.log.info("thought", about=3)
+            @s.domain("guest", kind="pv")
+            async def guest(xen):
+                asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+                await asyncio.sleep(0.01)
+                print("printed")
+            """
+        path = str(scenario(halves).path)
+        assert main(["run", path, "--backend", "lab", "-v"]) == 0
+        out, err = capsys.readouterr()
+        assert out == "guest | printed\n"
+        entries = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+        by_domain = {entry["domain"]: entry for entry in entries}
+        assert len(entries) == 2
+        assert (by_domain["dom0"]["event"], by_domain["dom0"]["about"]) == ("thought", 3)
+        assert "ZeroDivisionError" in by_domain["guest"]["exception"]
 
     def test_a_half_that_never_ends(self, lab: Lab, scenario) -> None:
         half = "@s.domain('dom0')\nasync def dom0(xen): await asyncio.sleep(3600)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -70,7 +69,7 @@ def diagnosing(level: str | None, verbose: int, debug: bool) -> Iterator[None]:
     """Inside the block, logs are shown and asyncio is in its debug mode, as the options say."""
     level = level or ("warning", "info", "debug")[min(verbose, 2)]
     before = os.environ.get(ASYNCIO_DEBUG, "")
-    with logs.shown(level, sys.stderr):
+    with logs.shown(level):
         os.environ[ASYNCIO_DEBUG] = "1" if debug else before
         try:
             yield

@@ -6,21 +6,40 @@ import json
 import signal
 import time
 from codecs import getincrementaldecoder
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 from xen_lab.control import Control, Request, answered
 from xen_lab.guests import Guest, Pool
+from xen_lab.inside import records
 from xen_lab.shipment import Bundle
 
 ENDING = 30.0
 """Seconds a half is given to die once it is killed."""
 
 
+class Lines:
+    """The lines of a stream that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._decode = getincrementaldecoder("utf-8")("backslashreplace").decode
+        self._rest = ""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that this piece ends."""
+        *lines, self._rest = (self._rest + self._decode(data)).split("\n")
+        return lines
+
+    def last(self) -> list[str]:
+        """The line that was begun and not ended, if there is one."""
+        line, self._rest = self._rest, ""
+        return [line] if line else []
+
+
 class Part:
-    """One half while it runs: its request, the lines it prints, the result it writes."""
+    """One half while it runs: its request, the lines it prints and logs, the result it writes."""
 
     def __init__(self, name: str, label: str, observer: Observer) -> None:
         self.name = name
@@ -29,8 +48,8 @@ class Part:
         self.stopped = False
         """Whether it was ended because another failed, or time was up."""
         self._observer = observer
-        self._decode = getincrementaldecoder("utf-8")("backslashreplace").decode
-        self._line = ""
+        self._printed = Lines()
+        self._logged = Lines()
         self._result = bytearray()
 
     @property
@@ -48,19 +67,34 @@ class Part:
         return bool(self._result)
 
     def take(self, stream: str, data: bytes) -> None:
-        """A piece of output, or of the result."""
-        if stream == "result":
-            self._result += data
-            return
-        *lines, self._line = (self._line + self._decode(data)).split("\n")
+        """A piece of output, of the log, or of the result."""
+        match stream:
+            case "result":
+                self._result += data
+            case "log":
+                self._log(self._logged.feed(data))
+            case _:
+                self._show(self._printed.feed(data))
+
+    def flush(self) -> None:
+        """Show last lines that have no newline."""
+        self._log(self._logged.last())
+        self._show(self._printed.last())
+
+    def _show(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._observer.line(self.name, line)
 
-    def flush(self) -> None:
-        """Show a last line that has no newline."""
-        if self._line:
-            self._observer.line(self.name, self._line)
-            self._line = ""
+    def _log(self, lines: Iterable[str]) -> None:
+        """Log here what the half logged there; what is no record came from elsewhere, and is
+        shown as it is."""
+        for line in lines:
+            try:
+                record = records.decode(line, self.name)
+            except ValueError:
+                self._observer.line(self.name, line)
+            else:
+                records.log(record)
 
     def ending(self) -> dict[str, Any]:
         """How it ended: `value`, `repr` or `failure`."""
@@ -145,6 +179,7 @@ class Run:
                 name=part.name,
                 target=bundle.target,
                 digest=bundle.digest,
+                log=records.wanted(),
                 files=None if there else bundle.files,
             )
 

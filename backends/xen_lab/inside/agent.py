@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xen_lab.inside import half, jobs
+from xen_lab.inside import half, jobs, records
 from xen_lab.inside.channel import CHUNK, Decoder, Message, encode, pack, unpack
 
 READ = 64 << 10
@@ -162,8 +162,13 @@ class Agent:
         for _ in self._warming:
             pass
         folder = half.lay_out(message["digest"], message["files"])
-        target, name = message["target"], message["name"]
-        self._begin(message, jobs.function(lambda result: half.run(folder, target, name, result)))
+        target, name, level = message["target"], message["name"], message["log"]
+
+        def body(result: int, log: int) -> int:
+            records.send(log, level)
+            return half.run(folder, target, name, result)
+
+        self._begin(message, jobs.function(body))
 
     def do_input(self, message: Message) -> Message:
         if job := self._jobs.get(message["job"]):
