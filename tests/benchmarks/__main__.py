@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import block
 import click
 import laboratory
 import simulator
@@ -28,7 +29,8 @@ def show(title: str, figures: list[Figure]) -> None:
 @click.option("--lab/--no-lab", default=True, help="Measure on a real Xen under QEMU too.")
 def main(names: tuple[str, ...], lab: bool) -> None:
     """Measure, and print ratios. NAMES are the beginnings of the tables' titles."""
-    benchmarks = {**simulator.BENCHMARKS, **(laboratory.BENCHMARKS if lab else {})}
+    benchmarks = {**simulator.BENCHMARKS, **block.BENCHMARKS}
+    benchmarks |= laboratory.BENCHMARKS if lab else {}
     for title, benchmark in benchmarks.items():
         if not names or any(title.lower().startswith(name.lower()) for name in names):
             show(title, benchmark())

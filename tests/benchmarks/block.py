@@ -1,0 +1,133 @@
+"""Block devices between two simulated domains: our front end, our back end, a disk in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from measure import Contender, Figure, compare
+
+from activations import Domain
+from activations.drivers.block import MemoryDisk
+from activations.drivers.block import back as blkback
+from activations.drivers.block import front as blkfront
+from activations.drivers.block.disk import Disk
+from activations.xenbus import Device, front_device, plug
+from xen_sim import Machine
+
+READS = 10_000
+MANY_READS = 100_000
+SIZE = 4096
+DISK = 1 << 20
+
+
+def between_domains(use: Callable[[Disk], Awaitable[Any]]) -> Any:
+    """What `use` gives, in a guest whose disk dom0 serves."""
+
+    async def dom0(xen: Domain) -> None:
+        device = Device("vbd", 51712, await xen.find("guest"), 0, "bench")
+        await plug(xen, device)
+        async with blkback.serve(xen, device, MemoryDisk(DISK)):
+            await xen.store.wait_for(f"{device.front_path.partition('/device')[0]}/data/done")
+
+    async def guest(xen: Domain) -> Any:
+        async with blkfront.open(xen, await front_device(xen, "vbd", 51712)) as disk:
+            result = await use(disk)
+        await xen.store.write("data/done", 1)
+        return result
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    return machine.run()["guest"]
+
+
+async def read(disk: Disk, tasks: int, reads: int) -> float:
+    """Seconds for so many reads in all, by so many tasks at once."""
+
+    async def one(number: int) -> None:
+        for turn in range(reads // tasks):
+            await disk.read((number + turn * tasks) * SIZE % DISK, SIZE)
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(tasks):
+            group.create_task(one(number))
+    return time.perf_counter() - began
+
+
+def reads_by(tasks: int) -> Contender:
+    return lambda: float(between_domains(partial(read, tasks=tasks, reads=READS)))
+
+
+def by_queues() -> float:
+    """The same within one loop: a task that answers from a queue with a copy of the bytes."""
+
+    async def main() -> float:
+        data = bytearray(DISK)
+        asked: asyncio.Queue[tuple[int, asyncio.Future[bytes]]] = asyncio.Queue()
+
+        async def serve() -> None:
+            while True:
+                offset, answer = await asked.get()
+                answer.set_result(bytes(data[offset : offset + SIZE]))
+
+        async def one(number: int) -> None:
+            for turn in range(READS // 32):
+                answer = asyncio.get_running_loop().create_future()
+                asked.put_nowait(((number + turn * 32) * SIZE % DISK, answer))
+                await answer
+
+        serving = asyncio.create_task(serve())
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in range(32):
+                group.create_task(one(number))
+        taken = time.perf_counter() - began
+        serving.cancel()
+        return taken
+
+    return asyncio.run(main())
+
+
+def reads() -> list[Figure]:
+    return compare(
+        {
+            "asyncio, 32 tasks and a queue, no domains": by_queues,
+            "128 tasks": reads_by(128),
+            "32 tasks": reads_by(32),
+            "one task": reads_by(1),
+        },
+        per=READS,
+        unit="µs a read",
+    )
+
+
+def resident() -> float:
+    """MiB of this process that are in memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def memory() -> list[Figure]:
+    async def use(disk: Disk) -> list[float]:
+        await read(disk, 32, READS)
+        before = resident()
+        await read(disk, 32, MANY_READS)
+        return [before, resident()]
+
+    before, after = between_domains(use)
+    return [
+        Figure(f"after {READS:,}", before, "MiB resident", 1.0),
+        Figure(f"after {MANY_READS:,} more", after, "MiB resident", after / before),
+    ]
+
+
+BENCHMARKS = {
+    "Block reads of 4 KiB between two simulated domains": reads,
+    f"Memory over {MANY_READS:,} block reads": memory,
+}

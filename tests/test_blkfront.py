@@ -1,0 +1,105 @@
+"""A block front end on the simulator: what it keeps, and what it believes of a back end's keys."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activations import Domain
+from activations.drivers.block import BlockError, MemoryDisk
+from activations.drivers.block import back as blkback
+from activations.drivers.block import front as blkfront
+from activations.drivers.block.disk import Disk
+from activations.drivers.block.offer import Geometry, Offer
+from activations.xenbus import Device, Keys, XenbusError, front_device, plug
+from xen_sim import Machine
+
+RULES = Path(__file__).parent / "rules"
+SIZE = 1 << 20
+
+
+def on_a_disk(use: Callable[[Disk], Awaitable[Any]], machine: Machine, **options: Any) -> Any:
+    """What `use` gives, in a guest whose disk dom0 serves from memory."""
+
+    async def dom0(xen: Domain) -> None:
+        device = Device("vbd", 51712, await xen.find("guest"), 0, "test")
+        await plug(xen, device)
+        async with blkback.serve(xen, device, MemoryDisk(SIZE)):
+            await xen.store.wait_for(f"/local/domain/{device.front}/data/done")
+
+    async def guest(xen: Domain) -> Any:
+        device = await front_device(xen, "vbd", 51712)
+        async with blkfront.open(xen, device, **options) as disk:
+            result = await use(disk)
+        await xen.store.write("data/done", 1)
+        return result
+
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    return machine.run()["guest"]
+
+
+def test_memory_does_not_grow() -> None:
+    async def use(disk: Disk) -> int:
+        async def read(count: int) -> int:
+            for number in range(count):
+                await disk.read(number * 4096 % SIZE, 4096)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        before = await read(1000)
+        return await read(5000) - before
+
+    tracemalloc.start()
+    try:
+        assert on_a_disk(use, Machine()) < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_answer_is_missed_wherever_the_domains_are_interrupted(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(RULES)
+    from disk_model import check
+
+    on_a_disk(lambda disk: check(disk, 60, most=40), Machine(seed=seed, explore=True), pages=16)
+
+
+VALUES = st.text(max_size=30) | st.integers().map(str) | st.sampled_from(["512", "4096", "0", "1"])
+NAMES = st.sampled_from(
+    [
+        "sectors",
+        "sector-size",
+        "info",
+        "feature-flush-cache",
+        "feature-discard",
+        "feature-max-indirect-segments",
+        "max-ring-page-order",
+        "multi-queue-max-queues",
+    ]
+)
+
+
+@given(st.dictionaries(NAMES, VALUES))
+def test_whatever_a_back_end_says_of_itself_is_sense_or_an_error(said: dict[str, str]) -> None:
+    keys = Keys("the back end", "/back", said)
+    with suppress(XenbusError):
+        offer = Offer.of(keys)
+        assert 0 <= offer.ring_order < 1 << 32
+        assert 0 <= offer.queues < 1 << 32
+    try:
+        geometry = Geometry.of(keys)
+    except (XenbusError, BlockError):
+        return
+    assert 0 <= geometry.sectors < 1 << 54
+    assert geometry.sector_size in [512 << order for order in range(11)]
