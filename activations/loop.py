@@ -184,6 +184,8 @@ class VirtualEventLoop(EventLoop):
     def __init__(self, lower: LowerHalf) -> None:
         super().__init__(lower)
         self._home = threading.get_ident()
+        self.refused_threads: set[str] = set()
+        """The names of threads that tried to call in."""
 
     def call_soon_threadsafe(
         self,
@@ -192,6 +194,8 @@ class VirtualEventLoop(EventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         if threading.get_ident() != self._home:
+            self._check_closed()
+            self.refused_threads.add(threading.current_thread().name)
             _refuse("call_soon_threadsafe")
         handle = self.call_soon(callback, *args, context=context)
         return _made_above(handle, 1) if self.get_debug() else handle

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import activations
@@ -141,3 +142,32 @@ def test_the_loops_own_thread_may_call_soon_threadsafe() -> None:
         await called.wait()
 
     activations.run(main)
+
+
+@pytest.mark.parametrize("ends", ["before", "after"])
+def test_a_thread_that_was_started_behind_the_loops_back_is_named(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """anyio starts its worker threads without a word to the loop: whether the thread's work ends
+    before the simulation does or after it, the report says which clock has threads."""
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    go_on = threading.Event()
+
+    async def main(xen: Domain) -> None:
+        waiting = asyncio.create_task(anyio.to_thread.run_sync(go_on.wait))
+        await asyncio.sleep(1)
+        if ends == "before":
+            go_on.set()
+            (worker,) = (each for each in threading.enumerate() if "AnyIO" in each.name)
+            worker.join()
+        await waiting
+
+    with pytest.raises(activations.BlockedForever, match=NAMES_THE_CLOCK) as blocked:
+        activations.run(main)
+    assert "threads were started (AnyIO worker thread)" in str(blocked.value)
+    go_on.set()
+    for worker in threading.enumerate():
+        if "AnyIO" in worker.name:
+            worker.join()
+    assert [type(error.exc_value) for error in told] == [VirtualClockError] * (ends == "before")

@@ -27,7 +27,6 @@ from xen_sim.lower_half import Solo5
 from xen_sim.processor import Processor
 from xen_sim.tape import Seeded, Tape
 from xen_sim.trace import Trace
-from xen_sim.waiting import who_waits
 
 CANCEL_REQUESTS = 10
 """How often a program is asked to end before it is ended."""
@@ -148,8 +147,8 @@ class Machine:
         except KeyboardInterrupt as error:
             return error
         if processor.stuck is not None:
-            waiting = who_waits(life.loop for life in living if not life.ended)
-            return BlockedForever(f"{processor.stuck}:\n{waiting}")
+            loops = [life.loop for life in living if not life.ended]
+            return processor.blocked(processor.stuck, loops)
         for life in living:
             if life.ended and life.failure is not None:
                 return life.failure

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from asyncio import _get_running_loop, _set_running_loop
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ from greenlet import getcurrent, greenlet
 from activations.errors import BlockedForever
 from xen_sim.clock import Clock
 from xen_sim.tape import Tape
-from xen_sim.waiting import who_waits
+from xen_sim.waiting import Loops, who_waits
 
 if TYPE_CHECKING:
     from xen_sim.vcpu import VCPU
@@ -66,6 +67,7 @@ class Processor:
         """Ctrl-C was pressed; it is raised when the processor is next given away."""
         self.resting = False
         """Nobody runs, and the wall clock waits for the real world."""
+        self._threads = frozenset(threading.enumerate())
 
     def make_runnable(self, vcpu: VCPU) -> None:
         """Wake a vCPU that sleeps; nothing happens to one that does not."""
@@ -89,7 +91,7 @@ class Processor:
         except BlockedForever as error:
             if self.hub is None:
                 vcpu.asleep = False
-                raise BlockedForever(f"{error}:\n{who_waits([_get_running_loop()])}") from None
+                raise self.blocked(error, [_get_running_loop()]) from None
             self.stuck = error
             to = self.hub
         except KeyboardInterrupt:
@@ -107,6 +109,10 @@ class Processor:
         to.switch()
         self.current = vcpu
         state.restore()
+
+    def blocked(self, error: BlockedForever, loops: Loops) -> BlockedForever:
+        """The same error, with who waits for what."""
+        return BlockedForever(f"{error}:\n{who_waits(loops, self._threads)}")
 
     def wait(self, vcpu: VCPU) -> None:
         """As `halt`, from anywhere: within a hypercall that a task makes, say."""

@@ -1,28 +1,51 @@
-"""Who waits for what: the report of a simulation in which nothing can happen any more."""
+"""Who waits for what: the report of a simulation in which nothing can happen any more.
+
+Somebody may wait for a thread. The loop refuses to start one, but not every library asks the loop:
+so threads that were started while the simulation ran are named, and the clock that has them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import threading
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from activations.loop import EventLoop
+from activations.loop import EventLoop, VirtualEventLoop
 from activations.port import Port
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 """Frames in here say how somebody waits, not for what."""
 
 
-def who_waits(loops: Iterable[asyncio.AbstractEventLoop | None]) -> str:
-    """A line for each task of each loop of ours."""
+Loops = Iterable[asyncio.AbstractEventLoop | None]
+
+
+def who_waits(loops: Loops, before: Collection[threading.Thread]) -> str:
+    """A line for each task of each loop of ours, and one for the threads that were not there
+    `before`."""
+    ours = [loop for loop in loops if isinstance(loop, EventLoop)]
     lines = [
         f"  {loop.domain.name}: {line}"
-        for loop in loops
-        if isinstance(loop, EventLoop)
+        for loop in ours
         for line in sorted(map(_task, _tasks(loop)))
     ]
+    if threads := _threads(ours, before):
+        lines.append(
+            f"  threads were started ({', '.join(threads)}): on the virtual clock nobody hears of "
+            'their end; run with clock="wall" (`activations run --clock wall`)'
+        )
     return "\n".join(lines) or "  no task is left"
+
+
+def _threads(loops: Iterable[EventLoop], before: Collection[threading.Thread]) -> list[str]:
+    """The names of threads that run, or came to tell how they ended."""
+    names = {thread.name for thread in threading.enumerate() if thread not in before}
+    for loop in loops:
+        if isinstance(loop, VirtualEventLoop):
+            names |= loop.refused_threads
+    return sorted(names)
 
 
 def _tasks(loop: EventLoop) -> list[asyncio.Task[Any]]:
