@@ -75,7 +75,7 @@ def has_lab_parts(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def lab(lab_parts: None) -> Iterator[xen_lab.Lab]:
     """A real Xen, booted once for all tests marked `lab`; scenarios run on it too."""
-    with xen_lab.Lab() as booted, xen_lab.backend.using(booted):
+    with xen_lab.Lab(command=True) as booted, xen_lab.backend.using(booted):
         yield booted
 
 

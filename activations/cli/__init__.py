@@ -2,6 +2,7 @@
 
     activations run FILE        a scenario, on a simulated Xen or a real one
     activations demo            see it work
+    activations attach          a disk or an interface for a running guest
     activations doctor          what this machine can do
     activations lab shell       a shell in the lab's dom0
     activations store           xenstore, by hand
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import click
 
+from activations.cli.attach import attach
 from activations.cli.demo import demo
 from activations.cli.doctor import doctor
 from activations.cli.lab import lab
@@ -31,7 +33,7 @@ def command() -> None:
     """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
 
 
-for _subcommand in (run, demo, doctor, lab, store, vchan):
+for _subcommand in (run, demo, attach, doctor, lab, store, vchan):
     command.add_command(_subcommand)
 
 

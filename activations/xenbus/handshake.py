@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from errno import EACCES, EIO, ENOENT
 from types import TracebackType
@@ -47,7 +48,7 @@ class Handshake(ABC):
         self.phase = Phase.FRESH
         self.failure = ""
         """Why the device was closed, if something was wrong with it."""
-        self._driver = driver
+        self.driver = driver
         self._store = xen.store
         self._path = device.path(self.side)
         self._home = f"/local/domain/{xen.domid}"
@@ -119,6 +120,18 @@ class Handshake(ABC):
         except TimeoutError:
             raise HandshakeTimeout(await self.explain()) from None
 
+    async def phases(self) -> AsyncGenerator[Phase, None]:
+        """Where this end stands: now, and each time it has moved; a phase that it only passed
+        through may be left out. Ends when the device is gone."""
+        seen: Phase | None = None
+        while seen is not Phase.UNPLUGGED:
+            if self.phase is seen:
+                self._moved.clear()
+                await self._moved.wait()
+            else:
+                seen = self.phase
+                yield seen
+
     async def explain(self) -> str:
         """Where each end stands, and what is missing, in a sentence or two."""
         return await explain(self._store, self.device, self.failure)
@@ -168,7 +181,7 @@ class Handshake(ABC):
                 await self._connect(self._keys)
                 await self._say(to)
                 self._serving = asyncio.create_task(
-                    self._driver.serve(), name=f"{self.side} end of {self.device} serves"
+                    self.driver.serve(), name=f"{self.side} end of {self.device} serves"
                 )
                 self._serving.add_done_callback(lambda _: self._look.set())
             case Step.OFFER | Step.PUBLISH:
@@ -201,7 +214,9 @@ class Handshake(ABC):
 
     @abstractmethod
     async def _plugged(self) -> bool:
-        """Whether there is a device still; notes it if the toolstack wants it gone."""
+        """Whether there is a device still; notes it if the toolstack wants it gone.
+
+        A back end's is gone with the front end's folder too: with its guest."""
 
     @abstractmethod
     async def _reread(self) -> None:
@@ -284,7 +299,7 @@ class Handshake(ABC):
                 self._log.debug("served no more", reason=str(error))
         if self._engaged:
             self._engaged = False
-            await self._driver.disconnect()
+            await self.driver.disconnect()
 
 
 class FrontEnd(Handshake):
@@ -364,7 +379,7 @@ class BackEnd(Handshake):
         own = await self._state(self._path)
         if own is State.CLOSING and self.phase.says is not State.CLOSING:
             self._enter(Phase.UNPLUGGING)
-        return own is not State.UNKNOWN
+        return own is not State.UNKNOWN and await self._store.exists(self.device.front_path)
 
 
 _PASSING = frozenset({"state", "online"})

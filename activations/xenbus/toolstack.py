@@ -53,7 +53,9 @@ async def plug(
     await xen.store.transact(change)
 
 
-async def unplug(xen: Domain, device: Device, *, within: float = 10.0, force: bool = False) -> None:
+async def unplug(
+    xen: Domain, device: Device, *, within: float | None = 10.0, force: bool = False
+) -> None:
     """Ask both ends to part from the device, then remove it. No error if there is none.
 
     Raises `HandshakeTimeout` if they do not `within` these seconds (a mounted disk keeps its

@@ -60,7 +60,7 @@ class LabBackend:
 
         Gives its exit status. Raises `BackendError` if there can be none.
         """
-        with Lab(progress=observer.progress) as lab:
+        with Lab(command=True, progress=observer.progress) as lab:
             if domain in ("pvh", "pv"):
                 lab.guests({domain: domain})
             return interactive(lab, domain)

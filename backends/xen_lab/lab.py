@@ -14,7 +14,7 @@ from activations.scenario import Scenario
 from xen_lab import cache, commands, emulator, image, shipment
 from xen_lab.control import Control
 from xen_lab.guests import Pool
-from xen_lab.machine import Machine, Shape
+from xen_lab.machine import Machine, Shape, Xenstored
 from xen_lab.running import Run
 
 
@@ -31,8 +31,9 @@ class Lab:
     `extra_files` maps paths in the domains to bytes, or to files of this machine. Timeouts are in
     seconds and generous, since everything is emulated: `boot_timeout` for Xen and dom0,
     `guest_timeout` for a guest, `run_timeout` for a scenario (None: as long as it takes).
-    `guest_memory` is in MiB. `cache_folder` is where the image is kept. `progress` hears of
-    what takes long.
+    `guest_memory` is in MiB. With `command`, the domains have the command `activations` too.
+    `xenstored` is the program that keeps xenstore: Xen has one in C and one in OCaml (`oxenstored`).
+    `cache_folder` is where the image is kept. `progress` hears of what takes long.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Lab:
         guest_timeout: float = 120.0,
         run_timeout: float | None = 600.0,
         guest_memory: int = 384,
+        command: bool = False,
         shape: Shape | None = None,
+        xenstored: Xenstored = "xenstored",
         cache_folder: Path | None = None,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -52,7 +55,9 @@ class Lab:
         self._guest_timeout = guest_timeout
         self._run_timeout = run_timeout
         self._guest_memory = guest_memory
+        self._command = command
         self._shape = shape or Shape()
+        self._xenstored = xenstored
         self._cache = cache_folder or cache.default()
         self._progress = progress
         self._stack = ExitStack()
@@ -156,9 +161,9 @@ class Lab:
     def _boot(self, stack: ExitStack) -> None:
         found = image.ensure(self._progress, self._cache)
         qemu, version = emulator.ensure(self._progress, self._cache)
-        overlay = shipment.overlay(self._extra_files)
+        overlay = shipment.overlay(self._extra_files, command=self._command)
         self._progress(f"booting Xen {found.xen_version} under QEMU {version}")
-        self._machine = Machine(qemu, found, overlay, self._shape)
+        self._machine = Machine(qemu, found, overlay, self._shape, self._xenstored)
         stack.callback(self._machine.close)
         self._control = Control(self._machine)
         hellos = self._control.hellos

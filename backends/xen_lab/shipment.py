@@ -28,16 +28,22 @@ from xen_lab.inside.channel import pack
 HERE = Path(__file__).parent
 OURS = ("activations", "xen_linux")
 NEEDED = ("anyio", "idna", "sniffio", "typing_extensions", "sortedcontainers", "structlog")
-COMMANDS = "cli"
-"""Stays here: it needs packages that nothing in a domain needs."""
+NEEDED_BY_COMMAND = ("click", "rich")
 SITE = "lab/site"
+COMMAND_SITE = "lab/command"
+"""Apart: structlog would import rich if it found it, in every half, and imports are slow there."""
+COMMAND = f"""\
+#!/bin/busybox sh
+PYTHONPATH=/{SITE}:/{COMMAND_SITE} exec python3 -P -m activations "$@"
+"""
 LAB_PYTHON = (3, 11)
 DISTRIBUTION = "xen_activations-0.dist-info"
 ENTRY_POINTS = "[activations.backends]\nlinux = xen_linux:backend\n"
 
 
-def overlay(extra: Mapping[str, bytes | Path]) -> bytes:
-    """The archive laid over the image: init, the agent, the runtime, and the caller's files."""
+def overlay(extra: Mapping[str, bytes | Path], *, command: bool = False) -> bytes:
+    """The archive laid over the image: init, the agent, the runtime, and the caller's files; the
+    command `activations` too, if that is wanted there."""
     out = io.BytesIO()
     archive = cpio.Writer(out)
     archive.file("init", (HERE / "inside" / "init").read_bytes(), 0o755)
@@ -47,6 +53,11 @@ def overlay(extra: Mapping[str, bytes | Path]) -> bytes:
     for name in (*OURS, *NEEDED):
         for path, where in _sources(name):
             _module(archive, path, f"{SITE}/{where}")
+    if command:
+        for name in NEEDED_BY_COMMAND:
+            for path, where in _sources(name):
+                _module(archive, path, f"{COMMAND_SITE}/{where}")
+        archive.file("usr/bin/activations", COMMAND.encode(), 0o755)
     archive.file(f"{SITE}/{DISTRIBUTION}/METADATA", _metadata())
     archive.file(f"{SITE}/{DISTRIBUTION}/entry_points.txt", ENTRY_POINTS.encode())
     for name, content in extra.items():
@@ -130,9 +141,7 @@ def _sources(name: str) -> Iterator[tuple[Path, str]]:
         yield origin, origin.name
         return
     for path in sorted(origin.parent.rglob("*.py")):
-        where = path.relative_to(origin.parent)
-        if where.parts[0] != COMMANDS:
-            yield path, f"{name}/{where}"
+        yield path, f"{name}/{path.relative_to(origin.parent)}"
 
 
 def _module(archive: cpio.Writer, source: Path, where: str) -> None:

@@ -1,0 +1,237 @@
+"""`activations attach`: a disk or an interface for a running guest, served by this program.
+
+    activations attach block guest disk.img              it appears there as /dev/xvdb, say
+    activations attach net guest --bridge xenbr0
+
+Runs in the domain that serves, most often dom0, as root. The device is there until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import click
+
+from activations.cli import options
+from activations.cli.attaching import Attachment, perform
+from activations.domain import Domain
+from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
+from activations.drivers.block.names import devid_of, name_of
+from activations.drivers.net import Tap
+from activations.drivers.net.back import NetBack
+from activations.errors import ActivationsError
+
+XEN_OUI = "00:16:3e"
+"""The addresses that Xen's makers have for its guests."""
+MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+DISKS = range(devid_of("xvda"), devid_of("xvdp") + 1, 16)
+
+
+class CannotServe(ActivationsError):
+    """What is to be served cannot be: there is no such file, or somebody else has it."""
+
+
+@click.group(short_help="Give a running guest a disk or an interface.")
+def attach() -> None:
+    """Give a running guest a disk or an interface that this program serves, until Ctrl-C.
+
+    GUEST is a domain's name or number. Exit status: 0 if the device was removed in good order, 1
+    if it was taken away by force or closed for a fault, 2 if it could not be attached at all.
+    """
+
+
+def _disk_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            devid_of(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """`64M` in bytes."""
+    if value is None:
+        return None
+    digits, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "B")
+    if not digits.isdecimal() or unit not in "BKMG" or not int(digits):
+        raise click.BadParameter(f"{value!r} is no size: 512K, 64M, 2G")
+    return int(digits) << 10 * "BKMG".index(unit)
+
+
+@attach.command(short_help="A disk: a file, a block device, or memory.")
+@click.argument("guest")
+@click.argument(
+    "file", required=False, type=click.Path(path_type=Path), shell_complete=options.complete_file
+)
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    callback=_disk_name,
+    help="What the guest calls it, as xvdb.  [default: the first that is free]",
+)
+@click.option("-r", "--read-only", is_flag=True, help="The guest cannot write to it.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=_size,
+    help="Serve this much memory, all zeroes, and no file: 64M.",
+)
+@options.as_json
+@options.diagnostics
+def block(
+    guest: str,
+    file: Path | None,
+    name: str | None,
+    read_only: bool,
+    memory: int | None,
+    as_json: bool,
+    level: str | None,
+    verbose: int,
+    debug: bool,
+) -> int:
+    """Give GUEST a disk: FILE, a raw image or a block device, or so much memory.
+
+    Ctrl-C asks the guest to let go of the disk, and waits until it does; a second one takes the
+    disk away from it. FILE is locked meanwhile. What the guest flushed is on the disk.
+    """
+    if (file is None) is (memory is None):
+        raise click.UsageError("name a FILE to serve, or --memory SIZE")
+
+    async def attachment(xen: Domain, domid: int) -> Attachment:
+        called = name or await free_name(xen, domid)
+        disk = MemoryDisk(memory or 0) if file is None else _opened(file, read_only)
+        what = f"{disk.sectors * 512 / (1 << 20):.3g} MiB of memory" if file is None else str(file)
+        mode = "r" if disk.read_only or read_only else "w"
+        return Attachment(
+            kind="vbd",
+            devid=devid_of(called),
+            called=called,
+            what=what + (", read-only" if mode == "r" else ""),
+            driver=lambda device: BlkBack(xen, device, disk),
+            front={"virtual-device": devid_of(called), "device-type": "disk"},
+            back={"dev": called, "mode": mode, "device-type": "disk", "removable": 0},
+            close=disk.close if isinstance(disk, FileDisk) else None,
+        )
+
+    with options.diagnosing(level, verbose, debug):
+        return perform(guest, attachment, as_json)
+
+
+def _mac(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if value is None:
+        return ":".join([XEN_OUI, *(f"{random.randrange(256):02x}" for _ in range(3))])
+    if not MAC.fullmatch(value.lower()) or int(value[:2], 16) & 1:
+        raise click.BadParameter(f"{value!r} is no device's address, as 00:16:3e:01:02:03")
+    return value.lower()
+
+
+@attach.command(short_help="A network interface, on a TAP device here.")
+@click.argument("guest")
+@click.option("--bridge", metavar="BRIDGE", help="Put the TAP device into this bridge.")
+@click.option(
+    "--tap", "tap_name", metavar="NAME", help="What the device is called here.  [default: pyvif3.0]"
+)
+@click.option(
+    "--mac",
+    metavar="ADDRESS",
+    callback=_mac,
+    help="The guest's address.  [default: a random one of Xen's]",
+)
+@options.as_json
+@options.diagnostics
+def net(
+    guest: str,
+    bridge: str | None,
+    tap_name: str | None,
+    mac: str,
+    as_json: bool,
+    level: str | None,
+    verbose: int,
+    debug: bool,
+) -> int:
+    """Give GUEST a network interface whose other end is a TAP device here.
+
+    What the guest sends comes out of the device, which is up, and in the bridge if there is one.
+    Without a bridge give the device an address: ip addr add 10.0.0.1/24 dev NAME.
+    """
+
+    async def attachment(xen: Domain, domid: int) -> Attachment:
+        number = await free_number(xen, domid)
+        tap = _tap(tap_name or f"pyvif{domid}.{number}", bridge)
+        return Attachment(
+            kind="vif",
+            devid=number,
+            called=f"interface {number} ({mac})",
+            what=f"TAP device {tap.name}" + (f" in {bridge}" if bridge else ""),
+            driver=lambda device: NetBack(xen, device, tap),
+            front={"handle": number, "mac": mac},
+            back={"handle": number, "mac": mac, "hotplug-status": "connected"},
+            close=tap.close,
+        )
+
+    with options.diagnosing(level, verbose, debug):
+        return perform(guest, attachment, as_json)
+
+
+def _tap(name: str, bridge: str | None) -> Tap:
+    """A TAP device that is up, and in the bridge."""
+    try:
+        tap = Tap(name)
+    except FileNotFoundError:
+        raise CannotServe("this kernel has no TAP devices: modprobe tun") from None
+    except (OSError, ValueError) as error:
+        raise CannotServe(f"TAP device {name}: {error}") from None
+    try:
+        _ip("link", "set", tap.name, "up")
+        if bridge is not None:
+            _ip("link", "set", tap.name, "master", bridge)
+    except BaseException:
+        tap.close()
+        raise
+    return tap
+
+
+def _ip(*words: str) -> None:
+    try:
+        subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise CannotServe("there is no program `ip` here: apt-get install iproute2") from None
+    except subprocess.CalledProcessError as error:
+        raise CannotServe(f"ip {' '.join(words)}: {error.stderr.strip()}") from None
+
+
+async def free_number(xen: Domain, domid: int) -> int:
+    """The first interface that the guest does not have."""
+    folder = f"/local/domain/{domid}/device/vif"
+    taken = await xen.store.list(folder) if await xen.store.exists(folder) else []
+    return next(number for number in range(len(taken) + 1) if str(number) not in taken)
+
+
+async def free_name(xen: Domain, domid: int) -> str:
+    """The first name from xvda on that the guest has no disk of."""
+    folder = f"/local/domain/{domid}/device/vbd"
+    taken = await xen.store.list(folder) if await xen.store.exists(folder) else []
+    return next(name for name in map(name_of, DISKS) if str(devid_of(name)) not in taken)
+
+
+def _opened(file: Path, read_only: bool) -> FileDisk:
+    try:
+        disk = FileDisk(file, read_only=read_only)
+    except BlockingIOError:
+        raise CannotServe(f"{file} is in use: somebody else serves it or writes to it") from None
+    except PermissionError as error:
+        hint = "" if read_only else " (to serve it without writing: --read-only)"
+        raise CannotServe(f"{file}: {error.strerror}{hint}") from None
+    except OSError as error:
+        raise CannotServe(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise CannotServe(str(error)) from None
+    if not disk.sectors:
+        disk.close()
+        raise CannotServe(f"{file} is smaller than one sector: `truncate -s 64M` makes it a disk")
+    return disk

@@ -1,0 +1,244 @@
+"""How a device is attached from the command line, whatever kind it is: until told to stop.
+
+The first Ctrl-C asks the guest to let go, the second takes the device away. `kill` asks for ten
+seconds, then takes it away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import activations
+from activations.cli.output import JsonLines, Reporter, Screen, write
+from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, WELL
+from activations.domain import Domain
+from activations.errors import ActivationsError
+from activations.store import StoreError
+from activations.xenbus import (
+    BackDriver,
+    BackEnd,
+    Device,
+    HandshakeTimeout,
+    Phase,
+    Written,
+    plug,
+    unplug,
+)
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds after which somebody is told why the guest has not taken the device yet, and those that
+`kill` gives the guest."""
+HOMES = "/local/domain"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What is to be attached."""
+
+    kind: str
+    devid: int
+    called: str
+    """In the guest: `xvdb`."""
+    what: str
+    """Here: the file's name."""
+    driver: Callable[[Device], BackDriver]
+    front: Written = field(default_factory=dict)
+    back: Written = field(default_factory=dict)
+    close: Callable[[], None] | None = None
+
+    @property
+    def served_as(self) -> str:
+        """Not the kind itself: Linux's own back end would take the device for one of its own."""
+        return f"py{self.kind}"
+
+
+Make = Callable[[Domain, int], Awaitable[Attachment]]
+"""What to attach to the guest of this domid."""
+
+
+class NoSuchDomain(ActivationsError):
+    """There is no domain of this name or number."""
+
+
+def perform(guest: str, make: Make, as_json: bool = False, *, backend: str = "linux") -> int:
+    """Attach it to the guest, in the domain this process runs in; give the exit status."""
+    reporter: Reporter = JsonLines() if as_json else Screen()
+
+    async def main(xen: Domain) -> int:
+        domid = await domid_of(xen, guest)
+        attachment = await make(xen, domid)
+        try:
+            return await Session(xen, domid, guest, attachment, Teller(reporter)).run()
+        finally:
+            if attachment.close is not None:
+                attachment.close()
+
+    try:
+        return activations.run(main, backend=backend)
+    except ActivationsError as error:
+        reporter.failed(error)
+        return NOT_TRIED
+    except KeyboardInterrupt:
+        reporter.interrupted()
+        return INTERRUPTED
+    finally:
+        reporter.close()
+
+
+async def domid_of(xen: Domain, guest: str) -> int:
+    """The domain of this name, or of this number. Raises `NoSuchDomain`, which names those there
+    are."""
+    store = xen.store
+    names: dict[int, str] = {}
+    for each in await store.list(HOMES):
+        with suppress(StoreError):  # it went away
+            names[int(each)] = await store.read(f"{HOMES}/{each}/name")
+    if guest.isdecimal() and int(guest) in names:
+        return int(guest)
+    for domid, name in names.items():
+        if name == guest:
+            return domid
+    known = ", ".join(f"{name} ({domid})" for domid, name in sorted(names.items()))
+    raise NoSuchDomain(f"no domain {guest!r} runs here; there are: {known}")
+
+
+class Teller:
+    """Says what happens: sentences for people, objects for programs."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._as_json = isinstance(reporter, JsonLines)
+
+    def say(self, event: str, text: str, **details: object) -> None:
+        if self._as_json:
+            write(json.dumps({"event": event, **details}) + "\n")
+        else:
+            self._reporter.progress(text)
+
+    def failed(self, error: Exception) -> None:
+        self._reporter.failed(error)
+
+
+class Session:
+    """One device, from its plugging in to its end."""
+
+    def __init__(
+        self, xen: Domain, domid: int, guest: str, attachment: Attachment, teller: Teller
+    ) -> None:
+        self._xen = xen
+        self._guest = guest
+        self._attachment = attachment
+        self._teller = teller
+        self._device = Device(
+            attachment.kind, attachment.devid, domid, xen.domid, attachment.served_as
+        )
+        self._told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    async def run(self) -> int:
+        """The exit status. Raises `ActivationsError` if it cannot be attached at all."""
+        xen, device, attachment = self._xen, self._device, self._attachment
+        driver = attachment.driver(device)
+        with self._signals():
+            await plug(xen, device, front=attachment.front, back=attachment.back)
+            async with BackEnd(xen, device, driver) as end:
+                self._say("attached", "plugged in; waits for the guest to take it")
+                return await self._serve(end)
+
+    async def _serve(self, end: BackEnd) -> int:
+        try:
+            told = await self._unless_told(self._follow(end))
+            if told is None:
+                return await self._ended(end)
+            self._say("asked", "asks the guest to let go; Ctrl-C again takes it away")
+            within = PATIENCE if told is signal.SIGTERM else None
+            if await self._unless_told(unplug(self._xen, self._device, within=within)) is None:
+                self._say("detached", "removed", **figures(end))
+                return WELL
+        except HandshakeTimeout as error:
+            self._teller.failed(error)
+        except asyncio.CancelledError:
+            await unplug(self._xen, self._device, within=0.5, force=True)
+            raise
+        await unplug(self._xen, self._device, within=0.5, force=True)
+        self._say("taken away", "taken away: the guest had not let go of it", **figures(end))
+        return FAILED
+
+    async def _follow(self, end: BackEnd) -> None:
+        """Say how things stand until the device, or its guest, is gone."""
+        try:
+            await end.reached(Phase.CONNECTED, Phase.CLOSED, Phase.UNPLUGGED, within=PATIENCE)
+        except HandshakeTimeout as error:
+            self._say("waiting", str(error))
+        in_use = False
+        async with aclosing(end.phases()) as phases:
+            async for phase in phases:
+                if phase is Phase.CONNECTED:
+                    self._say("connected", "in use")
+                elif in_use and phase is Phase.CLOSED:
+                    self._say("parted", "the guest has let go of it", **figures(end))
+                in_use = phase is Phase.CONNECTED or (in_use and phase is not Phase.CLOSED)
+
+    async def _ended(self, end: BackEnd) -> int:
+        """The device ended by itself: pulled by the toolstack, or with its guest."""
+        await unplug(self._xen, self._device, within=0.5, force=True)
+        self._say("detached", "gone: the guest has ended, or it was unplugged", **figures(end))
+        return FAILED if end.failure else WELL
+
+    async def _unless_told(self, work: Coroutine[Any, Any, None]) -> signal.Signals | None:
+        """Do this; the signal if one came first, and the work was given up."""
+        doing = asyncio.create_task(work)
+        telling = asyncio.create_task(self._told.get())
+        try:
+            await asyncio.wait((doing, telling), return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                doing.result()
+                return None
+            return telling.result()
+        finally:
+            for task in (doing, telling):
+                task.cancel()
+            await asyncio.gather(doing, telling, return_exceptions=True)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = self._xen.loop
+        if self._xen.clock == "virtual":  # where no signal can come
+            yield
+            return
+        asked = (signal.SIGINT, signal.SIGTERM)
+        for each in asked:
+            loop.add_signal_handler(each, self._told.put_nowait, each)
+        try:
+            yield
+        finally:
+            for each in asked:
+                loop.remove_signal_handler(each)
+
+    def _say(self, event: str, text: str, **details: object) -> None:
+        called, guest = self._attachment.called, self._guest
+        self._teller.say(
+            event,
+            f"{self._attachment.what} as {called} of {guest}: {text}",
+            guest=guest,
+            domid=self._device.front,
+            device=called,
+            devid=self._device.devid,
+            **details,
+        )
+
+
+def figures(end: BackEnd) -> dict[str, object]:
+    """What the driver counted, if it counts."""
+    counted = getattr(end.driver, "figures", None)
+    if counted is None:
+        return {}
+    names = getattr(counted, "__slots__", ())
+    return {"figures": {name: getattr(counted, name) for name in names}}
