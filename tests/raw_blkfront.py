@@ -135,9 +135,9 @@ class RawFront(FrontDriver):
     def port(self) -> Port:
         return self.links[self.queue].port
 
-    def page(self, content: bytes = b"", *, writable: bool = True) -> Grant:
-        """A granted page that begins with these bytes."""
-        grant = self.xen.grants.share(self.device.back, writable=writable)
+    def page(self, content: bytes = b"", *, writable: bool = True, pages: int = 1) -> Grant:
+        """A granted page, or several, that begin with these bytes."""
+        grant = self.xen.grants.share(self.device.back, pages=pages, writable=writable)
         grant.memory[: len(content)] = content
         self.pages.append(grant)
         return grant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EIO, EOPNOTSUPP
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
 from activations.drivers.block import MemoryDisk, ObjectDisk, VolatileDisk
 from activations.drivers.block.disks import Buffers, Done, ServedDisk
+from activations.drivers.block.pages import KeptPages
 from activations.drivers.block.protocol import Discard, Indirect, Request, Segment, encode
 from activations.xenbus import HandshakeTimeout
 from xen_sim import Machine
@@ -50,7 +51,7 @@ def noise(size: int, seed: int = 1) -> bytes:
     return Random(seed).randbytes(size)
 
 
-PERSISTENT = pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "mapped"])
+PERSISTENT = pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "copied"])
 
 
 # Reading and writing
@@ -152,36 +153,72 @@ def test_the_answers_to_a_round_of_requests_are_published_at_once() -> None:
     assert serving(MemoryDisk(SIZE), use).figures.notifications == 1
 
 
-def test_pages_of_a_front_end_that_keeps_them_stay_mapped_up_to_a_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Those that were used last stay."""
-    monkeypatch.setattr("activations.drivers.block.back.PERSISTENT", 4)
-    mapped: list[int] = []
+def kept(uses: Sequence[Sequence[int]], *, together: int = 1, **limits: int) -> list[int]:
+    """Which of a persistent front end's pages the back end keeps mapped after requests that used
+    these. `together` pages at a time were granted, and can be mapped so."""
+    kept: list[int] = []
 
     async def use(front: RawFront) -> None:
-        pages = [front.page() for _ in range(6)]
-        for number in (0, 1, 2, 3, 0, 4, 5):
-            segment = Segment(pages[number].refs[0], 0, 7)
-            assert await front.status(front.request(Op.READ, 0, [segment])) == Status.OKAY
-        kept = []
-        for page in pages:
+        grants = [front.page(pages=together) for _ in range(6 // together)]
+        refs = [ref for grant in grants for ref in grant.refs]
+        for numbers in uses:
+            segments = [Segment(refs[number], 0, 7) for number in numbers]
+            assert await front.status(front.request(Op.READ, 0, segments)) == Status.OKAY
+        for number, grant in enumerate(grants):
             try:
-                page.close()
+                grant.close()
             except OSError:
-                kept.append(pages.index(page))
-        mapped.extend(kept)
+                kept.append(number)
 
-    serving(MemoryDisk(SIZE), use)
-    assert mapped == [0, 3, 4, 5]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptPages.__init__, "__kwdefaults__", {**GENEROUS, **limits})
+        serving(MemoryDisk(SIZE), use)
+    return kept
 
 
-def test_pages_of_any_other_front_end_are_mapped_for_their_request() -> None:
+GENEROUS = {"limit": 1000, "mappings": 1000}
+
+
+def test_pages_of_a_front_end_that_keeps_them_stay_mapped_up_to_a_limit() -> None:
+    """Those that were used last stay."""
+    uses = [[0], [1], [2], [3], [0], [4], [5]]
+    assert kept(uses) == [0, 1, 2, 3, 4, 5]
+    assert kept(uses, limit=4) == [0, 3, 4, 5]
+    assert kept(uses, mappings=4) == [0, 3, 4, 5]
+
+
+def test_a_request_may_use_more_pages_than_stay_mapped() -> None:
+    assert len(kept([[0, 1, 2, 3, 4, 5]], limit=2)) == 2
+    assert kept([[0], [5, 5, 5, 5], [5]], limit=1) == [5]
+
+
+def test_pages_that_a_request_lacks_are_mapped_in_one_piece() -> None:
+    assert kept([[0, 1, 2], [3, 4, 5]], together=3, mappings=1) == [1]
+    assert kept([[0, 1, 2], [3, 4, 5]], together=3, mappings=2) == [0, 1]
+
+
+def test_pages_of_any_other_front_end_are_not_mapped_at_all() -> None:
     async def use(front: RawFront) -> None:
         await front.read(0, 100)
+        front.put(front.request(Op.READ, 3000, [Segment(front.page().refs[0], 0, 7)]))
+        await asyncio.sleep(0.1)
         front.give_pages_back()
 
-    serving(MemoryDisk(SIZE), use, persistent=False)
+    serving(ObjectDisk(Slow(), SIZE), use, persistent=False)
+
+
+def test_pages_that_are_in_use_stay_mapped_beyond_the_limit() -> None:
+    async def use(front: RawFront) -> None:
+        pages = [front.page() for _ in range(6)]
+        data = noise(4096)
+        assert await front.write(1, data) == Status.OKAY
+        reads = [front.request(Op.READ, 1, [Segment(page.refs[0], 0, 7)]) for page in pages]
+        assert len(await front.ask(*reads)) == 6
+        assert all(page.memory == data for page in pages)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptPages.__init__, "__kwdefaults__", {"limit": 2, "mappings": 2})
+        serving(ObjectDisk(Slow(), SIZE), use)
 
 
 # Disks that take their time, and disks that fail

@@ -22,7 +22,7 @@ from activations.abi import blkif as abi
 from activations.abi.blkif import Info
 from activations.domain import Domain
 from activations.drivers.block.disks import ServedDisk
-from activations.drivers.block.pages import PERSISTENT, Pages
+from activations.drivers.block.pages import CopiedPages, KeptPages, Pages
 from activations.drivers.block.protocol import BlockError
 from activations.drivers.block.queue import MAX_INDIRECT, Figures, Queue, Service
 from activations.sring import BackRing
@@ -83,13 +83,12 @@ class BlkBack(BackDriver):
         protocol = front.text(abi.PROTOCOL_KEY, abi.PROTOCOL)
         if protocol != abi.PROTOCOL:
             raise BlockError(f"{front.owner} speaks {protocol[:40]!r}, and this is {abi.PROTOCOL}")
-        limit = PERSISTENT if front.flag(abi.FEATURE_PERSISTENT) else 0
         number = front.integer(abi.NUM_QUEUES, 1, within=range(1, self._max_queues + 1))
         log = self._xen.log.bind(device=str(self._device))
         service = Service(self._disk, self._read_only, self.figures, log)
         for index in range(number):
             folder = f"queue-{index}/" if number > 1 else ""
-            self._queues.append(self._queue(front, folder, service, limit))
+            self._queues.append(self._queue(front, folder, service))
         return {
             abi.SECTORS: self._disk.sectors,
             abi.SECTOR_SIZE_KEY: self._disk.sector_size,
@@ -108,7 +107,7 @@ class BlkBack(BackDriver):
             for queue in queues:
                 tasks.create_task(queue.aclose())
 
-    def _queue(self, front: Keys, folder: str, service: Service, limit: int) -> Queue:
+    def _queue(self, front: Keys, folder: str, service: Service) -> Queue:
         """Map a ring and bind its port; nothing is left of it if that is refused."""
         xen, domid = self._xen, self._device.front
         refs = _ring_refs(front, folder)
@@ -118,9 +117,13 @@ class BlkBack(BackDriver):
             ring = BackRing(memory, abi.ENTRY_SIZE)
             held.callback(ring.release)
             port = held.enter_context(xen.events.bind_interdomain(domid, number))
-            pages = Pages(xen.grants, domid, limit=limit)
+            pages = self._pages(front)
             held.callback(pages.close)
             return Queue(service, ring, port, pages, held.pop_all())
+
+    def _pages(self, front: Keys) -> Pages:
+        kept = front.flag(abi.FEATURE_PERSISTENT)
+        return (KeptPages if kept else CopiedPages)(self._xen.grants, self._device.front)
 
     async def _mode(self) -> str:
         """What the toolstack allows."""

@@ -1,115 +1,264 @@
-"""The front end's pages that a request names: mapped, or mapped and kept.
+"""How a back end gets at the front end's pages: kept mapped, or copied.
 
-A front end with `feature-persistent` uses the same pages over and over, so they stay mapped, as
-many as `limit`; when there are more, those go that were not used for longest. For any other front
-end the limit is 0: a page is mapped for its request.
+A front end with `feature-persistent` uses the same pages over and over. They stay mapped, and a
+disk reads and writes right there. Mapping and unmapping a page costs more than a copy of it does,
+twenty times over on an emulated Xen: so of any other front end's pages, Xen is asked to copy what a
+request names, all of it in one call.
+
+Both raise `XenError` for references that are refused.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from activations.abi.blkif import SECTOR_SIZE, SECTORS_PER_PAGE
+from activations.abi.blkif import SECTOR_SIZE, SECTORS_PER_PAGE, Op
+from activations.abi.grant_table import PAGE_SIZE
 from activations.drivers.block.protocol import Segment
 from activations.errors import XenError
 from activations.grants import Grant, Grants
+from activations.lower import Foreign
+from activations.lower import Segment as Copy
 
 PERSISTENT = 1056
 """Pages of a queue that stay mapped: what Linux's front end uses with a ring of one page and its
 own limits, 32 requests of 32 segments, and a page for the segments of each."""
+MAPPINGS = 128
+"""In how many pieces, since each is an open descriptor on Linux. What a request lacks is mapped in
+one piece, so that what is used together comes to lie together."""
 
 
-class Pages:
-    """The pages of one queue. References that are refused raise `XenError`."""
+class Pages(Protocol):
+    """The pages of one queue's front end."""
 
-    def __init__(self, grants: Grants, domid: int, *, limit: int) -> None:
-        self._grants = grants
-        self._domid = domid
-        self._limit = limit
-        self._mapped: OrderedDict[int, Grant] = OrderedDict()
-        """By reference; the longest unused first, as far as the limit was reached."""
-        self._in_use: Counter[int] = Counter()
-
-    def __len__(self) -> int:
-        """Pages that are mapped."""
-        return len(self._mapped)
-
-    def open(self, segments: Sequence[Segment]) -> Access:
-        """The bytes of these segments. Close what it gives before opening again, or `keep` it."""
-        access = Access(self, segments)
-        try:
-            for ref, first, last in segments:
-                memory = self._page(ref)
-                if last - first < SECTORS_PER_PAGE - 1:
-                    memory = memory[first * SECTOR_SIZE : (last + 1) * SECTOR_SIZE]
-                    access.pieces.append(memory)
-                access.buffers.append(memory)
-        except XenError:
-            access.close()
-            raise
-        return access
+    def open(self, segments: Sequence[Segment], op: Op) -> Access:
+        """The bytes of these segments, for `READ` or `WRITE`. Close what it gives before opening
+        again, or `keep` it."""
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
         """The first `length` bytes of these pages, one after another."""
-        try:
-            return b"".join([self._page(ref) for ref in refs])[:length]
-        finally:
-            self.trim()
 
     def close(self) -> None:
-        """Unmap everything."""
-        self._limit = 0
-        self._in_use.clear()
-        self.trim()
-
-    def trim(self) -> None:
-        """Unmap what is beyond the limit and not in use."""
-        excess = len(self._mapped) - self._limit
-        if excess <= 0:
-            return
-        unused = (ref for ref in self._mapped if not self._in_use[ref])
-        for ref, _ in zip(list(unused), range(excess), strict=False):
-            self._mapped.pop(ref).close()
-
-    def hold(self, segments: Sequence[Segment]) -> None:
-        self._in_use.update(segment.ref for segment in segments)
-
-    def let_go(self, segments: Sequence[Segment]) -> None:
-        self._in_use.subtract(segment.ref for segment in segments)
-        self._in_use += Counter()  # drops what is at 0
-
-    def _page(self, ref: int) -> memoryview:
-        grant = self._mapped.get(ref)
-        if grant is None:
-            grant = self._mapped[ref] = self._grants.map(self._domid, [ref])
-        elif len(self._mapped) >= self._limit:
-            self._mapped.move_to_end(ref)
-        return grant.memory
+        """Let go of all pages. What is open must be closed by then."""
 
 
-class Access:
+class Access(Protocol):
     """The bytes of one request's segments, until `close`."""
 
-    __slots__ = ("_held", "_pages", "_segments", "buffers", "pieces")
-
-    def __init__(self, pages: Pages, segments: Sequence[Segment]) -> None:
-        self.buffers: list[memoryview] = []
-        """One for each segment, in order."""
-        self.pieces: list[memoryview] = []
-        """Those that are not whole pages: views of our own, which keep a page from unmapping."""
-        self._pages = pages
-        self._segments = segments
-        self._held = False
+    @property
+    def buffers(self) -> Sequence[memoryview]:
+        """All of them, in order, in pieces of any length."""
 
     def keep(self) -> None:
         """Others will be opened before this one is closed."""
-        self._held = True
-        self._pages.hold(self._segments)
+
+    def finish(self) -> None:
+        """The disk is done: what was read into the buffers is to be in the pages."""
+
+    def close(self) -> None: ...
+
+
+class CopiedPages:
+    """Maps nothing: data comes and goes by way of own memory."""
+
+    def __init__(self, grants: Grants, domid: int) -> None:
+        self._grants = grants
+        self._domid = domid
+
+    def open(self, segments: Sequence[Segment], op: Op) -> Access:
+        return _Copied(self._grants, self._domid, segments, op)
+
+    def copy_of(self, refs: Sequence[int], length: int) -> bytes:
+        data = bytearray(length)
+        with memoryview(data) as view:
+            self._grants.copy(
+                [
+                    Copy(Foreign(self._domid, ref), piece, len(piece))
+                    for number, ref in enumerate(refs)
+                    if (piece := view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
+                ]
+            )
+        return bytes(data)
 
     def close(self) -> None:
-        for piece in self.pieces:
+        pass
+
+
+class _Copied:
+    __slots__ = ("_domid", "_grants", "_op", "_segments", "_view", "buffers")
+
+    def __init__(self, grants: Grants, domid: int, segments: Sequence[Segment], op: Op) -> None:
+        self._grants = grants
+        self._domid = domid
+        self._segments = segments
+        self._op = op
+        self._view = memoryview(bytearray(sum(segment.length for segment in segments)))
+        self.buffers = (self._view,)
+        if op is not Op.READ:
+            self._grants.copy([Copy(theirs, own, len(own)) for theirs, own in self._pairs()])
+
+    def keep(self) -> None:
+        pass  # its memory is its own
+
+    def finish(self) -> None:
+        if self._op is Op.READ:
+            self._grants.copy([Copy(own, theirs, len(own)) for theirs, own in self._pairs()])
+
+    def close(self) -> None:
+        self._view.release()
+
+    def _pairs(self) -> Iterable[tuple[Foreign, memoryview]]:
+        """Each segment's place in the front end's memory and in ours."""
+        start = 0
+        for ref, first, last in self._segments:
+            end = start + (last - first + 1) * SECTOR_SIZE
+            yield Foreign(self._domid, ref, first * SECTOR_SIZE), self._view[start:end]
+            start = end
+
+
+class KeptPages:
+    """Maps what it has not yet, and keeps it mapped: `limit` pages, and `mappings` pieces, at most,
+    as far as nothing more is in use. Those go first that were not used for longest."""
+
+    def __init__(
+        self, grants: Grants, domid: int, *, limit: int = PERSISTENT, mappings: int = MAPPINGS
+    ) -> None:
+        self._grants = grants
+        self._domid = domid
+        self._limit = limit
+        self._most = mappings
+        self._mappings: OrderedDict[_Mapping, None] = OrderedDict()
+        """The longest unused first, as far as a limit was reached."""
+        self._pages: dict[int, memoryview] = {}
+        self._mapping_of: dict[int, _Mapping] = {}
+
+    def __len__(self) -> int:
+        """Pages that are mapped."""
+        return len(self._pages)
+
+    def open(self, segments: Sequence[Segment], op: Op) -> Access:
+        pages = self._have([segment[0] for segment in segments])
+        pieces = []
+        for number, (_, first, last) in enumerate(segments):
+            if last - first < SECTORS_PER_PAGE - 1:
+                piece = pages[number][first * SECTOR_SIZE : (last + 1) * SECTOR_SIZE]
+                pages[number] = piece
+                pieces.append(piece)
+        return _Kept(self, segments, pages, pieces)
+
+    def copy_of(self, refs: Sequence[int], length: int) -> bytes:
+        data = b"".join(self._have(refs))[:length]
+        self.trim()
+        return data
+
+    def close(self) -> None:
+        self._limit = 0
+        self.trim()
+
+    def trim(self) -> None:
+        """Unmap what is beyond the limits and not in use."""
+        if not self._full(more_than=1):
+            return
+        for mapping in [each for each in self._mappings if not each.users]:
+            if not self._full(more_than=1):
+                break
+            self._unmap(mapping)
+
+    def hold(self, segments: Sequence[Segment], users: int) -> None:
+        """There are so many more users of these segments' pages, which then stay."""
+        for segment in segments:
+            self._mapping_of[segment.ref].users += users
+
+    def _have(self, refs: Sequence[int]) -> list[memoryview]:
+        """These pages, mapped if they were not."""
+        pages = self._pages
+        missing = [ref for ref in refs if ref not in pages]
+        if missing:
+            self._map(list(dict.fromkeys(missing)))
+        if self._full():
+            for ref in refs:
+                self._mappings.move_to_end(self._mapping_of[ref])
+        return [pages[ref] for ref in refs]
+
+    def _full(self, *, more_than: int = 0) -> bool:
+        """Whether a limit is reached, or gone over."""
+        return (
+            len(self._pages) >= self._limit + more_than
+            or len(self._mappings) >= self._most + more_than
+        )
+
+    def _map(self, refs: list[int]) -> None:
+        """In one piece, or each alone where that is refused: because of one of them, or because
+        they were granted at different times, which the simulator minds."""
+        try:
+            self._add(refs)
+        except XenError:
+            if len(refs) == 1:
+                raise
+            for ref in refs:
+                self._add([ref])
+
+    def _add(self, refs: list[int]) -> None:
+        mapping = _Mapping(self._grants.map(self._domid, refs))
+        self._mappings[mapping] = None
+        for ref, page in zip(refs, mapping.pages, strict=True):
+            self._pages[ref] = page
+            self._mapping_of[ref] = mapping
+
+    def _unmap(self, mapping: _Mapping) -> None:
+        del self._mappings[mapping]
+        for ref in mapping.grant.refs:
+            del self._pages[ref], self._mapping_of[ref]
+        mapping.close()
+
+
+class _Mapping:
+    """Pages that were mapped together. `users` counts what keeps them so."""
+
+    __slots__ = ("grant", "pages", "users")
+
+    def __init__(self, grant: Grant) -> None:
+        self.grant = grant
+        self.users = 0
+        self.pages = [
+            grant.memory[start : start + PAGE_SIZE]
+            for start in range(0, len(grant.memory), PAGE_SIZE)
+        ]
+
+    def close(self) -> None:
+        for page in self.pages:
+            page.release()
+        self.grant.close()
+
+
+class _Kept:
+    __slots__ = ("_held", "_owner", "_pieces", "_segments", "buffers")
+
+    def __init__(
+        self,
+        owner: KeptPages,
+        segments: Sequence[Segment],
+        buffers: Sequence[memoryview],
+        pieces: Sequence[memoryview],
+    ) -> None:
+        self.buffers = buffers
+        self._owner = owner
+        self._segments = segments
+        self._pieces = pieces  # views of our own: a page cannot be unmapped while one lives
+        self._held = False
+
+    def keep(self) -> None:
+        self._held = True
+        self._owner.hold(self._segments, 1)
+
+    def finish(self) -> None:
+        pass  # it is there
+
+    def close(self) -> None:
+        for piece in self._pieces:
             piece.release()
         if self._held:
-            self._pages.let_go(self._segments)
-        self._pages.trim()
+            self._owner.hold(self._segments, -1)
+        self._owner.trim()

@@ -155,7 +155,7 @@ class Queue:
             check_range(request, sectors, disk_sectors=self._disk.sectors, unit=self._unit)
             if op is Op.WRITE and self._read_only:
                 raise BadRequest(id, op, "this disk can only be read")
-            access = self._pages.open(segments)
+            access = self._pages.open(segments, op)
         except XenError as error:
             raise BadRequest(id, op, str(error)) from None
         offset = request.sector * abi.SECTOR_SIZE
@@ -189,20 +189,18 @@ class Queue:
         self, id: int, op: Op, access: Access | None, work: Callable[..., Done], *args: Any
     ) -> None:
         """Have the disk do it; answer now if it is done, else when it is."""
+        done: Done = None
+        failure: Exception | None = None
         try:
             done = work(*args)
         except Exception as error:
-            status = self._failed(id, op, error)
+            failure = error
+        if done is None:
+            self._end(id, op, access, failure)
         else:
-            if done is not None:
-                self._answer_later(id, op, access, done)
-                return
-            status = Status.OKAY
-        if access is not None:
-            access.close()
-        self._answer(id, op, status)
+            self._end_later(id, op, access, done)
 
-    def _answer_later(self, id: int, op: Op, access: Access | None, done: Awaitable[None]) -> None:
+    def _end_later(self, id: int, op: Op, access: Access | None, done: Awaitable[None]) -> None:
         if access is not None:
             access.keep()
         work = asyncio.ensure_future(done)
@@ -211,17 +209,37 @@ class Queue:
 
     def _ended(self, id: int, op: Op, access: Access | None, work: asyncio.Future[None]) -> None:
         self._under_way.discard(work)
-        if access is not None:
-            access.close()
-        error = "cancelled" if work.cancelled() else work.exception()
+        failure = asyncio.CancelledError() if work.cancelled() else work.exception()
         if not self._closed:
-            self._answer(id, op, self._failed(id, op, error) if error else Status.OKAY)
+            self._end(id, op, access, failure)
+        elif access is not None:
+            access.close()
 
-    def _failed(self, id: int, op: Op, error: BaseException | str) -> Status:
+    def _end(
+        self, id: int, op: Op, access: Access | None, failure: BaseException | None = None
+    ) -> None:
+        """The disk has done it, or failed: answer."""
+        status = self._failed(id, op, failure) if failure else Status.OKAY
+        if access is not None:
+            try:
+                if status is Status.OKAY:
+                    access.finish()
+            except XenError as refused:
+                self._log.debug("bad request", request=id, reason=str(refused))
+                status = Status.ERROR
+            finally:
+                access.close()
+        self._answer(id, op, status)
+
+    def _failed(self, id: int, op: Op, failure: BaseException) -> Status:
         """The status for what a disk raised. Its faults are its owner's to hear of, and cost the
         front end a request, not the device."""
-        self._log.warning("disk failed", request=id, operation=op.name, reason=repr(error))
-        unknown = isinstance(error, OSError) and error.errno == EOPNOTSUPP
+        trace = None if isinstance(failure, OSError) else failure
+        self._log.warning(
+            "disk failed", request=id, operation=op.name, reason=repr(failure), exc_info=trace
+        )
+        failure.__traceback__ = None  # its frames may hold views of pages that are to be unmapped
+        unknown = isinstance(failure, OSError) and failure.errno == EOPNOTSUPP
         return Status.EOPNOTSUPP if unknown else Status.ERROR
 
     def _answer(self, id: int, op: int, status: Status) -> None:
