@@ -152,6 +152,10 @@ class Session:
                 self._say("attached", "plugged in; waits for the guest to take it")
                 return await self._serve(end)
 
+    def tell(self, told: signal.Signals) -> None:
+        """Ctrl-C (SIGINT), or `kill` (SIGTERM)."""
+        self._told.put_nowait(told)
+
     async def _serve(self, end: BackEnd) -> int:
         try:
             told = await self._unless_told(self._follow(end))
@@ -215,7 +219,7 @@ class Session:
             return
         asked = (signal.SIGINT, signal.SIGTERM)
         for each in asked:
-            loop.add_signal_handler(each, self._told.put_nowait, each)
+            loop.add_signal_handler(each, self.tell, each)
         try:
             yield
         finally:

@@ -1,0 +1,187 @@
+"""`activations attach`: what it says and does, whatever the guest does. On the simulator, with the
+signals put in by hand; as it is typed in a real dom0: test_attach_lab.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activations import Domain
+from activations.cli import main
+from activations.cli.attach import CannotServe, _opened, free_name
+from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller, domid_of
+from activations.cli.output import JsonLines
+from activations.cli.status import FAILED, NOT_TRIED, WELL
+from activations.drivers.block import BlkBack, MemoryDisk
+from activations.drivers.block import front as blkfront
+from activations.drivers.block.names import devid_of, name_of
+from activations.xenbus import XenbusState, front_device
+from xen_sim import Machine
+
+XVDA = devid_of("xvda")
+Guest = Callable[[Domain], Awaitable[Any]]
+
+
+def attach(guest: Guest, *told: tuple[float, signal.Signals]) -> int:
+    """Attach a disk of memory to a guest that does this; tell the command so, at these seconds."""
+
+    async def dom0(xen: Domain) -> int:
+        domid = await xen.find("guest")
+        attachment = Attachment(
+            kind="vbd",
+            devid=XVDA,
+            called="xvda",
+            what="memory",
+            driver=lambda device: BlkBack(xen, device, MemoryDisk(b"hello" * 1000)),
+        )
+        session = Session(xen, domid, "guest", attachment, Teller(JsonLines()))
+        for seconds, each in told:
+            xen.loop.call_later(seconds, session.tell, each)
+        status = await session.run()
+        assert not await xen.store.exists(f"/local/domain/0/backend/pyvbd/{domid}/{XVDA}")
+        return status
+
+    machine = Machine(seed=0)
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    status: int = machine.run()["dom0"]
+    return status
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+
+
+async def reads(xen: Domain) -> None:
+    """A guest that uses the disk until it is gone."""
+    async with blkfront.open(xen, await front_device(xen, "vbd", XVDA), within=5) as disk:
+        assert (await disk.read(0, 512)).startswith(b"hello")
+        await asyncio.sleep(20)
+
+
+async def clings(xen: Domain) -> None:
+    """A guest that says Connected, come what may."""
+    device = await front_device(xen, "vbd", XVDA)
+    await xen.store.write(f"{device.front_path}/state", int(XenbusState.CONNECTED))
+    await asyncio.sleep(100)
+
+
+async def does_not_care(xen: Domain) -> None:
+    """A guest without a driver."""
+    await asyncio.sleep(100)
+
+
+def test_the_first_ctrl_c_asks_the_guest_to_let_go(capsys: pytest.CaptureFixture[str]) -> None:
+    assert attach(reads, (5, signal.SIGINT)) == WELL
+    assert said(capsys) == ["attached", "connected", "asked", "detached"]
+
+
+def test_kill_asks_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert attach(reads, (5, signal.SIGTERM)) == WELL
+    assert said(capsys) == ["attached", "connected", "asked", "detached"]
+
+
+def test_a_guest_without_a_driver_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert attach(does_not_care, (15, signal.SIGINT)) == WELL
+    assert said(capsys) == ["attached", "waiting", "asked", "detached"]
+
+
+def test_the_second_ctrl_c_takes_the_disk_from_a_guest_that_clings_to_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert attach(clings, (5, signal.SIGINT), (60, signal.SIGINT)) == FAILED
+    assert said(capsys)[-2:] == ["asked", "taken away"]
+
+
+def test_kill_gives_a_guest_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert attach(clings, (5, signal.SIGTERM)) == FAILED
+    assert said(capsys)[-3:] == ["asked", "error", "taken away"]
+
+
+def test_it_ends_when_somebody_else_unplugs_the_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    async def unplugs(xen: Domain) -> None:
+        device = await front_device(xen, "vbd", XVDA)
+        await xen.store.rm(device.front_path)
+
+    assert attach(unplugs) == WELL
+    assert said(capsys) == ["attached", "detached"]
+
+
+def test_a_domain_is_meant_by_its_name_or_its_number() -> None:
+    async def dom0(xen: Domain) -> None:
+        domid = await xen.find("guest")
+        assert await domid_of(xen, "guest") == domid
+        assert await domid_of(xen, str(domid)) == domid
+        with pytest.raises(NoSuchDomain, match=rf"no domain 'gast'.*guest \({domid}\)"):
+            await domid_of(xen, "gast")
+        with pytest.raises(NoSuchDomain, match="no domain '77'"):
+            await domid_of(xen, "77")
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", does_not_care)
+    machine.run()
+
+
+def test_the_first_name_that_is_free_is_taken() -> None:
+    async def dom0(xen: Domain) -> None:
+        assert await free_name(xen, 5) == "xvda"
+        await xen.store.mkdir(f"/local/domain/5/device/vbd/{XVDA}")
+        await xen.store.mkdir(f"/local/domain/5/device/vbd/{devid_of('xvdc')}")
+        assert await free_name(xen, 5) == "xvdb"
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.run()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["block", "guest"], "name a FILE to serve, or --memory"),
+        (["block", "guest", "disk.img", "--memory", "1M"], "name a FILE to serve, or --memory"),
+        (["block", "guest", "disk.img", "--as", "sda"], "'sda' is no name of a disk"),
+        (["block", "guest", "--memory", "lots"], "'lots' is no size"),
+        (["block", "guest", "--memory", "0M"], "'0M' is no size"),
+        (["net", "guest", "--mac", "00:16:3e"], "'00:16:3e' is no device's address"),
+        (["net", "guest", "--mac", "01:16:3e:00:00:00"], "is no device's address"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_done(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attach", *words]) == NOT_TRIED
+    assert complaint in capsys.readouterr().err
+
+
+def test_what_cannot_be_served_is_said_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(CannotServe, match="No such file"):
+        _opened(tmp_path / "nothing", read_only=False)
+    with pytest.raises(CannotServe, match="neither a file nor a block device"):
+        _opened(tmp_path, read_only=True)
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(CannotServe, match="smaller than one sector"):
+        _opened(empty, read_only=False)
+
+
+def test_a_file_is_served_once(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(4096))
+    with _opened(image, read_only=False), pytest.raises(CannotServe, match="is in use"):
+        _opened(image, read_only=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "devid"),
+    [("xvda", 51712), ("xvdb", 51728), ("xvdb1", 51729), ("xvdp15", 51967), ("xvdq", 268439552)],
+)
+def test_disks_have_the_numbers_of_xens_convention(name: str, devid: int) -> None:
+    assert devid_of(name) == devid
+    assert name_of(devid) == name
