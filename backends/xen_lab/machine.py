@@ -12,6 +12,7 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from xen_lab.emulator import Qemu
 from xen_lab.image import Image
@@ -28,6 +29,9 @@ LINUX = (
 """For dom0 and guests alike. The second line leaves out what costs seconds under emulation:
 a check of the page tables, self-tests of the ciphers, and what guards against other users."""
 
+Xenstored = Literal["xenstored", "oxenstored"]
+"""The daemon of dom0 that keeps xenstore: Xen's in C, or Xen's in OCaml."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -42,7 +46,9 @@ class Shape:
 class Machine:
     """A running QEMU. `close` ends it; so does leaving a `with` block."""
 
-    def __init__(self, qemu: Qemu, image: Image, overlay: bytes, shape: Shape) -> None:
+    def __init__(
+        self, qemu: Qemu, image: Image, overlay: bytes, shape: Shape, xenstored: Xenstored
+    ) -> None:
         self._log = os.memfd_create("lab-console")
         self._root = _initramfs(image.root, overlay)
         self.channel, theirs = socket.socketpair()
@@ -50,7 +56,7 @@ class Machine:
         passed = (self._log, self._root, theirs.fileno())
         try:
             self._process = subprocess.Popen(
-                [*qemu.command, *_arguments(image, shape, *passed)],
+                [*qemu.command, *_arguments(image, shape, xenstored, *passed)],
                 env={**os.environ, **qemu.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -111,17 +117,20 @@ def _initramfs(root: Path, overlay: bytes) -> int:
     return descriptor
 
 
-def _arguments(image: Image, shape: Shape, log: int, root: int, channel: int) -> list[str]:
+def _arguments(
+    image: Image, shape: Shape, xenstored: Xenstored, log: int, root: int, channel: int
+) -> list[str]:
     initramfs = f"/proc/self/fd/{root}"
     memory = f"{shape.dom0_memory}M"
     dom0 = f"dom0_mem={memory},max:{memory} dom0_max_vcpus={shape.dom0_vcpus}"
+    linux = f"{LINUX} quiet xenstored={xenstored}"
     drive = "if=none,format=raw,readonly=on,file.locking=off"
     return [
         *("-accel", "tcg,thread=multi", "-cpu", CPU),
         *("-smp", str(shape.cpus), "-m", str(shape.memory)),
         *("-display", "none", "-nodefaults", "-no-reboot", "-monitor", "none"),
         *("-kernel", str(image.xen), "-append", f"{XEN} {dom0}"),
-        *("-initrd", f"{image.linux} {LINUX} quiet,{initramfs}"),
+        *("-initrd", f"{image.linux} {linux},{initramfs}"),
         *("-chardev", f"file,id=log,append=on,path=/proc/self/fd/{log}", "-serial", "chardev:log"),
         *("-chardev", f"socket,id=host,fd={channel}", "-device", "virtio-serial-pci,addr=2"),
         *("-device", "virtserialport,chardev=host,name=lab"),

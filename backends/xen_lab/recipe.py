@@ -38,7 +38,7 @@ NOT_NEEDED = words("""
     boot usr/share/doc usr/share/man usr/share/locale usr/share/lintian
     usr/lib/x86_64-linux-gnu/gconv usr/lib/python3.11/lib2to3 usr/lib/python3.11/pydoc_data
     usr/lib/python3.11/distutils usr/lib/python3.11/test usr/lib/xen-4.17/boot
-    usr/lib/xen-4.17/bin/oxenstored lib/x86_64-linux-gnu/libmvec.so.1
+    lib/x86_64-linux-gnu/libmvec.so.1
 """)
 FOLDERS = words("""
     bb dev lab modules proc root run sys tmp var/log/xen/console var/lib/xen var/lib/xenstored
