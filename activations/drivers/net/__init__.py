@@ -16,6 +16,7 @@ A frame is an Ethernet frame without its check sequence. What is behind a back e
 
 from activations.drivers.net.errors import BadPacket, NetError, NicClosed
 from activations.drivers.net.figures import Figures
+from activations.drivers.net.nic import Nic
 from activations.drivers.net.switch import Switch, SwitchPort
 from activations.drivers.net.tap import Tap
 from activations.drivers.net.wire import CableEnd, Interface, cable, join
@@ -26,6 +27,7 @@ __all__ = [
     "Figures",
     "Interface",
     "NetError",
+    "Nic",
     "NicClosed",
     "Switch",
     "SwitchPort",

@@ -18,6 +18,11 @@ from activations.abi.netif import Extra, RxFlag, Status
 from activations.drivers.net.errors import BadPacket, NetError
 from activations.drivers.net.transmit import HEADER, sizes
 
+# as plain numbers: see `transmit`
+_MORE = int(RxFlag.MORE_DATA)
+_EXTRA = int(RxFlag.EXTRA_INFO)
+_BLANK = int(RxFlag.CSUM_BLANK)
+
 
 class Offered(NamedTuple):
     """struct netif_rx_request: an empty page."""
@@ -55,7 +60,7 @@ def encode(pages: Sequence[Offered], length: int) -> list[bytes]:
     of each."""
     last = len(pages) - 1
     return [
-        abi.RX_RESPONSE.pack(page.id, 0, RxFlag.MORE_DATA if number < last else 0, size)
+        abi.RX_RESPONSE.pack(page.id, 0, _MORE if number < last else 0, size)
         for number, (page, size) in enumerate(zip(pages, sizes(length), strict=True))
     ]
 
@@ -105,7 +110,7 @@ class Collector:
             self._add_extra(entry)
         else:
             self._add_part(id, entry)
-        if self._extra_follows or self._flags & RxFlag.MORE_DATA:
+        if self._extra_follows or self._flags & _MORE:
             return None
         return self._finish()
 
@@ -121,9 +126,9 @@ class Collector:
             self._why = self._why or f"{status} bytes from {offset} on cross the end of their page"
         first = not self._parts
         self._parts.append(Part(id, offset, status))
-        self._extra_follows = first and bool(flags & RxFlag.EXTRA_INFO)
-        own = flags & RxFlag.MORE_DATA
-        self._flags = flags if first else self._flags & ~RxFlag.MORE_DATA | own
+        self._extra_follows = first and bool(flags & _EXTRA)
+        own = flags & _MORE
+        self._flags = flags if first else self._flags & ~_MORE | own
 
     def _add_extra(self, entry: bytes) -> None:
         kind, flags, _ = abi.EXTRA_INFO.unpack_from(entry)
@@ -142,4 +147,4 @@ class Collector:
             why = f"a packet of {length} bytes"
         if why:
             raise BadPacket(ids, why)
-        return Arrival(ids, parts, bool(flags & RxFlag.CSUM_BLANK))
+        return Arrival(ids, parts, bool(flags & _BLANK))
