@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from activations import registry
@@ -23,6 +24,19 @@ class Check:
     found: str = ""
     mend: str = ""
     """The command that mends it, where `ok` is false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One line of `activations lab cache`: something that a backend keeps on disk between runs."""
+
+    what: str
+    path: Path
+    size: int
+    """Bytes of disk."""
+    detail: str = ""
+    needed: bool = True
+    """Whether the next run would use it."""
 
 
 class Backend(Protocol):

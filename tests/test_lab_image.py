@@ -9,6 +9,7 @@ import lzma
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,9 @@ class TestEnsure:
     def made(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         built: list[Path] = []
 
-        def build(progress: object, state: Path, work: Path, folder: Path) -> dict[str, str]:
+        def build(
+            progress: object, state: Path, fresh: bool, work: Path, folder: Path
+        ) -> dict[str, str]:
             built.append(folder)
             (folder / "vmlinux").write_bytes(b"kernel")
             return {"xen": "4.17"}
@@ -251,6 +254,39 @@ else:
         (tmp_path / "into").mkdir()
         fetched = packages.fetch(["busybox-static"], tmp_path / "into", tmp_path / "state")
         assert packages.version(fetched["busybox-static"]) == "1:1.35"
+
+    @pytest.fixture
+    def up_to_date(self, tools: Path) -> Path:
+        """An apt-get that knows two packages; it keeps what it was asked in a file."""
+        script = f"""
+import sys
+print(*sys.argv[1:], file=open({str(tools / "asked")!r}, "a"))
+if "--print-uris" in sys.argv:
+    print("Reading package lists...")
+    for file in ("libc6_2.36_amd64.deb", "busybox-static_1%3a1.35_amd64.deb"):
+        print(f"'http://there/pool/x.deb' {{file}} 12345 SHA256:00")
+"""
+        program(tools, "apt-get", script)
+        return tools / "asked"
+
+    @pytest.mark.parametrize("ask", [packages.newest_with_dependencies, packages.newest])
+    def test_what_is_newest_is_asked_of_lists_that_were_fetched_now(
+        self, up_to_date: Path, tmp_path: Path, ask: Callable[..., dict[str, str]]
+    ) -> None:
+        names = "libc6" if ask is packages.newest_with_dependencies else ["libc6"]
+        versions = ask(names, tmp_path / "state")
+        assert versions == {"libc6": "2.36", "busybox-static": "1:1.35"}
+        update, query = up_to_date.read_text().splitlines()
+        assert "APT::Update::Error-Mode=any update" in update
+        assert all(f"Dir::State::lists={tmp_path}/state" in asked for asked in (update, query))
+
+    def test_lists_that_cannot_be_fetched_now_are_not_believed(
+        self, tools: Path, tmp_path: Path
+    ) -> None:
+        refuse = "exit('E: Could not resolve the name') if 'update' in sys.argv else print()"
+        program(tools, "apt-get", f"import sys; {refuse}")
+        with pytest.raises(BackendError, match="Could not resolve the name"):
+            packages.newest(["libc6"], tmp_path / "state")
 
     def test_another_release_is_asked_for_the_sources_of_a_debian_12(
         self, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import click
 
 from activations import backend as backends
-from activations.cli.output import Screen
+from activations.backend import Kept
+from activations.cli import options
+from activations.cli.output import Screen, write
+from activations.cli.status import WELL
 from activations.errors import BackendError
 from activations.outcome import Observer
 
@@ -21,6 +26,23 @@ class HasShell(Protocol):
 
         Raises `BackendError` if there is no such domain, or no way to have one.
         """
+
+
+@runtime_checkable
+class HasCache(Protocol):
+    """What a backend offers beyond `Backend` where it keeps things on disk between runs.
+
+    `refresh` and `clean` raise `BackendError` while something runs from there.
+    """
+
+    def kept(self) -> Sequence[Kept]:
+        """What is kept, what is needed first."""
+
+    def refresh(self, observer: Observer) -> Sequence[str]:
+        """Bring it up to date; a line for each change, none where it was."""
+
+    def clean(self, *, old: bool) -> Sequence[Kept]:
+        """Remove it, or only what is not needed any more; give what was removed."""
 
 
 @click.group()
@@ -40,3 +62,77 @@ def shell(domain: str) -> int:
     if not isinstance(backend, HasShell):
         raise BackendError("the installed backend 'lab' offers no shell: upgrade it")
     return backend.shell(domain, Screen(spinner=False))  # the terminal will be the shell's
+
+
+@lab.command("cache", short_help="What the lab keeps on disk, and how much it takes.")
+@options.as_json
+def cache_(as_json: bool) -> int:
+    """Show what was fetched and made for the lab, with sizes. Changes nothing."""
+    kept = keeper().kept()
+    if as_json:
+        write(json.dumps({"kept": [_as_data(each) for each in kept]}) + "\n")
+    elif kept:
+        write(f"{_lines(kept)}{megabytes(*kept):>7}  in {kept[0].path.parent}\n")
+    else:
+        write("nothing is kept: the first run fetches what it needs\n")
+    return WELL
+
+
+@lab.command(short_help="Take Debian's newer packages into the lab.")
+def refresh() -> int:
+    """Ask Debian for newer packages of what the lab is made from, and make it anew if it has any.
+
+    Makes the lab's image where there is none yet. Exit status: 2 if Debian cannot be asked, or
+    a lab is running.
+    """
+    screen = Screen()
+    try:
+        changes = keeper().refresh(screen)
+    finally:
+        screen.close()
+    for change in changes:
+        write(f"{change}\n")
+    if not changes:
+        write("Debian has nothing newer\n")
+    return WELL
+
+
+@lab.command(short_help="Free the disk space that the lab takes.")
+@click.option("--old", is_flag=True, help="Leave what the next run needs.")
+def clean(old: bool) -> int:
+    """Remove what was fetched and made for the lab; the next run fetches it anew (90 MB).
+
+    Exit status: 2 if a lab is running, and nothing is removed.
+    """
+    removed = keeper().clean(old=old)
+    write(f"{_lines(removed)}{megabytes(*removed):>7}  freed\n")
+    return WELL
+
+
+def keeper() -> HasCache:
+    """The backend `lab`, which has to have a cache."""
+    backend = backends.load("lab")
+    if not isinstance(backend, HasCache):
+        raise BackendError("the installed backend 'lab' shows no cache: upgrade it")
+    return backend
+
+
+def megabytes(*kept: Kept) -> str:
+    return f"{sum(each.size for each in kept) / 1e6:.0f} MB"
+
+
+def _lines(kept: Sequence[Kept]) -> str:
+    return "".join(
+        f"{megabytes(each):>7}  {each.what}{each.detail and ': '}{each.detail} ({each.path.name})\n"
+        for each in kept
+    )
+
+
+def _as_data(kept: Kept) -> dict[str, object]:
+    return {
+        "what": kept.what,
+        "path": str(kept.path),
+        "bytes": kept.size,
+        "detail": kept.detail,
+        "needed": kept.needed,
+    }

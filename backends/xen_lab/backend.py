@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from activations.backend import Check, refuse
+from activations.backend import Check, Kept, refuse
 from activations.errors import BackendError
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
-from xen_lab import cache, emulator, image, packages, recipe
+from xen_lab import cache, emulator, image, packages, recipe, stock
 from xen_lab.lab import Lab
 from xen_lab.shell import interactive
 
@@ -64,6 +64,20 @@ class LabBackend:
             if domain in ("pvh", "pv"):
                 lab.guests({domain: domain})
             return interactive(lab, domain)
+
+    def kept(self) -> Sequence[Kept]:
+        """What is in the cache."""
+        return stock.kept(cache.default())
+
+    def refresh(self, observer: Observer) -> Sequence[str]:
+        """Take newer packages, where Debian has such: a line for each. `BackendError` if it cannot
+        be asked, or a lab runs."""
+        return stock.refresh(observer.progress, cache.default())
+
+    def clean(self, *, old: bool) -> Sequence[Kept]:
+        """Free the cache, or what in it is `old`; give what was removed. `BackendError` if a lab
+        runs."""
+        return stock.clean(cache.default(), old=old)
 
 
 backend = LabBackend()

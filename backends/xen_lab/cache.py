@@ -9,10 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 from activations.errors import BackendError
 from xen_lab.manifest import Damaged, Manifest
@@ -23,6 +24,9 @@ Build = Callable[[Path, Path], dict[str, str]]
 
 NEEDED = 700 << 20
 """Bytes of disk while something is made; 250 MB stay."""
+
+MAKING = "making-"
+"""How the folders are called in which something is being made, or was when its maker crashed."""
 
 
 def default() -> Path:
@@ -62,18 +66,55 @@ def keep(
 
 
 @contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process."""
+def in_use(folder: Path) -> Iterator[None]:
+    """While the block runs, nothing in this cache folder is replaced or removed by others."""
+    with _open_lock(folder, "in-use") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def unused(folder: Path) -> Iterator[None]:
+    """While the block runs, no lab begins to run from this cache folder.
+
+    Raises `BackendError` if one runs already.
+    """
+    with _open_lock(folder, "in-use") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackendError(f"a lab runs from {folder}: end it first") from None
+        yield
+
+
+def remove(folder: Path, paths: Iterable[Path]) -> None:
+    """Remove what was kept, and what a crash left; not while something is being made."""
+    with _locked(folder):
+        for path in paths:
+            try:
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise BackendError(f"cannot remove {path}: {error}") from error
+
+
+def _open_lock(cache: Path, name: str) -> IO[str]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = (cache / "lock").open("w")
+        return (cache / name).open("a+")
     except OSError as error:
         raise BackendError(
             f"cannot write to the lab's cache ({error}): set XDG_CACHE_HOME to a folder of yours"
         ) from error
-    with lock:
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process."""
+    with _open_lock(cache, "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in cache.glob("making-*"):
+        for leftover in cache.glob(f"{MAKING}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
 
@@ -86,7 +127,7 @@ def _make(folder: Path, build: Build) -> Manifest:
             f"the lab needs {NEEDED >> 20} MB to make its image and {cache} has {free >> 20} MB "
             "left: free some, or set XDG_CACHE_HOME to a folder with more room"
         )
-    with TemporaryDirectory(prefix="making-", dir=cache) as making:
+    with TemporaryDirectory(prefix=MAKING, dir=cache) as making:
         work = Path(making)
         result = work / "result"
         result.mkdir()

@@ -75,22 +75,33 @@ def ensure(progress: cache.Progress, folder: Path) -> tuple[Qemu, str]:
     here = installed()
     if here is not None and serves(version := here.version()):
         return here, version
-    place = _place(folder)
     try:
-        cache.keep(place, partial(_build, progress, folder), progress)
+        keep(progress, folder)
     except BackendError as error:
         raise BackendError(f"{PROGRAM} is not here ({error}). With root: {MEND}") from error
-    fetched = _unpacked(place)
-    return fetched, fetched.version()
+    kept = _unpacked(where(folder))
+    return kept, kept.version()
+
+
+def keep(progress: cache.Progress, folder: Path, *, refresh: bool = False) -> None:
+    """Have a QEMU in the cache; with `refresh`, the one that Debian has now."""
+    build = partial(_build, progress, folder, refresh)
+    cache.keep(where(folder), build, progress, refresh=refresh)
+
+
+def newest(folder: Path) -> dict[str, str]:
+    """The versions of the packages that a QEMU fetched now would be made of."""
+    return packages.newest_with_dependencies(PACKAGE, folder / "apt")
 
 
 def fetched(folder: Path) -> Qemu | None:
     """The QEMU in the cache, if it is there and whole."""
-    place = _place(folder)
-    return _unpacked(place) if cache.peek(place) else None
+    kept = where(folder)
+    return _unpacked(kept) if cache.peek(kept) else None
 
 
-def _place(folder: Path) -> Path:
+def where(folder: Path) -> Path:
+    """The place of the fetched one in a cache folder."""
     return folder / "qemu"
 
 
@@ -101,12 +112,14 @@ def _unpacked(root: Path) -> Qemu:
     return Qemu(command, {"QEMU_MODULE_DIR": str(root / MODULES)})
 
 
-def _build(progress: cache.Progress, folder: Path, work: Path, result: Path) -> dict[str, str]:
+def _build(
+    progress: cache.Progress, folder: Path, fresh: bool, work: Path, result: Path
+) -> dict[str, str]:
     debs, root = work / "debs", work / "root"
     debs.mkdir()
     root.mkdir()
     progress("fetching QEMU from Debian's packages (40 MB, once)")
-    found = packages.fetch_with_dependencies(PACKAGE, debs, folder / "apt")
+    found = packages.fetch_with_dependencies(PACKAGE, debs, folder / "apt", fresh=fresh)
     for package in found.values():
         packages.unpack(package, root)
     shutil.rmtree(root / "usr/lib/x86_64-linux-gnu/gconv", ignore_errors=True)

@@ -18,6 +18,8 @@ from activations.errors import BackendError
 from xen_lab import cache, cpio, kernel, packages, recipe
 from xen_lab.process import end_with_parent
 
+PREFIX = "image-"
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -52,9 +54,8 @@ class Image:
 
 def cached(folder: Path) -> Image | None:
     """The image in a cache folder if it is there and whole in size; changes nothing."""
-    place = _place(folder)
-    manifest = cache.peek(place)
-    return Image(place, manifest.packages) if manifest else None
+    manifest = cache.peek(where(folder))
+    return Image(where(folder), manifest.packages) if manifest else None
 
 
 def ensure(
@@ -64,23 +65,32 @@ def ensure(
 
     `refresh` makes it anew from the packages Debian has now.
     """
-    place = _place(folder)
-    build = partial(_build, progress, folder / "apt")
-    manifest = cache.keep(place, build, progress, refresh=refresh, verify=verify)
-    return Image(place, manifest.packages)
+    build = partial(_build, progress, folder / "apt", refresh)
+    manifest = cache.keep(where(folder), build, progress, refresh=refresh, verify=verify)
+    return Image(where(folder), manifest.packages)
 
 
-def _place(folder: Path) -> Path:
-    return folder / f"image-{recipe.digest()}"
+def newest(folder: Path) -> dict[str, str]:
+    """The versions of the packages that an image made now would hold."""
+    state = folder / "apt"
+    boot = packages.dependencies(recipe.KERNEL, state, fresh=True)[0]
+    return packages.newest([boot, *recipe.PACKAGES], state)
 
 
-def _build(progress: cache.Progress, state: Path, work: Path, image: Path) -> dict[str, str]:
+def where(folder: Path) -> Path:
+    """Its place in a cache folder; each version of the recipe has its own."""
+    return folder / f"{PREFIX}{recipe.digest()}"
+
+
+def _build(
+    progress: cache.Progress, state: Path, fresh: bool, work: Path, image: Path
+) -> dict[str, str]:
     debs, root, linux = (work / name for name in ("debs", "root", "linux"))
     for made in (debs, root, linux):
         made.mkdir()
     progress("fetching Xen, Linux and Python from Debian's packages (90 MB, once)")
-    boot = packages.dependencies(recipe.KERNEL, state)[0]
-    fetched = packages.fetch([boot, *recipe.PACKAGES], debs, state)
+    boot = packages.dependencies(recipe.KERNEL, state, fresh=fresh)[0]
+    fetched = packages.fetch([boot, *recipe.PACKAGES], debs, state, fresh=fresh)
     progress("making the lab's image")
     for name, package in fetched.items():
         packages.unpack(package, linux if name == boot else root)

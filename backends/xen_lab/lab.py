@@ -159,6 +159,7 @@ class Lab:
         return control, guest.label
 
     def _boot(self, stack: ExitStack) -> None:
+        stack.enter_context(cache.in_use(self._cache))
         found = image.ensure(self._progress, self._cache)
         qemu, version = emulator.ensure(self._progress, self._cache)
         overlay = shipment.overlay(self._extra_files, command=self._command)

@@ -34,23 +34,35 @@ TIMEOUT = 900.0
 """Seconds for one run of apt-get: 150 MB over a slow line."""
 
 
-def fetch(names: Sequence[str], into: Path, state: Path) -> dict[str, Path]:
+def fetch(names: Sequence[str], into: Path, state: Path, *, fresh: bool = False) -> dict[str, Path]:
     """Download packages into a folder; give each one's file by its name.
 
-    `state` is a folder for apt's own lists and caches. Raises `BackendError` naming the package
-    and the command to try.
+    `state` is a folder for apt's own lists and caches. With `fresh`, no list is believed that was
+    not fetched now. Raises `BackendError` naming the package and the command to try.
     """
-    return _attempt(state, lambda apt: apt.download(names, into))
+    return _attempt(state, fresh, lambda apt: apt.download(names, into))
 
 
-def fetch_with_dependencies(name: str, into: Path, state: Path) -> dict[str, Path]:
+def fetch_with_dependencies(
+    name: str, into: Path, state: Path, *, fresh: bool = False
+) -> dict[str, Path]:
     """As `fetch`, for a package and all that it depends on, down to the C library."""
-    return _attempt(state, lambda apt: apt.download_closure(name, into))
+    return _attempt(state, fresh, lambda apt: apt.download_closure(name, into))
 
 
-def dependencies(name: str, state: Path) -> list[str]:
+def dependencies(name: str, state: Path, *, fresh: bool = False) -> list[str]:
     """The packages that one names under Depends, without theirs."""
-    return _attempt(state, lambda apt: apt.depends(name))
+    return _attempt(state, fresh, lambda apt: apt.depends(name))
+
+
+def newest(names: Sequence[str], state: Path) -> dict[str, str]:
+    """The version of each package that a fresh `fetch` would download."""
+    return _attempt(state, True, lambda apt: apt.listed("download", *names))
+
+
+def newest_with_dependencies(name: str, state: Path) -> dict[str, str]:
+    """As `newest`, for a package and all that it depends on."""
+    return _attempt(state, True, lambda apt: apt.listed(*CLOSURE, name))
 
 
 def sources() -> str:
@@ -72,6 +84,9 @@ def unpack(package: Path, into: Path) -> None:
         raise BackendError(f"cannot unpack {package.name}: {done.stderr.strip()}")
 
 
+CLOSURE = ("-y", "-d", "--no-install-recommends", "install")
+
+
 class _Refused(Exception):
     """apt-get said no; the next way may do better."""
 
@@ -79,7 +94,8 @@ class _Refused(Exception):
 class _Apt:
     """apt-get and apt-cache under one set of options."""
 
-    def __init__(self, state: Path, options: Mapping[str, str]) -> None:
+    def __init__(self, state: Path, options: Mapping[str, str], lists: Path | None = None) -> None:
+        self._lists = lists
         self._options = {
             "APT::Sandbox::User": "root",  # no privileges to drop, and no warning about it
             "Dir::State::status": str(state / "status"),
@@ -87,6 +103,7 @@ class _Apt:
             "Dir::Cache::pkgcache": "",
             "Dir::Cache::srcpkgcache": "",
             "Debug::NoLocking": "true",
+            **({"Dir::State::lists": str(lists)} if lists else {}),
             **options,
         }
 
@@ -96,9 +113,17 @@ class _Apt:
             raise _Refused(done.stderr.strip() or f"{command[0]}: exit status {done.returncode}")
         return done.stdout
 
-    def update(self) -> None:
-        """Fetch the lists. What is missing afterwards shows when a package is asked for."""
-        _run(["apt-get", "-q", "update"], self._options)
+    def update(self, fresh: bool) -> None:
+        """Fetch the lists, where they are our own. What is missing afterwards shows when a package
+        is asked for; what is merely old does not, so `fresh` lets nothing pass."""
+        if self._lists is None:
+            return
+        (self._lists / "partial").mkdir(parents=True, exist_ok=True)
+        command = ("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update")
+        if fresh:
+            self.run(*command)
+        else:
+            _run(command, self._options)
 
     def download(self, names: Sequence[str], into: Path) -> dict[str, Path]:
         self.run("apt-get", "-q", "download", *names, cwd=into)
@@ -107,8 +132,14 @@ class _Apt:
     def download_closure(self, name: str, into: Path) -> dict[str, Path]:
         (into / "partial").mkdir(exist_ok=True)
         self._options["Dir::Cache::archives"] = f"{into}/"
-        self.run("apt-get", "-q", "-y", "-d", "--no-install-recommends", "install", name)
+        self.run("apt-get", "-q", *CLOSURE, name)
         return _by_name(into.glob("*.deb"))
+
+    def listed(self, *command: str) -> dict[str, str]:
+        """The version of each package that a command would download, by its name."""
+        listing = self.run("apt-get", "-q", "--print-uris", *command)
+        files = re.findall(r"^'\S+' (\S+\.deb) ", listing, re.MULTILINE)
+        return {name: version(file) for name, file in _by_name(map(Path, files)).items()}
 
     def depends(self, name: str) -> list[str]:
         listing = self.run("apt-cache", "depends", name)
@@ -118,8 +149,8 @@ class _Apt:
         return found
 
 
-def _attempt(state: Path, action: Callable[[_Apt], T]) -> T:
-    """Do it with the machine's lists, or else with lists of our own."""
+def _attempt(state: Path, fresh: bool, action: Callable[[_Apt], T]) -> T:
+    """Do it with the machine's lists, unless they have to be fresh, or else with our own."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise BackendError(
             "the lab is made from Debian's packages and finds no apt-get and dpkg-deb here; "
@@ -128,31 +159,29 @@ def _attempt(state: Path, action: Callable[[_Apt], T]) -> T:
         )
     refusals: list[str] = []
     state.mkdir(parents=True, exist_ok=True)
-    for apt in _ways(state):
+    for apt in _ways(state, fresh):
         try:
+            apt.update(fresh)
             return action(apt)
         except _Refused as refused:
             refusals.append(str(refused))
     raise BackendError(_explain(refusals))
 
 
-def _ways(state: Path) -> Iterator[_Apt]:
+def _ways(state: Path, fresh: bool) -> Iterator[_Apt]:
     """The ways to reach the packages, the cheapest first."""
     (state / "cache").mkdir(exist_ok=True)
     (state / "status").touch()
     if _codename() == RELEASE:
-        yield _Apt(state, {})
-        yield _with_own_lists(state / "sources-here", {})
+        if not fresh:
+            yield _Apt(state, {})
+        yield _Apt(state, {}, state / "sources-here" / "lists")
     if sources := os.environ.get(SOURCES):
-        places = {"Dir::Etc::sourcelist": str(Path(sources).resolve())}
-        yield _with_own_lists(state / "sources-named", {**places, "Dir::Etc::sourceparts": "-"})
-
-
-def _with_own_lists(folder: Path, options: Mapping[str, str]) -> _Apt:
-    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    apt = _Apt(folder.parent, {"Dir::State::lists": str(folder / "lists"), **options})
-    apt.update()
-    return apt
+        places = {
+            "Dir::Etc::sourcelist": str(Path(sources).resolve()),
+            "Dir::Etc::sourceparts": "-",
+        }
+        yield _Apt(state, places, state / "sources-named" / "lists")
 
 
 def _codename() -> str:
