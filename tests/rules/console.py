@@ -52,8 +52,7 @@ async def reads_and_types(xen: Domain) -> None:
         device = await plugged(xen, 1)
         async with console.serve(xen, device) as tty:
             await exchange(tty, 1, 2)
-            await xen.store.wait_for(f"{device.front_path}/done")
-        await unplug(xen, device)
+            await unplug(xen, device)
     assert not xen.grants.open
 
 
@@ -63,7 +62,8 @@ async def prints(xen: Domain) -> None:
         device = await front_device(xen, KIND, 1)
         async with console.open(xen, device) as tty:
             await exchange(tty, 2, 1)
-            await xen.store.write(f"{device.front_path}/done", 1)
+            with suppress(EndOfStream):
+                assert not await tty.receive(), "nothing more is typed"
     assert not xen.grants.open
 
 
