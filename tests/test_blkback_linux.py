@@ -1,0 +1,18 @@
+"""The block back end before Linux's xen-blkfront, in a guest of a real Xen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from activations import scenario
+from xen_lab import Lab
+
+SCENARIOS = Path(__file__).parent / "linux_block" / "scenarios.py"
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", scenario.names(SCENARIOS))
+def test_linux_uses_a_disk_that_python_serves(name: str, lab: Lab) -> None:
+    scenario.load(f"{SCENARIOS}::{name}").run("lab")
