@@ -142,9 +142,8 @@ def test_many_requests_are_under_way_at_once(example: ModuleType) -> None:
     async def use(port: int) -> None:
         async with connected(port) as client:
             await client.go(b"")
-            asked = {
-                client.ask(WRITE, number * 512, data=bytes([number]) * 512) for number in range(200)
-            }
+            sectors = [bytes([number]) * 512 for number in range(200)]
+            asked = {client.ask(WRITE, at * 512, data=each) for at, each in enumerate(sectors)}
             answers = [await client.answer() for _ in asked]
             assert {cookie for cookie, number, _ in answers if number == 0} == asked
             assert await client.do(READ, 0, 200 * 512) == b"".join(sectors)
