@@ -144,6 +144,15 @@ def test_no_input_at_all_means_to_receive(
     assert capfdbinary.readouterr().out == b"hello"
 
 
+def test_an_input_that_is_closed_is_none_at_all(
+    beside: Any, monkeypatch: pytest.MonkeyPatch, capfdbinary: Capture
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it then
+    beside(client(lambda stream: stream.send(b"hello")))
+    assert main(["vchan", "listen", "guest", PATH]) == 0
+    assert capfdbinary.readouterr().out == b"hello"
+
+
 def test_an_answer_is_waited_for_where_it_is_told_to_stay(
     keyboard: Keyboard, beside: Any, capfdbinary: Capture
 ) -> None:

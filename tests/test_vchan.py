@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from struct import pack_into
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from activations import Domain, XenError, vchan
 from activations.abi import vchan as abi
 from activations.vchan import VchanError, VchanListener, VchanStream
+from activations.vchan.stream import FLOW, STINT
 from xen_sim import Machine
 
 KEY = "data/vchan"
@@ -266,6 +268,61 @@ def test_one_receiver_and_one_sender_at_a_time() -> None:
                 await first
 
     pair(crowd, lambda stream: asyncio.sleep(5))
+
+
+def test_operations_that_need_not_wait_let_other_tasks_run_all_the_same() -> None:
+    async def busy(stream: VchanStream) -> int:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for _ in range(10 * STINT):
+            await stream.send(b"x")
+        task.cancel()
+        return turns
+
+    assert 9 <= pair(busy, idle)["dom0"] <= 11
+
+
+class Told:
+    """An end that finds what it is told to, and notes when it asks to be told."""
+
+    peer_left = False
+
+    def __init__(self, *found: bytes) -> None:
+        self._found = list(found)
+        self.asked = 0
+
+    def read(self, limit: int) -> bytes:
+        return self._found.pop(0)
+
+    def ask(self, about: object) -> None:
+        self.asked += 1
+
+
+@pytest.mark.parametrize(
+    ("found", "asked"),
+    [((bytes(FLOW), b"", b"", b"more"), 0), ((bytes(FLOW - 1), b"", b"more"), 1)],
+    ids=["much", "little"],
+)
+def test_a_receiver_looks_again_before_it_asks_where_much_came_at_once(
+    found: tuple[bytes, ...], asked: int
+) -> None:
+    end = Told(*found)
+    link: Any = SimpleNamespace(end=end, closed=False)
+
+    async def twice() -> bytes:
+        stream = VchanStream(link, 0)
+        await stream.receive()
+        return await stream.receive()
+
+    assert asyncio.run(twice()) == b"more"
+    assert end.asked == asked
 
 
 def test_it_takes_any_buffer_and_limits_what_it_gives() -> None:

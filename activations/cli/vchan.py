@@ -155,7 +155,8 @@ def perform(opened: Open, *, backend: str, stay: bool, wait: float | None) -> in
 
         xen.loop.add_signal_handler(signal.SIGTERM, terminate)
         async with within(wait, opened(xen)) as stream:
-            await pass_on(stream, Input(sys.stdin.fileno()), Output(sys.stdout.fileno()), stay)
+            source = Input(sys.stdin.fileno() if sys.stdin else None)
+            await pass_on(stream, source, Output(sys.stdout.fileno()), stay)
 
     try:
         run(main, backend=backend, clock="wall")
@@ -196,13 +197,15 @@ async def within(
 
 
 class Input:
-    """A descriptor to be read while others work; given at the beginning as it is, it stays so."""
+    """A descriptor to be read while others work, or none (a shell's `<&-`), which is empty."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
     async def receive(self) -> bytes:
         """What there is, at least a byte; empty at the end."""
+        if self._descriptor is None:
+            return b""
         with suppress(PermissionError):  # a file: it can be read at any time
             await wait_readable(self._descriptor)
         return os.read(self._descriptor, READ)
