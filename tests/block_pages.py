@@ -11,6 +11,7 @@ from activations import XenError
 from activations.abi import blkif as abi
 from activations.abi.blkif import ENTRY_SIZE, SECTOR_SIZE, Op, Status
 from activations.drivers.block.errors import DiskError
+from activations.drivers.block.pieces import Transfer
 from activations.drivers.block.pool import Pool
 from activations.drivers.block.protocol import (
     Discard,
@@ -21,7 +22,7 @@ from activations.drivers.block.protocol import (
     encode_response,
     segments_in,
 )
-from activations.drivers.block.requests import Queue, Requests, Transfer
+from activations.drivers.block.requests import Queue, Requests
 from activations.sring import BackRing
 
 PAGE = 4096

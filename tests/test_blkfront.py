@@ -75,6 +75,17 @@ def test_no_answer_is_missed_wherever_the_domains_are_interrupted(
     on_a_disk(lambda disk: check(disk, 60, most=40), Machine(seed=seed, explore=True), pages=16)
 
 
+@pytest.mark.parametrize(
+    "options", [{"pages": 0}, {"queues": 0}, {"ring_order": 5}, {"ring_order": -1}]
+)
+def test_what_makes_no_disk_is_refused_at_once(options: dict[str, int]) -> None:
+    async def use(disk: Disk) -> None:
+        raise AssertionError("there is a disk")
+
+    with pytest.raises(ValueError, match="make no disk"):
+        on_a_disk(use, Machine(), **options)
+
+
 VALUES = st.text(max_size=30) | st.integers().map(str) | st.sampled_from(["512", "4096", "0", "1"])
 NAMES = st.sampled_from(
     [

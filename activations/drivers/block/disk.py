@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from activations.abi.blkif import SECTOR_SIZE, Op
 from activations.drivers.block.errors import DiskError
 from activations.drivers.block.offer import Geometry
-from activations.drivers.block.requests import Requests, Transfer
+from activations.drivers.block.pieces import Transfer
+from activations.drivers.block.requests import Requests
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

@@ -98,6 +98,11 @@ class BlkFront(FrontDriver):
         queues: int = 1,
         persistent: bool = True,
     ) -> None:
+        if pages < 1 or queues < 1 or not 0 <= ring_order <= abi.MAX_RING_PAGE_ORDER:
+            raise ValueError(
+                f"{pages} pages and {queues} rings of 2^{ring_order} pages make no disk: it takes "
+                f"one of each, and rings of 2^{abi.MAX_RING_PAGE_ORDER} pages at most"
+            )
         self._xen = xen
         self._device = device
         self._pages = pages
@@ -130,6 +135,8 @@ class BlkFront(FrontDriver):
         self.requests.attach(queues, max_indirect=self.disk.geometry.max_indirect)
 
     async def reconfigure(self, back: Keys) -> None:
+        if abi.SECTORS not in back:  # it is on its way out
+            return
         with self._fatal():
             self.disk.geometry = Geometry.of(back)
 

@@ -25,145 +25,19 @@ from activations.abi.blkif import (
     ENTRY_SIZE,
     MAX_INDIRECT_PAGES_PER_REQUEST,
     MAX_SEGMENTS_PER_REQUEST,
-    SECTOR_SIZE,
     SEGMENTS_PER_INDIRECT_PAGE,
     Op,
     Status,
 )
 from activations.abi.grant_table import PAGE_SIZE
 from activations.drivers.block.errors import DiskError, refusal
-from activations.drivers.block.pool import Page, Pool
-from activations.drivers.block.protocol import (
-    AnyRequest,
-    BlockError,
-    Discard,
-    Indirect,
-    Request,
-    Segment,
-    decode_response,
-    encode,
-    encode_segments,
-    pages_for,
-)
+from activations.drivers.block.pieces import Piece, Transfer, frames_for
+from activations.drivers.block.pool import Pool
+from activations.drivers.block.protocol import BlockError, decode_response
 from activations.sring import FrontRing
 
 MAX_SEGMENTS = MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE
 """What an indirect request can name."""
-
-Finish = Callable[[DiskError | None], None]
-
-
-class Transfer:
-    """What a user asked for: `length` bytes from `sector` on.
-
-    `memory` is what is read into or written from; None for `FLUSH_DISKCACHE` and `DISCARD`.
-    `finish` is called once, with what went wrong, when all of it is done.
-    """
-
-    __slots__ = ("cut", "error", "finish", "length", "memory", "op", "pending", "sector")
-
-    def __init__(
-        self, op: Op, sector: int, length: int, memory: memoryview | None, finish: Finish
-    ) -> None:
-        self.op = op
-        self.sector = sector
-        self.length = length
-        self.memory = memory
-        self.finish: Finish | None = finish
-        """None when nobody waits any more."""
-        self.cut = 0
-        """Bytes in pieces."""
-        self.pending = 0
-        """Pieces without an answer."""
-        self.error: DiskError | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Somebody waits for it, and it can still succeed."""
-        return self.finish is not None and self.error is None
-
-    def end(self, error: DiskError | None) -> None:
-        """Say so to whoever waits."""
-        finish, self.finish, self.memory = self.finish, None, None
-        if finish is not None:
-            finish(error)
-
-
-class Piece:
-    """As much of a transfer as one request carries: `length` bytes from its byte `at` on.
-
-    `pages` hold the data; `frames`, while it is in a ring, the segments of an indirect request.
-    """
-
-    __slots__ = ("at", "frames", "length", "pages", "transfer")
-
-    def __init__(self, transfer: Transfer, at: int, length: int, pages: list[Page]) -> None:
-        self.transfer = transfer
-        self.at = at
-        self.length = length
-        self.pages = pages
-        self.frames: list[Page] = []
-
-    @property
-    def whole(self) -> bool:
-        """It is not cut by length: a flush or a discard."""
-        return not self.pages
-
-    def load(self) -> None:
-        """Copy the data to be written into the pages."""
-        memory = self.transfer.memory
-        assert memory is not None, "there is nothing to write"
-        at, end = self.at, self.at + self.length
-        for page in self.pages:
-            chunk = memory[at : min(at + PAGE_SIZE, end)]
-            page.memory[: len(chunk)] = chunk
-            at += PAGE_SIZE
-
-    def unload(self, memory: memoryview) -> None:
-        """Copy the data that was read to where it is wanted."""
-        at, left = self.at, self.length
-        for page in self.pages:
-            size = min(left, PAGE_SIZE)
-            memory[at : at + size] = page.memory[:size]
-            at += size
-            left -= size
-
-    def split(self, segments: int) -> list[Piece]:
-        """The same in pieces of at most so many pages."""
-        step = segments * PAGE_SIZE
-        return [
-            Piece(
-                self.transfer,
-                self.at + start,
-                min(step, self.length - start),
-                self.pages[start // PAGE_SIZE : start // PAGE_SIZE + segments],
-            )
-            for start in range(0, self.length, step)
-        ]
-
-    def entry(self, id: int, handle: int) -> bytes:
-        """The piece as a ring entry; the segments of an indirect one are written to its frames."""
-        return encode(self._request(id, handle))
-
-    def _request(self, id: int, handle: int) -> AnyRequest:
-        op, sector = self.transfer.op, self.transfer.sector + self.at // SECTOR_SIZE
-        if op is Op.DISCARD:
-            return Discard(id, sector, self.length // SECTOR_SIZE, handle)
-        segments = self._segments()
-        if not self.frames:
-            return Request(op, id, sector, handle, segments)
-        for number, frame in enumerate(self.frames):
-            start = number * SEGMENTS_PER_INDIRECT_PAGE
-            packed = encode_segments(segments[start : start + SEGMENTS_PER_INDIRECT_PAGE])
-            frame.memory[: len(packed)] = packed
-        refs = tuple(frame.whole.ref for frame in self.frames)
-        return Indirect(op, id, sector, handle, len(segments), refs)
-
-    def _segments(self) -> tuple[Segment, ...]:
-        segments = [page.whole for page in self.pages]
-        if over := self.length % PAGE_SIZE:
-            segments[-1] = Segment(segments[-1].ref, 0, over // SECTOR_SIZE - 1)
-        return tuple(segments)
 
 
 class Queue:
@@ -287,7 +161,7 @@ class Requests:
             piece, status = answer
             transfer = piece.transfer
             if status != Status.OKAY:
-                transfer.error = transfer.error or refusal(_what(transfer), status)
+                transfer.error = transfer.error or refusal(str(transfer), status)
             elif transfer.op is Op.READ and transfer.memory is not None:
                 piece.unload(transfer.memory)
             self._settle(piece)
@@ -317,12 +191,13 @@ class Requests:
             return self._next_again()
         while self._line:
             transfer = next(iter(self._line))
-            piece = self._cut(transfer) if transfer.wanted else None
-            if transfer.wanted and transfer.cut < transfer.length:
-                return piece
-            del self._line[transfer]
-            if piece is not None:
-                return piece
+            if not transfer.wanted:  # a piece of it has failed
+                del self._line[transfer]
+                continue
+            piece = self._cut(transfer)
+            if transfer.cut == transfer.length:
+                del self._line[transfer]
+            return piece
         return None
 
     def _next_again(self) -> Piece | None:
@@ -346,7 +221,7 @@ class Requests:
             most = max(1, min(self._limit, self._pool.size // 2))
             length = min(transfer.length - at, most * PAGE_SIZE)
             pages = -(-length // PAGE_SIZE)
-            if pages + _frames_for(pages) > self._pool.free:
+            if pages + frames_for(pages) > self._pool.free:
                 return None
             piece = Piece(transfer, at, length, self._pool.take(pages))
             self._take_frames(piece)
@@ -357,7 +232,7 @@ class Requests:
         return piece
 
     def _take_frames(self, piece: Piece) -> bool:
-        frames = _frames_for(len(piece.pages))
+        frames = frames_for(len(piece.pages))
         if frames > self._pool.free:
             return False
         if frames:
@@ -387,16 +262,3 @@ class Requests:
                 self._again.append(piece)
             else:
                 self._settle(piece)
-
-
-def _frames_for(pages: int) -> int:
-    """Pages for the segments of a request of so many pages."""
-    return pages_for(pages) if pages > MAX_SEGMENTS_PER_REQUEST else 0
-
-
-def _what(transfer: Transfer) -> str:
-    """A transfer in words."""
-    if transfer.op is Op.FLUSH_DISKCACHE:
-        return "flush"
-    start = transfer.sector * SECTOR_SIZE
-    return f"{transfer.op.name.lower()} of {transfer.length} bytes at {start}"

@@ -1,0 +1,150 @@
+"""Transfers, and the pieces they are cut into: data on its way to and from a pool's pages.
+
+A transfer is what a user asked for, any number of bytes, or a flush, or a discard. A piece is as
+much of it as one request carries, in pages of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from activations.abi.blkif import (
+    MAX_SEGMENTS_PER_REQUEST,
+    SECTOR_SIZE,
+    SEGMENTS_PER_INDIRECT_PAGE,
+    Op,
+)
+from activations.abi.grant_table import PAGE_SIZE
+from activations.drivers.block.errors import DiskError
+from activations.drivers.block.pool import Page
+from activations.drivers.block.protocol import (
+    AnyRequest,
+    Discard,
+    Indirect,
+    Request,
+    Segment,
+    encode,
+    encode_segments,
+    pages_for,
+)
+
+Finish = Callable[[DiskError | None], None]
+
+
+class Transfer:
+    """What a user asked for: `length` bytes from `sector` on.
+
+    `memory` is what is read into or written from; None for `FLUSH_DISKCACHE` and `DISCARD`.
+    `finish` is called once, with what went wrong, when all of it is done.
+    """
+
+    __slots__ = ("cut", "error", "finish", "length", "memory", "op", "pending", "sector")
+
+    def __init__(
+        self, op: Op, sector: int, length: int, memory: memoryview | None, finish: Finish
+    ) -> None:
+        self.op = op
+        self.sector = sector
+        self.length = length
+        self.memory = memory
+        self.finish: Finish | None = finish
+        """None when nobody waits any more."""
+        self.cut = 0
+        """Bytes in pieces."""
+        self.pending = 0
+        """Pieces without an answer."""
+        self.error: DiskError | None = None
+
+    def __str__(self) -> str:
+        if self.op is Op.FLUSH_DISKCACHE:
+            return "flush"
+        start = self.sector * SECTOR_SIZE
+        return f"{self.op.name.lower()} of {self.length} bytes at {start}"
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for it, and it can still succeed."""
+        return self.finish is not None and self.error is None
+
+    def end(self, error: DiskError | None) -> None:
+        """Say so to whoever waits."""
+        finish, self.finish, self.memory = self.finish, None, None
+        if finish is not None:
+            finish(error)
+
+
+class Piece:
+    """As much of a transfer as one request carries: `length` bytes from its byte `at` on.
+
+    `pages` hold the data; `frames`, while it is in a ring, the segments of an indirect request.
+    """
+
+    __slots__ = ("at", "frames", "length", "pages", "transfer")
+
+    def __init__(self, transfer: Transfer, at: int, length: int, pages: list[Page]) -> None:
+        self.transfer = transfer
+        self.at = at
+        self.length = length
+        self.pages = pages
+        self.frames: list[Page] = []
+
+    def load(self) -> None:
+        """Copy the data to be written into the pages."""
+        memory = self.transfer.memory
+        assert memory is not None, "there is nothing to write"
+        at, end = self.at, self.at + self.length
+        for page in self.pages:
+            chunk = memory[at : min(at + PAGE_SIZE, end)]
+            page.memory[: len(chunk)] = chunk
+            at += PAGE_SIZE
+
+    def unload(self, memory: memoryview) -> None:
+        """Copy the data that was read to where it is wanted."""
+        at, left = self.at, self.length
+        for page in self.pages:
+            size = min(left, PAGE_SIZE)
+            memory[at : at + size] = page.memory[:size]
+            at += size
+            left -= size
+
+    def split(self, segments: int) -> list[Piece]:
+        """The same in pieces of at most so many pages."""
+        step = segments * PAGE_SIZE
+        return [
+            Piece(
+                self.transfer,
+                self.at + start,
+                min(step, self.length - start),
+                self.pages[start // PAGE_SIZE : start // PAGE_SIZE + segments],
+            )
+            for start in range(0, self.length, step)
+        ]
+
+    def entry(self, id: int, handle: int) -> bytes:
+        """The piece as a ring entry; the segments of an indirect one are written to its frames."""
+        return encode(self._request(id, handle))
+
+    def _request(self, id: int, handle: int) -> AnyRequest:
+        op, sector = self.transfer.op, self.transfer.sector + self.at // SECTOR_SIZE
+        if op is Op.DISCARD:
+            return Discard(id, sector, self.length // SECTOR_SIZE, handle)
+        segments = self._segments()
+        if not self.frames:
+            return Request(op, id, sector, handle, segments)
+        for number, frame in enumerate(self.frames):
+            start = number * SEGMENTS_PER_INDIRECT_PAGE
+            packed = encode_segments(segments[start : start + SEGMENTS_PER_INDIRECT_PAGE])
+            frame.memory[: len(packed)] = packed
+        refs = tuple(frame.whole.ref for frame in self.frames)
+        return Indirect(op, id, sector, handle, len(segments), refs)
+
+    def _segments(self) -> tuple[Segment, ...]:
+        segments = [page.whole for page in self.pages]
+        if over := self.length % PAGE_SIZE:
+            segments[-1] = Segment(segments[-1].ref, 0, over // SECTOR_SIZE - 1)
+        return tuple(segments)
+
+
+def frames_for(pages: int) -> int:
+    """Pages for the segments of a request of so many pages."""
+    return pages_for(pages) if pages > MAX_SEGMENTS_PER_REQUEST else 0
