@@ -1,0 +1,90 @@
+"""A wire that writes down every frame: a network device's back end, and a pcap file behind it.
+
+    activations run examples/packet_logger.py
+    activations run examples/packet_logger.py --backend lab
+
+dom0 plugs a device into the guest. Behind its back end is a cable, and between the two an interface
+that passes everything on and writes it into a file, which tcpdump and Wireshark read.
+"""
+
+from contextlib import closing, suppress
+from pathlib import Path
+from struct import Struct
+from tempfile import TemporaryDirectory
+
+from activations import Domain, Scenario
+from activations.drivers.net import Interface, NicClosed, cable
+from activations.drivers.net import back as netback
+from activations.drivers.net import front as netfront
+from activations.xenbus import Device, front_device, plug, unplug
+
+packet_logger = Scenario("packet_logger")
+
+KIND = "example-vif"
+"""One that no kernel has a driver for; Linux's would take a `vif`."""
+MAC = "00:16:3e:00:00:01"
+WORDS = [b"one", b"two", b"three"]
+FILE = Struct("<IHHiIII")
+"""Of a pcap file: magic number, version 2.4, two unused, longest frame, Ethernet."""
+RECORD = Struct("<IIII")
+"""Of a frame: seconds, microseconds, bytes that follow, bytes it had."""
+
+
+class Logged:
+    """An interface, and every frame that goes through it in a file."""
+
+    def __init__(self, inner: Interface, path: Path, xen: Domain) -> None:
+        self.inner, self.xen = inner, xen
+        self.file = path.open("wb")
+        self.file.write(FILE.pack(0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+
+    def close(self) -> None:
+        self.file.close()
+
+    async def send(self, frame: bytes) -> None:
+        await self.inner.send(self.logged(frame))
+
+    async def receive(self) -> bytes:
+        return self.logged(await self.inner.receive())
+
+    def receive_nowait(self) -> bytes | None:
+        frame = self.inner.receive_nowait()
+        return None if frame is None else self.logged(frame)
+
+    def logged(self, frame: bytes) -> bytes:
+        seconds, rest = divmod(self.xen.time_ns(), 10**9)
+        self.file.write(RECORD.pack(seconds, rest // 1000, len(frame), len(frame)) + frame)
+        return frame
+
+
+@packet_logger.domain("dom0")
+async def log(xen: Domain) -> int:
+    guest = await xen.find("guest")
+    device = Device(KIND, 0, guest, 0)
+    near, far = cable()
+    await plug(xen, device, front={"mac": MAC})
+    with (
+        TemporaryDirectory() as folder,
+        closing(Logged(far, Path(folder, "guest.pcap"), xen)) as wire,
+    ):
+        async with netback.serve(xen, device, wire):
+            for word in WORDS:
+                frame = await near.receive()
+                assert frame[14:] == word
+                await near.send(frame[6:12] + frame[:6] + frame[12:])
+            await unplug(xen, device)
+        size = wire.file.tell()
+    print(f"{size} bytes of pcap")
+    return size
+
+
+@packet_logger.domain("guest")
+async def chat(xen: Domain) -> list[str]:
+    heard = []
+    async with netfront.open(xen, await front_device(xen, KIND, 0)) as nic:
+        for word in WORDS:
+            await nic.send(b"\xff" * 6 + nic.mac + b"\x88\xb5" + word)
+            heard.append((await nic.receive())[14:].decode())
+        with suppress(NicClosed):
+            await nic.receive()  # until it is unplugged
+    return heard

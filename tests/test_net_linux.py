@@ -1,0 +1,18 @@
+"""Network devices against Linux's drivers, on a real Xen: either of our ends, Linux's other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from activations import scenario
+from xen_lab import Lab
+
+SCENARIOS = Path(__file__).parent / "net_linux" / "scenarios.py"
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", scenario.names(SCENARIOS))
+def test_against_linux(name: str, lab: Lab) -> None:
+    scenario.load(f"{SCENARIOS}::{name}").run("lab")
