@@ -19,7 +19,7 @@ from anyio import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activations import Domain
+from activations import Domain, XenError
 from activations.abi import console as abi
 from activations.drivers import console
 from activations.drivers.console import BACK, FRONT, Console, Line
@@ -176,6 +176,22 @@ def test_a_page_that_a_guest_grants_by_hand(index: int) -> None:
 
     results = run(dom0, guest)
     assert results["dom0"] == results["guest"] == bytes(range(250)) * 20
+
+
+def test_a_first_console_is_granted_under_the_reserved_reference() -> None:
+    """Which no guest of the simulator has: its toolstack makes no consoles."""
+
+    async def dom0(xen: Domain) -> None:
+        await xen.store.write("/local/domain/1/console/port", 5)
+        with pytest.raises(XenError, match="reference 0"):
+            async with console.serve_first(xen, 1):
+                pass
+        assert not xen.grants.open
+
+    async def guest(xen: Domain) -> None:
+        await asyncio.sleep(1)
+
+    run(dom0, guest)
 
 
 def test_what_a_front_end_printed_last_is_read_after_it_has_gone() -> None:
