@@ -8,7 +8,7 @@ import errno
 import pytest
 from store_worlds import World, cancelled, on_asyncio, scripted
 
-from activations.abi.xs_wire import MessageType
+from activations.abi.xs_wire import HEADER, MessageType
 from activations.errors import XenError
 from activations.store import StoreError
 from activations.store.wire import Message, join
@@ -158,3 +158,39 @@ async def test_a_listing_that_changes_between_its_parts_is_fetched_again() -> No
         assert await listing == ["b", "c"]
         offsets = [request.payload.split(b"\0")[1] for request in script.sent[1:]]
         assert offsets == [b"0", b"2", b"0", b"2"]
+
+
+@on_asyncio
+async def test_a_listing_that_comes_in_one_long_message_is_taken() -> None:
+    """As oxenstored sends it over a socket, past the 4096 bytes that the protocol allows."""
+    async with scripted() as (store, script):
+        listing = asyncio.create_task(store.list("/x"))
+        request = await script.next()
+        names = [f"name-{number}" for number in range(1000)]
+        payload = join(*names)
+        header = HEADER.pack(request.kind, request.req_id, request.tx_id, len(payload))
+        script.deliver(header + payload)
+        assert await listing == names
+
+
+@on_asyncio
+async def test_a_long_listing_that_xenstored_cannot_give_in_parts_is_e2big() -> None:
+    """As a guest is told by oxenstored, in two steps."""
+    async with scripted() as (store, script):
+        listing = asyncio.create_task(store.list("/x"))
+        script.answer(await script.next(), b"E2BIG\0", MessageType.ERROR)
+        script.answer(await script.next(2), b"ENOSYS\0", MessageType.ERROR)
+        with pytest.raises(StoreError, match=r"XS_DIRECTORY /x: .*in parts") as caught:
+            await listing
+        assert caught.value.errno == errno.E2BIG
+
+
+@on_asyncio
+async def test_a_quota_that_is_used_up_is_enospc_whichever_xenstored_says_so() -> None:
+    async with scripted() as (store, script):
+        for number, name in enumerate((b"ENOSPC", b"EQUOTA"), 1):
+            writing = asyncio.create_task(store.write("/x", "1"))
+            script.answer(await script.next(number), name + b"\0", MessageType.ERROR)
+            with pytest.raises(StoreError, match="XS_WRITE /x") as caught:
+                await writing
+            assert caught.value.errno == errno.ENOSPC

@@ -72,6 +72,16 @@ def test_messages_before_a_bad_header_still_come() -> None:
         next(coming)
 
 
+def test_a_decoder_that_is_told_so_takes_longer_payloads() -> None:
+    long = xs_wire.HEADER.pack(1, 0, 0, 10_000) + bytes(10_000)
+    decoder = Decoder(10_000)
+    assert list(decoder.feed(long[:5000])) == []
+    (message,) = decoder.feed(long[5000:])
+    assert message.payload == bytes(10_000)
+    with pytest.raises(WireError, match="at most 10000"):
+        next(decoder.feed(xs_wire.HEADER.pack(1, 0, 0, 10_001)))
+
+
 def test_a_payload_over_4096_bytes_is_not_encoded() -> None:
     assert len(Message(2, bytes(4096)).encode()) == 4112
     with pytest.raises(WireError, match="4097"):

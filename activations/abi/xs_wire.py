@@ -60,6 +60,10 @@ ERRORS = {
 }  # fmt: skip
 """`xsd_errors`: an ERROR reply carries one of these names, not its number."""
 
+OXENSTORED_ERRORS = {"EQUOTA": errno.ENOSPC}
+"""A name that only oxenstored answers, where xenstored says ENOSPC: the domain has used up its
+quota (tools/ocaml/xenstored/process.ml)."""
+
 ERROR_NAMES = {number: name for name, number in ERRORS.items()}
 
 # struct xenstore_domain_interface

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from activations.abi.xs_wire import ERRORS, PAYLOAD_MAX, MessageType
+from activations.abi.xs_wire import ERRORS, OXENSTORED_ERRORS, PAYLOAD_MAX, MessageType
 from activations.store.errors import StoreClosed, StoreError
 from activations.store.nodes import Nodes, Undo
 from activations.store.transaction import Transaction
 from activations.store.watch import Watch
-from activations.store.wire import Decoder, Message, join, strings, text
+from activations.store.wire import REPLY_MAX, Decoder, Message, join, strings, text
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -203,7 +203,7 @@ class Store(Nodes):
     # Replies
 
     async def _read(self) -> None:
-        decoder = Decoder()
+        decoder = Decoder(REPLY_MAX)
         try:
             while data := await self._connection.receive():
                 for message in decoder.feed(data):
@@ -243,7 +243,7 @@ def _answer(waiter: _Waiter, message: Message) -> None:
             waiter.undo(message.payload)
     elif message.kind == MessageType.ERROR:
         name = text(message.payload.rstrip(b"\0"))
-        number = ERRORS.get(name, errno.EIO)
+        number = (ERRORS | OXENSTORED_ERRORS).get(name, errno.EIO)
         _fail(waiter, StoreError(number, waiter.kind, waiter.path, "" if name in ERRORS else name))
     else:
         detail = f"answered by a message of type {message.kind}"

@@ -63,14 +63,21 @@ class Nodes(ABC):
     async def list(self, path: str) -> builtins.list[str]:
         """The names of the node's children, in xenstored's order (which it does not promise).
 
-        However many there are: a listing over 4096 bytes is fetched in parts.
+        However many there are: a listing over 4096 bytes is fetched in parts, or comes whole from
+        an oxenstored over its socket. A guest of an oxenstored cannot have one: E2BIG.
         """
         try:
             return strings(await self.request(MessageType.DIRECTORY, join(path), path=path))
         except StoreError as error:
             if error.errno != errno.E2BIG:
                 raise
-        return await self._list_in_parts(path)
+        try:
+            return await self._list_in_parts(path)
+        except StoreError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            detail = "over 4096 bytes, and this xenstored lists nothing in parts"
+            raise StoreError(errno.E2BIG, MessageType.DIRECTORY, path, detail) from error
 
     async def _list_in_parts(self, path: str) -> builtins.list[str]:
         generation, listing = b"", b""

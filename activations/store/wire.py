@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from activations.abi.xs_wire import HEADER, PAYLOAD_MAX
 from activations.store.errors import WireError
 
+REPLY_MAX = 16 << 20
+"""Bytes of a reply's payload that a client takes. The protocol says 4096; over a socket, oxenstored
+answers a long listing in one message, however long. Beyond this, the stream is lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -31,14 +35,15 @@ class Message:
 
 class Decoder:
     """Bytes in, messages out. After a `WireError` the stream is lost: there is no way to tell
-    where the next message begins."""
+    where the next message begins. `limit` is how long a payload may be, in bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = PAYLOAD_MAX) -> None:
         self._pending = bytearray()
+        self._limit = limit
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """The messages that `data` completes, one by one, so that those before a bad one still
-        get their turn. Raises `WireError` at a length over 4096."""
+        get their turn. Raises `WireError` at a length over the limit."""
         self._pending += data
         return self._messages()
 
@@ -46,8 +51,8 @@ class Decoder:
         pending = self._pending
         while len(pending) >= HEADER.size:
             kind, req_id, tx_id, length = HEADER.unpack_from(pending)
-            if length > PAYLOAD_MAX:
-                raise WireError(f"a header announces {length} bytes: at most {PAYLOAD_MAX} come")
+            if length > self._limit:
+                raise WireError(f"a header announces {length} bytes: at most {self._limit} come")
             end = HEADER.size + length
             if len(pending) < end:
                 return
