@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import blkback
 import block
 import click
 import laboratory
@@ -30,7 +31,7 @@ def show(title: str, figures: list[Figure]) -> None:
 def main(names: tuple[str, ...], lab: bool) -> None:
     """Measure, and print ratios. NAMES are the beginnings of the tables' titles."""
     benchmarks = {**simulator.BENCHMARKS, **block.BENCHMARKS}
-    benchmarks |= laboratory.BENCHMARKS if lab else {}
+    benchmarks |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}
     for title, benchmark in benchmarks.items():
         if not names or any(title.lower().startswith(name.lower()) for name in names):
             show(title, benchmark())
