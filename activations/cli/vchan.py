@@ -83,7 +83,7 @@ def ring(name: str, what: str) -> Callable[[F], F]:
         default=RING_SIZE,
         show_default=True,
         metavar="BYTES",
-        help=f"The least size of the ring that {what}; {LARGEST} at most.",
+        help=f"The least size of the ring that {what}.",
     )
 
 
