@@ -1,4 +1,4 @@
-"""The `activations` command: help, doctor, demo, the lab's shell, shell completion."""
+"""The `activations` command: help, doctor, the lab's shell, shell completion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 from activations import registry
 from activations.backend import Check
 from activations.cli import main
-from activations.cli.demo import CHAPTERS
 from activations.cli.output import span
 from activations.errors import BackendError
 from activations.outcome import Observer
@@ -118,30 +117,6 @@ def test_shell_completion_knows_commands_and_backends() -> None:
 
     assert "plain,doctor" in complete("activations do", 1)
     assert {"plain,sim", "plain,linux", "plain,lab"} <= set(complete("activations demo -b ", 3))
-
-
-# demo
-
-
-def test_the_demo_tells_its_story(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo"]) == 0
-    out, err = capsys.readouterr()
-    places = [out.index(title) for title in CHAPTERS.values()]
-    assert places == sorted(places), "chapters in their order"
-    assert "10 notifies, 1 delivered" in out
-    assert "1 h of virtual time" in err
-
-
-def test_the_demo_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["event"], result["ok"]) == ("result", True)
-    assert set(result["results"]) == {"dom0", "guest"}
-
-
-def test_the_demo_takes_less_than_ten_seconds() -> None:
-    done = subprocess.run([ACTIVATIONS, "demo"], capture_output=True, timeout=10, check=False)
-    assert done.returncode == 0
 
 
 # doctor

@@ -55,6 +55,35 @@ async def two(xen):
     sys.exit({})
 """
 
+CLEANS_UP_WITH_HELP = """
+import asyncio
+from activations import Scenario
+helped = Scenario("helped")
+
+async def serve(asked):
+    while True:
+        (await asked.get()).set_result("with help")
+
+@helped.domain("dom0")
+async def one(xen):
+    asked, answer = asyncio.Queue(), asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as tasks:
+        server = tasks.create_task(serve(asked))
+        try:
+            await asyncio.create_task(busy())
+        except asyncio.CancelledError:
+            asked.put_nowait(answer)
+            print("cleaned up", await answer)
+            raise
+        finally:
+            server.cancel()
+
+async def busy():
+    print("begun")
+    while True:
+        await asyncio.sleep(1)
+"""
+
 
 def write(folder: Path, text: str, name: str = "file.py") -> str:
     (folder / name).write_text(text)
@@ -352,6 +381,21 @@ def test_ctrl_c_while_the_file_is_imported_ends_with_130(as_json: bool, tmp_path
         assert (json.loads(out), err) == ({"event": "interrupted"}, "")
     else:
         assert (out, err) == ("", "activations: interrupted\n")
+
+
+def test_ctrl_c_ends_the_program_and_not_what_it_cleans_up_with(tmp_path: Path) -> None:
+    running = subprocess.Popen(
+        [ACTIVATIONS, "run", write(tmp_path, CLEANS_UP_WITH_HELP)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert "begun" in running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (130, "activations: interrupted\n")
+    assert out == "dom0 | cleaned up with help\n"
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:

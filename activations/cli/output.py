@@ -105,7 +105,7 @@ class Screen:
         self._colours = dict(zip(scenario.halves, cycle(COLOURS), strict=False))
 
     def progress(self, text: str) -> None:
-        self.close()
+        self._stop_spinner()
         if not self._spins:
             self.err.print(Text(f"... {text}"))
             return
@@ -119,7 +119,7 @@ class Screen:
         self._spinner.start()
 
     def line(self, domain: str, text: str) -> None:
-        self.close()
+        self._stop_spinner()
         if self.out.is_terminal:
             colour = self._colours.get(domain, "dim")
             self.out.print(Text.assemble((f"{domain:>{self._width}} │ ", colour), text))
@@ -148,6 +148,9 @@ class Screen:
         self.err.print(Text("activations: interrupted", "dim"))
 
     def close(self) -> None:
+        self._stop_spinner()
+
+    def _stop_spinner(self) -> None:
         if self._spinner is not None:
             self._spinner.stop()
             self._spinner = None

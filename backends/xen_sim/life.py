@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from greenlet import GreenletExit
@@ -49,7 +50,7 @@ class Life:
                 )
                 if self.cancelled:  # before its first instruction
                     self._task.cancel()
-                self.result = loop.run_until_complete(self._task)
+                self.result = _to_its_end(loop, self._task)
                 loop.run_until_complete(_cancel_leftovers())
         except GreenletExit:
             pass
@@ -67,6 +68,18 @@ class Life:
         if self._task is not None:
             self._task.cancel()
             self.domain.vcpu.kick()
+
+
+def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any:
+    """What the program returned. Ctrl-C cancels the program alone, as `asyncio.run` has it: what
+    runs beside it (the store's reader, drivers) goes on until it has cleaned up."""
+    try:
+        return loop.run_until_complete(task)
+    except KeyboardInterrupt:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        raise
 
 
 async def _cancel_leftovers() -> None:

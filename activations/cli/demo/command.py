@@ -1,0 +1,120 @@
+"""`activations demo`: which room, on which backend, with which disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol, runtime_checkable
+
+import click
+
+from activations import registry
+from activations.cli import options
+from activations.cli.demo.view import Lines, View
+from activations.cli.output import Reporter
+from activations.cli.run import perform
+from activations.cli.status import NOT_TRIED
+from activations.demo import Plan
+from activations.errors import ActivationsError
+from activations.outcome import RunOptions
+
+HERE = Plan()
+"""What takes about two seconds where all is in one process."""
+ELSEWHERE = Plan(size=4 << 20, pings=100, talk=4 << 20, every=0.5)
+"""What takes no longer than a minute on a machine that is emulated."""
+SCENARIO = "room.py"
+
+
+class NoDisk(ActivationsError):
+    """There is no such file, or none that could be a disk."""
+
+
+@runtime_checkable
+class LendsDisks(Protocol):
+    """What a backend offers beyond `Backend` where its dom0 does not see this machine's files."""
+
+    def lending(self, file: Path) -> AbstractContextManager[Path]:
+        """Inside the block, what runs has the file as a block device in dom0, to be read only.
+
+        Gives the device's path there. Raises `BackendError` where it cannot be lent.
+        """
+
+
+@click.command(short_help="See it work: a disk, a network, a vchan.")
+@options.backend
+@click.option(
+    "--disk",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The image that is read; it is not written to.  [default: one that dom0 makes]",
+)
+@options.as_json
+@options.diagnostics
+def demo(
+    backend: str,
+    disk: Path | None,
+    as_json: bool,
+    level: str | None,
+    verbose: int,
+    debug: bool,
+) -> int:
+    """Run a machine room: dom0, and two guests that use what it serves.
+
+    alice reads a disk, which is a file in dom0, through blkfront and blkback; she pings bob through
+    a switch in dom0; the two talk over a vchan. What was read is compared with the file, what was
+    heard with what was said. Rates are per second of real time.
+
+    Exit status: 0 if all is well, 1 if something differs or a domain failed, 2 if it could not be
+    tried (no such file), 130 if interrupted.
+    """
+    reporter: Reporter = Lines() if as_json else View()
+    with options.diagnosing(level, verbose, debug):
+        try:
+            with _planned(backend, disk) as plan, _written(plan) as target:
+                return perform(str(target), backend, RunOptions(), reporter, debug)
+        except ActivationsError as error:
+            reporter.failed(error)
+            return NOT_TRIED
+
+
+@contextmanager
+def _planned(backend: str, disk: Path | None) -> Iterator[Plan]:
+    """How much is to be done there, and with which disk."""
+    plan = HERE if backend == "sim" else ELSEWHERE
+    if disk is None:
+        yield plan
+        return
+    size = size_of(disk)
+    found = registry.find(backend)
+    lent = found.lending(disk) if isinstance(found, LendsDisks) else nullcontext(disk.absolute())
+    with lent as image:
+        yield replace(plan, image=str(image), size=size)
+
+
+def size_of(disk: Path) -> int:
+    """The bytes of a file or block device. Raises `NoDisk` if it cannot be read as a disk."""
+    try:
+        mode = disk.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise NoDisk(f"{disk} is neither a file nor a block device")
+        with disk.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise NoDisk(f"{disk} cannot be read: {error.strerror}") from error
+    if not size:
+        raise NoDisk(f"{disk} is empty: there is nothing to read")
+    return size
+
+
+@contextmanager
+def _written(plan: Plan) -> Iterator[Path]:
+    """The scenario's file."""
+    with TemporaryDirectory(prefix="activations-demo-") as folder:
+        target = Path(folder, SCENARIO)
+        target.write_text(plan.as_file())
+        yield target

@@ -1,0 +1,268 @@
+"""The machine room: dom0 and two guests, and what they are busy with.
+
+           dom0                          alice                        bob
+           blkback on an image ───────── blkfront: xvda
+           switch ─┬─ netback ────────── netfront: eth0
+                   └─ netback ─────────────────────────────────────── netfront: eth0
+                                         vchan ────────────────────── vchan
+
+The devices are plugged in one after another, so that every domain knows what each of its ports is
+for. Then all of them are busy at the same time. What is found out is in what the halves return:
+nothing is judged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from anyio import BrokenResourceError, EndOfStream
+
+from activations import vchan
+from activations.demo.disk import CHUNK, Image, digest_of, made_image, read_all
+from activations.demo.figures import Meter
+from activations.demo.ping import Pinger, Pings, Station
+from activations.demo.plan import Plan
+from activations.demo.talk import Talk
+from activations.domain import Domain
+from activations.drivers.block import FileDisk
+from activations.drivers.block import back as blkback
+from activations.drivers.block import front as blkfront
+from activations.drivers.block.disk import Disk
+from activations.drivers.net import Switch, SwitchPort
+from activations.drivers.net import back as netback
+from activations.drivers.net import front as netfront
+from activations.drivers.net.nic import Nic
+from activations.scenario import Scenario
+from activations.xenbus import BackEnd, Device, front_device, plug, unplug
+
+XVDA = 51712
+SERVED_AS = "room"
+"""So that no driver of a Linux in dom0 takes the devices for its own."""
+ALICE = Station(bytes.fromhex("00163e000001"), bytes([10, 0, 0, 1]))
+BOB = Station(bytes.fromhex("00163e000002"), bytes([10, 0, 0, 2]))
+HOME = "data/room"
+"""What concerns the room in a domain's folder."""
+CHANNEL = "data/room/vchan"
+RING = 1 << 16
+"""Bytes of the vchan's rings, each way."""
+SOON = 60.0
+"""Seconds in which the ends of a device find each other, anywhere."""
+
+
+def machine_room(plan: Plan) -> Scenario:
+    """The scenario, with so much to be done."""
+    room = Scenario("machine room")
+
+    @room.domain("dom0")
+    async def dom0(xen: Domain) -> dict[str, Any]:
+        return await _dom0(xen, plan)
+
+    @room.domain("alice")
+    async def alice(xen: Domain) -> dict[str, Any]:
+        return await _alice(xen, plan)
+
+    @room.domain("bob")
+    async def bob(xen: Domain) -> dict[str, Any]:
+        return await _bob(xen, plan)
+
+    return room
+
+
+# dom0
+
+
+async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
+    meter = Meter(xen, plan.every)
+    alice, bob = await xen.find("alice"), await xen.find("bob")
+    for domid, other in ((alice, bob), (bob, alice)):
+        await xen.store.write(f"/local/domain/{domid}/{HOME}/other", other)
+    async with AsyncExitStack() as stack:
+        path = Path(plan.image or stack.enter_context(made_image(plan.size)))
+        file = stack.enter_context(FileDisk(path, read_only=True))
+        image = Image(file, plan.size, meter.tick)
+        print(f"xvda of alice is {path.name}, {plan.size:,} bytes, behind blkback")
+        disk = Device("vbd", XVDA, alice, xen.domid, SERVED_AS)
+        with meter.naming("xvda"):
+            await stack.enter_async_context(_plugged(xen, disk, blkback.BlkBack(xen, disk, image)))
+        switch = WatchedSwitch(meter)
+        print("eth0 of alice and eth0 of bob are plugged into a switch, behind netback")
+        for name, domid, station in (("alice", alice, ALICE), ("bob", bob, BOB)):
+            vif = Device("vif", 0, domid, xen.domid, SERVED_AS)
+            port = switch.port(name)
+            stack.callback(port.close)
+            with meter.naming(f"eth0 {name}"):
+                await stack.enter_async_context(
+                    _plugged(xen, vif, netback.NetBack(xen, vif, port), mac=station.mac.hex(":"))
+                )
+        digest = await digest_of(path, plan.size, meter.tick)
+        for domid in (alice, bob):
+            await xen.store.wait_for(f"/local/domain/{domid}/{HOME}/done")
+        meter.tell()
+        for domid in (alice, bob):
+            await xen.store.write(f"/local/domain/{domid}/{HOME}/closing", 1)
+    for domid in (alice, bob):
+        await xen.store.write(f"/local/domain/{domid}/{HOME}/closed", 1)
+    return {
+        "image": {"name": path.name, "bytes": plan.size, "sha256": digest},
+        "switch": {"frames": switch.frames},
+    }
+
+
+@asynccontextmanager
+async def _plugged(
+    xen: Domain, device: Device, driver: Any, **front: str
+) -> AsyncIterator[BackEnd]:
+    """A device that is plugged in, served, and connected; pulled out in the end."""
+    await plug(xen, device, front=front)
+    async with BackEnd(xen, device, driver) as end:
+        await end.connected(within=SOON)
+        yield end
+    await unplug(xen, device)
+
+
+class WatchedSwitch(Switch):
+    """A switch that counts frames, and ticks."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self.frames = 0
+        self._meter = meter
+
+    def forward(self, source: SwitchPort, frame: bytes) -> None:
+        super().forward(source, frame)
+        self.frames += 1
+        self._meter.tick()
+
+
+# The guests
+
+
+async def _alice(xen: Domain, plan: Plan) -> dict[str, Any]:
+    meter = Meter(xen, plan.every)
+    bob = await _other(xen)
+    path = f"/local/domain/{xen.domid}/{CHANNEL}"
+    async with _unless_left(), AsyncExitStack() as stack:
+        with meter.naming("xvda"):
+            found = await front_device(xen, "vbd", XVDA)
+            disk = await stack.enter_async_context(blkfront.open(xen, found, within=SOON))
+        nic = await _nic(xen, stack, meter, "eth0 alice")
+        with meter.naming("vchan"):
+            listener = await stack.enter_async_context(
+                vchan.listen(xen, path, bob, left=RING, right=RING)
+            )
+        stream = await stack.enter_async_context(await listener.accept())
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(_read(disk, plan, meter))
+            pinging = tasks.create_task(_ping(nic, plan, meter))
+            talking = tasks.create_task(_talk(Talk(stream), plan, meter, begins=False))
+        meter.tell()
+        await _closing(xen)
+    await xen.store.wait_for(f"{HOME}/closed")
+    return {"disk": reading.result(), "pings": pinging.result(), "vchan": talking.result()}
+
+
+async def _bob(xen: Domain, plan: Plan) -> dict[str, Any]:
+    meter = Meter(xen, plan.every)
+    alice = await _other(xen)
+    path = f"/local/domain/{alice}/{CHANNEL}"
+    async with _unless_left(), AsyncExitStack() as stack:
+        nic = await _nic(xen, stack, meter, "eth0 bob")
+        with meter.naming("vchan"):
+            stream = await stack.enter_async_context(await vchan.connect(xen, alice, path))
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(_answer(nic, plan, meter))
+            said = await _talk(Talk(stream), plan, meter, begins=True)
+            await _closing(xen)
+            answering.cancel()
+        meter.tell()
+    await xen.store.wait_for(f"{HOME}/closed")
+    return {"vchan": said}
+
+
+@asynccontextmanager
+async def _unless_left() -> AsyncIterator[None]:
+    """If the other guest hangs up before its time, let go of everything, and wait to be ended:
+    the other's half says what has happened."""
+    try:
+        yield
+    except* (EndOfStream, BrokenResourceError):
+        await asyncio.Event().wait()
+
+
+async def _other(xen: Domain) -> int:
+    """The other guest's domid; dom0 alone sees who there is."""
+    return int(await xen.store.wait_for(f"{HOME}/other"))
+
+
+async def _closing(xen: Domain) -> None:
+    """Say that this guest is done, and wait until both are: till then all ports are there to be
+    told of."""
+    await xen.store.write(f"{HOME}/done", 1)
+    await xen.store.wait_for(f"{HOME}/closing")
+
+
+async def _nic(xen: Domain, stack: AsyncExitStack, meter: Meter, use: str) -> Nic:
+    with meter.naming(use):
+        device = await front_device(xen, "vif", 0)
+        return await stack.enter_async_context(netfront.open(xen, device, within=SOON))
+
+
+async def _read(disk: Disk, plan: Plan, meter: Meter) -> dict[str, Any]:
+    ring = meter.ring("xvda", plan.size)
+    began = perf_counter()
+    digest = await read_all(disk, plan.size, ring, meter.tick)
+    seconds = perf_counter() - began
+    print(f"xvda: read to its end, {ring.requests:,} times {CHUNK >> 10} KiB")
+    return {
+        "sha256": digest,
+        "bytes": plan.size,
+        "reads": ring.requests,
+        "seconds": round(seconds, 6),
+    }
+
+
+async def _ping(nic: Nic, plan: Plan, meter: Meter) -> dict[str, Any]:
+    ring = meter.ring("eth0 alice", 2 * plan.pings + 2)
+    pinger, pings = Pinger(nic, Station(nic.mac, ALICE.address), ring), Pings()
+    peer = await pinger.find(BOB.address)
+    print(f"eth0: {dotted(peer.address)} is at {peer.mac.hex(':')}")
+    began = perf_counter()
+    for sequence in range(plan.pings):
+        await pinger.ping(peer, sequence, pings)
+        meter.tick()
+    seconds = perf_counter() - began
+    print(f"eth0: {pings.sent:,} pings, {pings.answered:,} answers")
+    return {
+        "sent": pings.sent,
+        "answered": pings.answered,
+        "typical": round(pings.typical(), 9),
+        "seconds": round(seconds, 6),
+    }
+
+
+async def _answer(nic: Nic, plan: Plan, meter: Meter) -> None:
+    ring = meter.ring("eth0 bob", 2 * plan.pings + 2)
+    pinger = Pinger(nic, Station(nic.mac, BOB.address), ring)
+    while True:
+        await pinger.answer_one()
+        meter.tick()
+
+
+async def _talk(talk: Talk, plan: Plan, meter: Meter, *, begins: bool) -> dict[str, Any]:
+    await talk.converse(begins=begins, show=lambda line: print(f"“{line}”"))
+    ring = meter.ring("vchan bob" if begins else "vchan alice", plan.talk)
+    began = perf_counter()
+    digests = await talk.exchange(plan.talk, seed=int(begins), ring=ring, tick=meter.tick)
+    seconds = perf_counter() - began
+    return {**asdict(digests), "bytes": plan.talk, "seconds": round(seconds, 6)}
+
+
+def dotted(address: bytes) -> str:
+    """An IPv4 address as people write it."""
+    return ".".join(map(str, address))
