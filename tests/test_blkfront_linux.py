@@ -15,7 +15,11 @@ SCENARIOS = Path(__file__).parent / "linux_blkback" / "scenarios.py"
 @pytest.mark.lab
 @pytest.mark.parametrize("name", scenario.names(SCENARIOS))
 def test_against_xen_blkback(name: str, lab: Lab) -> None:
-    used = scenario.load(f"{SCENARIOS}::{name}").run("lab")["guest"]
+    results = scenario.load(f"{SCENARIOS}::{name}").run("lab")
+    keys, used = results["dom0"], results["guest"]
     print(f"{name}: {used['seconds']:.1f} s")
-    if name == "flush and discard":
+    if "flush" in name:
         assert used["result"] == {"flush": True, "discard": True}, "what a loop device can do"
+    if "long rings" in name:
+        assert int(keys["ring-page-order"]) == int(keys["max-ring-page-order"]) == 4
+        assert int(keys["multi-queue-num-queues"]) == 2

@@ -19,11 +19,13 @@ from activations import Domain, Scenario
 from activations.drivers.block import front as blkfront
 from activations.drivers.block.disk import Disk
 from activations.xenbus import Device, front_device, plug, unplug
+from activations.xenbus.keys import read_keys
 
 DEVID = 51712
 SIZE = 8 << 20
 PATIENCE = 240
 IMAGE = Path("/run/blkback.img")
+MAX_QUEUES = Path("/sys/module/xen_blkback/parameters/max_queues")
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
 
 Use = Callable[[Disk], Awaitable[Any]]
@@ -43,6 +45,11 @@ async def load(*modules: str) -> None:
     for module in modules:
         if not loaded(module):
             await run("insmod", f"/modules/{module}.ko")
+
+
+def offer_two_queues() -> None:
+    """Linux offers one for each of its processors, of which dom0 has one here."""
+    MAX_QUEUES.write_text("2")
 
 
 @contextmanager
@@ -75,20 +82,24 @@ def keys(path: Path) -> dict[str, str]:
 
 def with_linux(name: str, use: Use, *, kind: Any = "pvh", **options: Any) -> Scenario:
     """A scenario in which the guest uses the disk and says what it holds then, and dom0 looks.
-    The guest gives how many seconds that took, and what `use` gave."""
+    dom0 gives the keys of both ends; the guest, how many seconds it took, and what `use` gave."""
     scenario = Scenario(name)
 
-    async def dom0(xen: Domain) -> None:
+    async def dom0(xen: Domain) -> dict[str, str]:
         await load("loop", "xen-blkback")
+        offer_two_queues()
         guest = await xen.find("guest")
         device = Device("vbd", DEVID, guest, 0)
         with loop_device(Random(1).randbytes(SIZE)) as path:
             async with asyncio.timeout(PATIENCE):
                 await plug(xen, device, back=keys(path), front={"virtual-device": DEVID})
                 said = await xen.store.wait_for(f"/local/domain/{guest}/data/digest")
+                front = await read_keys(xen.store, "the front end", device.front_path)
+                back = await read_keys(xen.store, "the back end", device.back_path)
                 await unplug(xen, device, within=PATIENCE)
             held = await asyncio.to_thread(IMAGE.read_bytes)
             assert sha256(held).hexdigest() == said
+        return {**front, **back}
 
     async def guest(xen: Domain) -> Any:
         if loaded("xen-blkfront"):  # by another test: it would take the device
