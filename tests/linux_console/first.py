@@ -74,7 +74,7 @@ async def serves(xen: Domain) -> dict[str, str]:
         domid = int(await shell("sh", "-c", CREATE, "create", CONFIG))
         async with console.serve_first(xen, domid) as tty:
             await shell("xl", "unpause", "hvc0")
-            log = await until(tty, b"# ")
+            log = await until(tty, b"\n/ # ")
             await tty.send(b"echo six times seven is $((6 * 7))\n")
             said = await until(tty, b"is 42")
             await shell("xl", "destroy", "hvc0")
