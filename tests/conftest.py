@@ -13,11 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from needs import LEFT_OUT, leave_out
 
 import xen_lab
 from activations import BackendError, EventLoop
 from xen_lab import cache, emulator, image
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # how busy the machine is says nothing about the code
 
 
 def descriptors() -> set[tuple[str, str]]:

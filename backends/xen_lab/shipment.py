@@ -28,6 +28,7 @@ from xen_lab.inside.channel import pack
 HERE = Path(__file__).parent
 OURS = ("activations", "xen_linux")
 NEEDED = ("anyio", "idna", "sniffio", "typing_extensions", "sortedcontainers", "structlog")
+COMMANDS = "activations/cli/"
 NEEDED_BY_COMMAND = ("click", "rich")
 SITE = "lab/site"
 COMMAND_SITE = "lab/command"
@@ -52,7 +53,8 @@ def overlay(extra: Mapping[str, bytes | Path], *, command: bool = False) -> byte
         _module(archive, path, f"{SITE}/xen_lab/inside/{path.name}")
     for name in (*OURS, *NEEDED):
         for path, where in _sources(name):
-            _module(archive, path, f"{SITE}/{where}")
+            if command or COMMANDS not in where:
+                _module(archive, path, f"{SITE}/{where}")
     if command:
         for name in NEEDED_BY_COMMAND:
             for path, where in _sources(name):
