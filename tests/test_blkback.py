@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Sequence
-from errno import EIO, EOPNOTSUPP
+from errno import EAGAIN, EIO, EOPNOTSUPP
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,10 +17,11 @@ from raw_blkfront import HANDLE, RawFront, Served, Use, serve_until_done, use_fr
 from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
-from activations.drivers.block import MemoryDisk, ObjectDisk, VolatileDisk
+from activations.drivers.block import FileDisk, MemoryDisk, ObjectDisk, VolatileDisk
 from activations.drivers.block.disks import Buffers, Done, ServedDisk
 from activations.drivers.block.pages import KeptPages
 from activations.drivers.block.protocol import Discard, Indirect, Request, Segment, encode
+from activations.lower import Clock
 from activations.xenbus import HandshakeTimeout
 from xen_sim import Machine
 
@@ -30,6 +34,7 @@ def serving(
     *,
     mode: str = "w",
     seed: int | None = None,
+    clock: Clock = "virtual",
     **front: Any,
 ) -> Served:
     """Serve a disk to a front end that `use` drives; what became of it."""
@@ -40,7 +45,7 @@ def serving(
     async def guest(xen: Domain) -> None:
         await use_front(xen, use, **front)
 
-    machine = Machine(seed=seed)
+    machine = Machine(seed=seed, clock=clock)
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
     served: Served = machine.run()["dom0"]
@@ -192,6 +197,25 @@ def test_a_request_may_use_more_pages_than_stay_mapped() -> None:
     assert kept([[0], [5, 5, 5, 5], [5]], limit=1) == [5]
 
 
+def test_requests_that_fail_map_no_more_than_others() -> None:
+    async def use(front: RawFront) -> None:
+        for _ in range(5):
+            refs = [front.page().refs[0] for _ in range(5)]
+            segments = [Segment(ref, 0, 7) for ref in (*refs, HOSTILE)]
+            assert await front.status(front.request(Op.READ, 0, segments)) == Status.ERROR
+        kept = 0
+        for page in front.pages:
+            try:
+                page.close()
+            except OSError:
+                kept += 1
+        assert kept == 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptPages.__init__, "__kwdefaults__", {**GENEROUS, "limit": 2})
+        serving(MemoryDisk(SIZE), use)
+
+
 def test_pages_that_a_request_lacks_are_mapped_in_one_piece() -> None:
     assert kept([[0, 1, 2], [3, 4, 5]], together=3, mappings=1) == [1]
     assert kept([[0, 1, 2], [3, 4, 5]], together=3, mappings=2) == [0, 1]
@@ -317,6 +341,33 @@ def test_a_front_end_that_goes_leaves_nothing_under_way(persistent: bool) -> Non
 
     serving(ObjectDisk(source, SIZE), use, persistent=persistent)
     assert source.said == []
+
+
+def test_a_front_end_that_goes_waits_for_what_a_thread_does_with_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be stopped, and pages that it works on must not be unmapped."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(SIZE))
+    preadv, ended = os.preadv, []
+
+    def slow(fd: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError(EAGAIN, "not at hand")
+        time.sleep(0.2)
+        ended.append(preadv(fd, buffers, offset))
+        return ended[-1]
+
+    monkeypatch.setattr(os, "preadv", slow)
+
+    async def use(front: RawFront) -> None:
+        front.put(front.request(Op.READ, 0, [Segment(front.page().refs[0], 0, 7)]))
+        await asyncio.sleep(0.05)
+
+    with FileDisk(image) as disk:
+        served = serving(disk, use, clock="wall")
+    assert ended == [4096]
+    assert served.figures.requests == 0, "nobody was left to be answered"
 
 
 # What is offered, and what is not

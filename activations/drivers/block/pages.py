@@ -16,7 +16,7 @@ from typing import Protocol
 
 from activations.abi.blkif import SECTOR_SIZE, SECTORS_PER_PAGE, Op
 from activations.abi.grant_table import PAGE_SIZE
-from activations.drivers.block.protocol import Segment
+from activations.drivers.block.protocol import Segments
 from activations.errors import XenError
 from activations.grants import Grant, Grants
 from activations.lower import Foreign
@@ -33,9 +33,9 @@ one piece, so that what is used together comes to lie together."""
 class Pages(Protocol):
     """The pages of one queue's front end."""
 
-    def open(self, segments: Sequence[Segment], op: Op) -> Access:
-        """The bytes of these segments, for `READ` or `WRITE`. Close what it gives before opening
-        again, or `keep` it."""
+    def open(self, segments: Segments, sectors: int, op: Op) -> Access:
+        """The bytes of these segments, so many sectors in all, for `READ` or `WRITE`. Close what
+        it gives before opening again, or `keep` it."""
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
         """The first `length` bytes of these pages, one after another."""
@@ -67,8 +67,8 @@ class CopiedPages:
         self._grants = grants
         self._domid = domid
 
-    def open(self, segments: Sequence[Segment], op: Op) -> Access:
-        return _Copied(self._grants, self._domid, segments, op)
+    def open(self, segments: Segments, sectors: int, op: Op) -> Access:
+        return _Copied(self._grants, self._domid, segments, sectors, op)
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
         data = bytearray(length)
@@ -89,12 +89,14 @@ class CopiedPages:
 class _Copied:
     __slots__ = ("_domid", "_grants", "_op", "_segments", "_view", "buffers")
 
-    def __init__(self, grants: Grants, domid: int, segments: Sequence[Segment], op: Op) -> None:
+    def __init__(
+        self, grants: Grants, domid: int, segments: Segments, sectors: int, op: Op
+    ) -> None:
         self._grants = grants
         self._domid = domid
         self._segments = segments
         self._op = op
-        self._view = memoryview(bytearray(sum(segment.length for segment in segments)))
+        self._view = memoryview(bytearray(sectors * SECTOR_SIZE))
         self.buffers = (self._view,)
         if op is not Op.READ:
             self._grants.copy([Copy(theirs, own, len(own)) for theirs, own in self._pairs()])
@@ -138,14 +140,15 @@ class KeptPages:
         """Pages that are mapped."""
         return len(self._pages)
 
-    def open(self, segments: Sequence[Segment], op: Op) -> Access:
-        pages = self._have([segment[0] for segment in segments])
+    def open(self, segments: Segments, sectors: int, op: Op) -> Access:
+        pages = self._have([ref for ref, _, _ in segments])
         pieces = []
-        for number, (_, first, last) in enumerate(segments):
-            if last - first < SECTORS_PER_PAGE - 1:
-                piece = pages[number][first * SECTOR_SIZE : (last + 1) * SECTOR_SIZE]
-                pages[number] = piece
-                pieces.append(piece)
+        if sectors < len(pages) * SECTORS_PER_PAGE:  # not all of them are whole
+            for number, (_, first, last) in enumerate(segments):
+                if last - first < SECTORS_PER_PAGE - 1:
+                    piece = pages[number][first * SECTOR_SIZE : (last + 1) * SECTOR_SIZE]
+                    pages[number] = piece
+                    pieces.append(piece)
         return _Kept(self, segments, pages, pieces)
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
@@ -166,21 +169,27 @@ class KeptPages:
                 break
             self._unmap(mapping)
 
-    def hold(self, segments: Sequence[Segment], users: int) -> None:
+    def hold(self, segments: Segments, users: int) -> None:
         """There are so many more users of these segments' pages, which then stay."""
-        for segment in segments:
-            self._mapping_of[segment.ref].users += users
+        for ref, _, _ in segments:
+            self._mapping_of[ref].users += users
 
     def _have(self, refs: Sequence[int]) -> list[memoryview]:
         """These pages, mapped if they were not."""
         pages = self._pages
-        missing = [ref for ref in refs if ref not in pages]
-        if missing:
-            self._map(list(dict.fromkeys(missing)))
+        try:
+            found = [pages[ref] for ref in refs]
+        except KeyError:
+            try:
+                self._map(list(dict.fromkeys(ref for ref in refs if ref not in pages)))
+            except XenError:
+                self.trim()  # some of them may be mapped by now
+                raise
+            found = [pages[ref] for ref in refs]
         if self._full():
             for ref in refs:
                 self._mappings.move_to_end(self._mapping_of[ref])
-        return [pages[ref] for ref in refs]
+        return found
 
     def _full(self, *, more_than: int = 0) -> bool:
         """Whether a limit is reached, or gone over."""
@@ -239,7 +248,7 @@ class _Kept:
     def __init__(
         self,
         owner: KeptPages,
-        segments: Sequence[Segment],
+        segments: Segments,
         buffers: Sequence[memoryview],
         pieces: Sequence[memoryview],
     ) -> None:

@@ -9,8 +9,9 @@ are. What only the back end knows, the length of the disk, `check_range` holds t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import le
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
@@ -102,7 +103,9 @@ class Response(NamedTuple):
     status: int
 
 
-AnyRequest = Request | Indirect | Discard
+AnyRequest: TypeAlias = Request | Indirect | Discard
+Segments: TypeAlias = Sequence[tuple[int, int, int]]
+"""Segments as a back end has hundreds of them: `Segment`s, or plain tuples of the same."""
 
 _WITH = tuple(
     Struct(
@@ -188,12 +191,17 @@ def decode(entry: bytes, *, max_indirect: int = 0) -> AnyRequest:
     raise BadRequest(id, op, "not an operation that was offered", Status.EOPNOTSUPP)
 
 
-def segments_in(pages: bytes, request: Indirect) -> tuple[Segment, ...]:
+def segments_in(pages: bytes, request: Indirect) -> Segments:
     """The segments of an indirect request, from a copy of its pages, one after another."""
     raw = pages[: request.nr_segments * abi.SEGMENT.size]
-    segments = tuple(map(Segment._make, abi.SEGMENT.iter_unpack(raw)))
+    segments = tuple(abi.SEGMENT.iter_unpack(raw))
     _check_segments(segments, request.id, request.op)
     return segments
+
+
+def sectors_in(segments: Segments) -> int:
+    """How many sectors they are together."""
+    return sum([last - first for _, first, last in segments]) + len(segments)
 
 
 def check_range(
@@ -242,7 +250,12 @@ def _decode_indirect(entry: bytes, limit: int) -> Indirect:
     return Indirect(_INDIRECT[op], id, sector, handle, count, tuple(refs[: pages_for(count)]))
 
 
-def _check_segments(segments: Sequence[Segment], id: int, op: int) -> None:
+def _check_segments(segments: Segments, id: int, op: int) -> None:
+    if not segments:
+        return
+    _, firsts, lasts = zip(*segments, strict=True)
+    if max(lasts) < abi.SECTORS_PER_PAGE and all(map(le, firsts, lasts)):
+        return
     for ref, first, last in segments:
         if not first <= last < abi.SECTORS_PER_PAGE:
             raise BadRequest(id, op, f"sectors {first} to {last} of the page granted as {ref}")

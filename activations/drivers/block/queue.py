@@ -12,7 +12,7 @@ is answered so, and nothing else comes of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from errno import EOPNOTSUPP
@@ -28,10 +28,11 @@ from activations.drivers.block.protocol import (
     Discard,
     Indirect,
     Request,
-    Segment,
+    Segments,
     check_range,
     decode,
     encode_response,
+    sectors_in,
     segments_in,
 )
 from activations.errors import PortError, XenError
@@ -151,11 +152,11 @@ class Queue:
         id, op = request.id, request.op
         try:
             segments = self._segments(request)
-            sectors = sum([last - first for _, first, last in segments]) + len(segments)
+            sectors = sectors_in(segments)
             check_range(request, sectors, disk_sectors=self._disk.sectors, unit=self._unit)
             if op is Op.WRITE and self._read_only:
                 raise BadRequest(id, op, "this disk can only be read")
-            access = self._pages.open(segments, op)
+            access = self._pages.open(segments, sectors, op)
         except XenError as error:
             raise BadRequest(id, op, str(error)) from None
         offset = request.sector * abi.SECTOR_SIZE
@@ -166,7 +167,7 @@ class Queue:
             self._figures.sectors_read += sectors
             self._do(id, op, access, self._disk.read_into, offset, access.buffers)
 
-    def _segments(self, request: Request | Indirect) -> Sequence[Segment]:
+    def _segments(self, request: Request | Indirect) -> Segments:
         if isinstance(request, Request):
             return request.segments
         size = request.nr_segments * abi.SEGMENT.size
