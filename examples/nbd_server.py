@@ -19,10 +19,9 @@ from contextlib import asynccontextmanager, suppress
 from struct import Struct
 
 from activations import Domain, Scenario
-from activations.drivers.block import MemoryDisk
+from activations.drivers.block import Disk, MemoryDisk
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.disk import Disk
 from activations.xenbus import Device, Phase, front_device, plug
 
 nbd_server = Scenario("nbd_server")

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activations import Domain
-from activations.drivers.block import BlockError, MemoryDisk
+from activations.drivers.block import BlockError, Disk, MemoryDisk
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.disk import Disk
 from activations.drivers.block.offer import Geometry, Offer
 from activations.xenbus import Device, Keys, XenbusError, front_device, plug
 from xen_sim import Machine

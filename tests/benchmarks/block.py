@@ -12,10 +12,9 @@ from typing import Any
 from measure import Contender, Figure, compare
 
 from activations import Domain
-from activations.drivers.block import MemoryDisk
+from activations.drivers.block import Disk, MemoryDisk
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.disk import Disk
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
 

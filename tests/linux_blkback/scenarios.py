@@ -16,8 +16,8 @@ from typing import Any
 from disk_model import check, digest
 
 from activations import Domain, Scenario
+from activations.drivers.block import Disk
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.disk import Disk
 from activations.xenbus import Device, front_device, plug, unplug
 from activations.xenbus.keys import read_keys
 

@@ -17,9 +17,8 @@ from activations import Domain, Scenario
 from activations.abi import ring as ring_abi
 from activations.abi.blkif import Op
 from activations.abi.xenbus import XenbusState as State
+from activations.drivers.block import Disk, DiskError, DiskGone
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.disk import Disk
-from activations.drivers.block.errors import DiskError, DiskGone
 from activations.xenbus import (
     BackEnd,
     Device,
@@ -29,6 +28,7 @@ from activations.xenbus import (
     plug,
     unplug,
 )
+from activations.xenbus.keys import read_keys
 
 DEVID = 51712
 SERVED_AS = "rules"
@@ -422,8 +422,6 @@ async def dies(xen: Domain, device: Device) -> None:
 
 async def first_life(xen: Domain, device: Device, do: Serve, until: str) -> None:
     """A back end without a handshake, so that it can end without one."""
-    from activations.xenbus.keys import read_keys
-
     store, path = xen.store, device.back_path
     driver = RawBack(xen, device, do)
     await store.write(f"{path}/state", int(State.INIT_WAIT))

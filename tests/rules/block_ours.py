@@ -10,11 +10,9 @@ from block import done, refusal, two, using
 from disk_model import check
 
 from activations import Domain, Scenario
-from activations.drivers.block import MemoryDisk
+from activations.drivers.block import Disk, DiskError, MemoryDisk
 from activations.drivers.block import back as blkback
-from activations.drivers.block.disk import Disk
 from activations.drivers.block.disks import Buffers
-from activations.drivers.block.errors import DiskError
 from activations.xenbus import Device
 
 SIZE = 1 << 20

@@ -6,7 +6,7 @@ import asyncio
 from hashlib import sha256
 from random import Random
 
-from activations.drivers.block.disk import Disk
+from activations.drivers.block import Disk
 
 SECTOR = 512
 

@@ -4,7 +4,9 @@
 """
 
 from activations.drivers.block.back import BlkBack
+from activations.drivers.block.disk import Disk
 from activations.drivers.block.disks import MemoryDisk, ObjectDisk, ServedDisk
+from activations.drivers.block.errors import DiskError, DiskGone
 from activations.drivers.block.file import FileDisk
 from activations.drivers.block.protocol import BadRequest, BlockError
 from activations.drivers.block.volatile import VolatileDisk
@@ -13,6 +15,9 @@ __all__ = [
     "BadRequest",
     "BlkBack",
     "BlockError",
+    "Disk",
+    "DiskError",
+    "DiskGone",
     "FileDisk",
     "MemoryDisk",
     "ObjectDisk",
