@@ -105,8 +105,10 @@ def test_indices_that_cannot_be_are_told_of_and_nothing_else_happens(cons: int, 
 # Two domains
 
 
-def run(dom0: Callable[[Domain], Any], guest: Callable[[Domain], Any]) -> dict[str, Any]:
-    machine = Machine()
+def run(
+    dom0: Callable[[Domain], Any], guest: Callable[[Domain], Any], seed: int | None = None
+) -> dict[str, Any]:
+    machine = Machine(seed=seed)
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
     return machine.run()
@@ -211,6 +213,30 @@ def test_what_a_front_end_printed_last_is_read_after_it_has_gone() -> None:
         await xen.store.write("data/gone", 1)
 
     assert run(dom0, guest)["dom0"] == b"last words"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ends_that_leave_at_the_same_moment_part_at_once(seed: int) -> None:
+    async def dom0(xen: Domain) -> float:
+        device = Device(KIND, 1, 1, 0)
+        await plug(xen, device)
+        async with console.serve(xen, device) as tty:
+            await tty.receive()
+            await tty.send(b"now")
+            began = xen.loop.time()
+        return xen.loop.time() - began
+
+    async def guest(xen: Domain) -> float:
+        device = await front_device(xen, KIND, 1)
+        async with console.open(xen, device) as tty:
+            await tty.send(b"ready")
+            await tty.receive()
+            began = xen.loop.time()
+        took = xen.loop.time() - began
+        await asyncio.sleep(20)  # the device stays as long as its domain
+        return took
+
+    assert max(run(dom0, guest, seed=seed).values()) < 1
 
 
 def test_a_front_end_that_breaks_the_ring_is_told_of_and_its_device_closed() -> None:

@@ -238,12 +238,22 @@ class Handshake(ABC):
     # What they are made of
 
     async def _until_other(self, *states: State) -> None:
-        """Wait for the other end to say one of these, for `PATIENCE` at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while await self._other_state() not in states:
-                    self._look.clear()
-                    await self._look.wait()
+        """Wait for the other end to say one of these, for `PATIENCE` at most.
+
+        Without `asyncio.timeout`: this end is cancelled already when it parts, and Python before
+        3.11.3 takes a time-out for one more cancellation then.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        alarm = loop.call_later(PATIENCE, self._look.set)
+        try:
+            while loop.time() < deadline:
+                self._look.clear()  # before the look: what comes during it asks for another
+                if await self._other_state() in states:
+                    return
+                await self._look.wait()
+        finally:
+            alarm.cancel()
 
     async def _other_state(self) -> State:
         return await self._state(self.device.path(self.other))
