@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from activations.drivers.block import BlockError, Disk, MemoryDisk
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
 from activations.drivers.block.offer import Geometry, Offer
-from activations.xenbus import Device, Keys, XenbusError, front_device, plug
+from activations.xenbus import BackEnd, Device, Keys, XenbusError, front_device, plug
 from xen_sim import Machine
 
 RULES = Path(__file__).parent / "rules"
@@ -62,6 +63,52 @@ def test_memory_does_not_grow() -> None:
         assert on_a_disk(use, Machine()) < 10_000
     finally:
         tracemalloc.stop()
+
+
+class Slow(blkback.BlkBack):
+    """Takes three seconds to say that it is done."""
+
+    async def disconnect(self) -> None:
+        await super().disconnect()
+        await asyncio.sleep(3)
+
+
+def test_who_is_in_a_hurry_leaves_nothing_behind_either() -> None:
+    """Cancelled, and cancelled again while it parts from the back end."""
+
+    async def dom0(xen: Domain) -> None:
+        device = Device("vbd", 51712, await xen.find("guest"), 0, "test")
+        await plug(xen, device)
+        async with BackEnd(xen, device, Slow(xen, device, MemoryDisk(SIZE))):
+            await xen.store.wait_for(f"/local/domain/{device.front}/data/done")
+
+    async def guest(xen: Domain) -> None:
+        used = asyncio.Event()
+
+        async def use() -> None:
+            async with blkfront.open(xen, await front_device(xen, "vbd", 51712)) as disk:
+                await disk.read(0, SIZE)
+                used.set()
+                await asyncio.Event().wait()
+
+        before = asyncio.all_tasks()
+        using = asyncio.create_task(use())
+        await used.wait()
+        using.cancel()
+        await asyncio.sleep(1)
+        assert not using.done(), "it waits for the back end's word"
+        using.cancel()
+        await asyncio.wait([using], timeout=1)
+        assert using.cancelled()
+        assert not xen.grants.open
+        left = {task.get_name() for task in asyncio.all_tasks() - before}
+        assert left <= {"xenstore reader", "xenstore writer"}, left
+        await xen.store.write("data/done", 1)
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -96,9 +96,17 @@ class Handshake(ABC):
     ) -> None:
         assert self._running is not None
         self._running.cancel()
-        await asyncio.wait([self._running])
+        hurried: asyncio.CancelledError | None = None
+        while not self._running.done():
+            try:
+                await asyncio.wait([self._running])
+            except asyncio.CancelledError as again:  # it need not part, but give back
+                hurried = again
+                self._running.cancel()
         if not self._running.cancelled() and (failure := self._running.exception()):
             raise failure
+        if hurried is not None:
+            raise hurried
 
     async def connected(self, within: float | None = None) -> None:
         """Wait until both ends are connected.
