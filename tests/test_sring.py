@@ -220,3 +220,13 @@ def test_whatever_the_order_nothing_is_lost_and_nobody_sleeps_for_ever(
 def unseen(front: FrontRing) -> int:
     """Responses that are published and not yet taken."""
     return (front._load(abi.RSP_PROD) - front._answered) & (WRAP - 1)
+
+
+def test_a_ring_that_is_broken_from_the_start_holds_no_views() -> None:
+    """Its memory is to be unmapped, while the error is on its way."""
+    memory = bytearray(4096)
+    memory[abi.REQ_PROD] = 33
+    with pytest.raises(RingError) as caught, memoryview(memory) as view:
+        BackRing(view, 112)
+    memory.clear()  # BufferError if there were one
+    assert caught.value.__traceback__ is not None
