@@ -76,9 +76,10 @@ def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any
     try:
         return loop.run_until_complete(task)
     except KeyboardInterrupt:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            loop.run_until_complete(task)
+        if not task.done():  # it may have raised this itself
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
         raise
 
 
