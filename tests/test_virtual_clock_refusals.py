@@ -152,11 +152,16 @@ def test_a_thread_that_was_started_behind_the_loops_back_is_named(
     before the simulation does or after it, the report says which clock has threads."""
     told: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", told.append)
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait()
 
     async def main(xen: Domain) -> None:
-        waiting = asyncio.create_task(anyio.to_thread.run_sync(go_on.wait))
+        waiting = asyncio.create_task(anyio.to_thread.run_sync(work))
         await asyncio.sleep(1)
+        begun.wait()
         if ends == "before":
             go_on.set()
             (worker,) = (each for each in threading.enumerate() if "AnyIO" in each.name)
