@@ -244,6 +244,19 @@ def test_more_answers_than_requests_is_the_back_ends_fault() -> None:
         world.requests.collect(queue)
 
 
+def test_an_answer_that_the_back_end_takes_back_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its producer moves on as we look before sleeping, and is back when we look for the answer."""
+    world = World()
+    asked = world.read(0, 1)
+    idle, looks = world.queues[0].ring.idle, [False, False]
+    monkeypatch.setattr(world.queues[0].ring, "idle", lambda: idle() and (not looks or looks.pop()))
+    world.hear()
+    assert not looks
+    assert not asked.ended
+    world.finish()
+    assert asked.okay
+
+
 ENTRIES = st.tuples(
     st.integers(0, 12) | st.integers(0, 2**64 - 1),
     st.sampled_from([Op.READ, Op.WRITE]) | st.integers(0, 255),

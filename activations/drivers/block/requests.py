@@ -68,12 +68,9 @@ class Queue:
         Raises `BlockError` for an answer to nothing, or to something else; `RingError` for more
         answers than there can be.
         """
-        entry = self.ring.take()
-        if entry is None:
+        while (entry := self.ring.take()) is None:
             if self.ring.idle():
                 return None
-            entry = self.ring.take()
-            assert entry is not None, "the ring says that there is one"
         id, op, status = decode_response(entry)
         piece = self.in_flight.get(id)
         if piece is None:
