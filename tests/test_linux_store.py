@@ -11,7 +11,7 @@ from activations import BackendError
 from activations.abi.xs_wire import MessageType
 from activations.store.wire import Decoder, Message
 from xen_linux import store
-from xen_linux.store import DescriptorConnection
+from xen_linux.store import DescriptorConnection, DeviceConnection
 
 
 @pytest.fixture
@@ -19,6 +19,16 @@ def pair():
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     connection = DescriptorConnection(ours.detach())
+    with theirs:
+        yield connection, theirs
+    connection.close()
+
+
+@pytest.fixture
+def pair_of_device():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    connection = DeviceConnection(ours.detach())
     with theirs:
         yield connection, theirs
     connection.close()
@@ -154,3 +164,78 @@ def test_without_a_daemon_the_device_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "DEVICE", str(tmp_path / "xenbus"))
     with pytest.raises(BackendError, match="not a Xen domain"):
         store.connect()
+
+
+@pytest.mark.parametrize("kind", [MessageType.WATCH, MessageType.UNWATCH])
+def test_the_device_is_not_asked_for_a_watch_while_anything_is_under_way(kind, pair_of_device):
+    """The kernel would wait for ever: see `DeviceConnection`."""
+    connection, theirs = pair_of_device
+    theirs.setblocking(False)
+    reads = [Message(MessageType.READ, b"name\0", number) for number in (1, 2)]
+    watch, after = Message(kind, b"name\0token\0", 3), Message(MessageType.READ, b"name\0", 4)
+
+    def asked():
+        try:
+            return list(Decoder().feed(theirs.recv(4096)))
+        except BlockingIOError:
+            return []
+
+    async def main():
+        receiving = asyncio.create_task(receive_for_ever())
+        for read in reads:
+            await connection.send(read.encode())
+        sending = asyncio.create_task(connection.send(watch.encode()))
+        await asyncio.sleep(0)
+        assert asked() == reads
+        theirs.send(Message(MessageType.READ, b"dom0", 1).encode())
+        theirs.send(Message(MessageType.WATCH_EVENT, b"name\0other\0").encode())
+        await settle()
+        assert asked() == [], "an event is no answer"
+        theirs.send(Message(MessageType.ERROR, b"ENOENT\0", 2).encode())
+        await sending
+        assert asked() == [watch]
+        await connection.send(after.encode())
+        assert asked() == [after], "the kernel keeps it waiting itself"
+        connection.close()
+        await receiving
+
+    async def receive_for_ever():
+        while await connection.receive():
+            pass
+
+    asyncio.run(main())
+
+
+def test_closing_the_device_lets_go_of_who_wants_to_watch(pair_of_device):
+    connection, _ = pair_of_device
+
+    async def main():
+        await connection.send(Message(MessageType.READ, b"name\0", 1).encode())
+        watching = connection.send(Message(MessageType.WATCH, b"name\0token\0", 2).encode())
+        sending = asyncio.create_task(watching)
+        await settle()
+        assert not sending.done()
+        connection.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await sending
+
+    asyncio.run(main())
+
+
+def test_a_request_that_the_device_refuses_is_not_under_way(pair_of_device):
+    connection, theirs = pair_of_device
+    theirs.close()
+
+    async def main():
+        with pytest.raises(BrokenPipeError):
+            await connection.send(Message(MessageType.READ, b"name\0", 1).encode())
+        with pytest.raises(BrokenPipeError):
+            await connection.send(Message(MessageType.WATCH, b"name\0token\0", 2).encode())
+
+    asyncio.run(main())
+
+
+async def settle():
+    """Let everything happen that can."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)

@@ -23,7 +23,7 @@ from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.identity import identify
 from xen_linux.lower import LinuxLowerHalf
-from xen_linux.store import DescriptorConnection, connect
+from xen_linux.store import DescriptorConnection, open_connection
 
 
 class LinuxBackend:
@@ -69,7 +69,7 @@ class LinuxBackend:
         """A connection to this domain's xenstore, for any asyncio loop; `BackendError` if there is
         none. Needs neither event channels nor grants."""
         try:
-            return DescriptorConnection(connect())
+            return open_connection()
         except OSError as error:
             raise BackendError(f"xenstored: {error.strerror}: run as root") from error
 

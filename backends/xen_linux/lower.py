@@ -36,7 +36,7 @@ from activations.lower import Adopt, Clock, GrantTable, Ready
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.guess import Guess
-from xen_linux.store import DescriptorConnection, connect
+from xen_linux.store import DescriptorConnection, open_connection
 
 if TYPE_CHECKING:
     pass
@@ -172,7 +172,7 @@ class LinuxLowerHalf:
 
     def open_store(self, adopt: Adopt) -> DescriptorConnection:
         """A new connection to xenstored."""
-        return DescriptorConnection(connect())
+        return open_connection()
 
     def close(self) -> None:
         """Unbind every port left, unmap every page left, close the descriptors. Idempotent.

@@ -12,11 +12,12 @@ import asyncio
 import os
 import select
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from activations.abi.xs_wire import MessageType
+from activations.abi.xs_wire import HEADER, MessageType
 from activations.errors import BackendError
 from activations.store.wire import Decoder, Message, octets, text
 from xen_linux.device import open_device
@@ -24,6 +25,7 @@ from xen_linux.device import open_device
 DEVICE = "/dev/xen/xenbus"
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 
+_KEPT_WAITING = (MessageType.WATCH, MessageType.UNWATCH)
 _CHUNK = 65_536
 _PATIENCE = 5.0
 
@@ -43,6 +45,14 @@ def connect() -> int:
                 stream.setblocking(False)
                 return stream.detach()
     return open_device(DEVICE)
+
+
+def open_connection() -> DescriptorConnection:
+    """A new connection to xenstored, for any asyncio loop. Raises as `connect` does."""
+    descriptor = connect()
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return DescriptorConnection(descriptor)
+    return DeviceConnection(descriptor)
 
 
 def read_now(path: str) -> str | None:
@@ -127,6 +137,50 @@ class DescriptorConnection:
         finally:
             if self._waiting.pop(waiter, None):
                 remove(self._descriptor)
+
+
+class DeviceConnection(DescriptorConnection):
+    """A stream over /dev/xen/xenbus, which does not bear everything that a socket does.
+
+    Whoever writes a WATCH or an UNWATCH is kept in the kernel until xenstored has answered it, and
+    keeps a lock of the open file meanwhile. The one thread that hands out answers takes the same
+    lock to hand out that of any earlier request of this file: if there is one, both wait for ever
+    (seen on Linux 6.1). So a watch is not asked for while anything else is under way.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._decoder = Decoder()
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+
+    async def send(self, message: bytes) -> None:
+        kind, *_ = HEADER.unpack_from(message)
+        while kind in _KEPT_WAITING and self._under_way and self._descriptor >= 0:
+            self._quiet.clear()
+            await self._quiet.wait()
+        self._under_way += 1
+        try:
+            await super().send(message)
+        except OSError:
+            self._answered()  # nobody will
+            raise
+
+    async def receive(self) -> bytes:
+        data = await super().receive()
+        for message in self._decoder.feed(data):
+            if message.kind != MessageType.WATCH_EVENT:
+                self._answered()
+        return data
+
+    def close(self) -> None:
+        super().close()
+        self._quiet.set()
+
+    def _answered(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._quiet.set()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
