@@ -3,6 +3,8 @@
 A program is drawn from a seed and says after each step what came of it: the answer or the errno,
 and the paths its watches reported. To know that no more reports will come, each step ends with a
 write that is watched too. Domids, which differ from one Xen to the next, are told by name.
+
+Programs called common keep to what all xenstoreds agree on, and say no more: see `COMMON`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,12 @@ from activations.store.nodes import Nodes
 
 SHARED = "/tool/activations-programs"
 SYNC = "/tool/activations-sync"
+COMMON = True
+"""In a common program one transaction at most is under way, and then nothing is done outside it
+(oxenstored merges what xenstored calls a conflict). Listings and reports are told in alphabetical
+order, a transaction's reports as one. A guest's ENOENT, EACCES and EPERM are told as one, and of
+its removals only what is left: xenstored looks at the permission before it looks whether there is
+a node, oxenstored the other way round."""
 STEPS = 150
 SEEDS = 3
 
@@ -27,9 +35,16 @@ class Program:
     """Draws steps, takes them, and keeps what came of each in `said`."""
 
     def __init__(
-        self, store: Store, random: Random, paths: list[str], names: dict[int, str]
+        self,
+        store: Store,
+        random: Random,
+        paths: list[str],
+        names: dict[int, str],
+        common: bool = False,
     ) -> None:
         self.said: list[str] = []
+        self._common = common
+        self._guest = len(names) > 1
         self._store = store
         self._random = random
         self._paths = paths
@@ -43,29 +58,33 @@ class Program:
             sentinel = await stack.enter_async_context(self._store.watch(sync))
             events = [await stack.enter_async_context(self._store.watch(w)) for w in watched]
             for number in range(STEPS):
-                await self._step(f"{number}")
+                ended = await self._step(f"{number}")
                 await self._store.write(f"{sync}/{number}", "")
                 while await anext(sentinel) != f"{sync}/{number}":
                     pass
                 for watch in events:
                     arrived = await _arrived(watch)
+                    if self._common:
+                        arrived = arrived[:1] and [watch.path] if ended else sorted(arrived)
                     self.said += [f"  {watch.path}: {self._plain(path)}" for path in arrived]
             for transaction in self._transactions:
                 with suppress(StoreError):
                     await transaction.__aexit__(None, None, None)
         return self.said
 
-    async def _step(self, label: str) -> None:
+    async def _step(self, label: str) -> bool:
+        """Take one; whether it ended a transaction."""
         draw = self._random
-        if draw.random() < 0.1 and len(self._transactions) < 3:
+        if draw.random() < 0.1 and len(self._transactions) < (1 if self._common else 3):
             self._transactions.append(await self._store.transaction().__aenter__())
-            return
+            return False
         if draw.random() < 0.08 and self._transactions:
             transaction = self._transactions.pop(draw.randrange(len(self._transactions)))
             fault = draw.choice((None, None, ZeroDivisionError()))
             await self._say(label, "end", transaction.__aexit__(type(fault), fault, None))
-            return
-        nodes: Nodes = draw.choice([self._store, *self._transactions])
+            return True
+        outside = [] if self._common and self._transactions else [self._store]
+        nodes: Nodes = draw.choice([*outside, *self._transactions])
         where = "" if nodes is self._store else "in a transaction "
         path = draw.choice(self._paths)
         value = str(draw.randrange(3))
@@ -76,7 +95,7 @@ class Program:
             case "read":
                 await self._say(label, f"{where}read {path}", nodes.read(path))
             case "list":
-                await self._say(label, f"{where}list {path}", nodes.list(path))
+                await self._say(label, f"{where}list {path}", self._list(nodes, path))
             case "write":
                 await self._say(label, f"{where}write {path}", nodes.write(path, value))
             case "mkdir":
@@ -88,13 +107,21 @@ class Program:
             case _:
                 told = f"{where}chmod {path} {letters} {whose}"
                 await self._say(label, told, nodes.set_perms(path, *perms))
+        return False
 
     async def _say(self, label: str, what: str, attempt: Awaitable[object]) -> None:
         try:
             answer = str(await attempt)
         except StoreError as error:
             answer = errno.errorcode[error.errno or 0]
+        if self._common and self._guest:
+            answer = "told by what is left" if " rm " in f" {what}" else answer
+            answer = "refused" if answer in ("ENOENT", "EACCES", "EPERM") else answer
         self.said.append(f"{label}. {self._plain(what)} -> {answer}")
+
+    async def _list(self, nodes: Nodes, path: str) -> list[str]:
+        names = await nodes.list(path)
+        return sorted(names) if self._common else names
 
     async def _perms(self, nodes: Nodes, path: str) -> str:
         perms = await nodes.get_perms(path)
@@ -129,24 +156,25 @@ async def shared(store: Store) -> AsyncIterator[None]:
             await store.rm(path)
 
 
-def dom0_program(seed: int) -> Scenario:
+def dom0_program(seed: int, common: bool = False) -> Scenario:
     """dom0 alone: everything but permissions counts."""
-    scenario = Scenario(f"dom0_program_{seed}")
+    scenario = Scenario(f"{'common_' * common}dom0_program_{seed}")
 
     @scenario.domain("dom0")
     async def dom0(xen: Domain) -> list[str]:
         nodes = ["a", "a/b", "a/b/c", "a/d", "e", "e/f"]
         paths = [SHARED, "", "/no path", *(f"{SHARED}/{node}" for node in nodes)]
-        program = Program(xen.store, Random(seed), paths, {0: "dom0"})
+        program = Program(xen.store, Random(seed), paths, {0: "dom0"}, common)
+        watched = [SHARED] if common else [f"{SHARED}/a", f"{SHARED}/a/b", f"{SHARED}/e"]
         async with shared(xen.store):
-            return await program.run(SYNC, f"{SHARED}/a", f"{SHARED}/a/b", f"{SHARED}/e")
+            return await program.run(SYNC, *watched)
 
     return scenario
 
 
-def guest_program(seed: int) -> Scenario:
-    """A guest where it may, where it may not, and where dom0 let it."""
-    scenario = Scenario(f"guest_program_{seed}")
+def guest_program(seed: int, common: bool = False) -> Scenario:
+    """A guest where it may, where it may not, and where dom0 let it (to read, in a common one)."""
+    scenario = Scenario(f"{'common_' * common}guest_program_{seed}")
 
     @scenario.domain("dom0")
     async def dom0(xen: Domain) -> None:
@@ -164,16 +192,24 @@ def guest_program(seed: int) -> Scenario:
     async def guest(xen: Domain) -> list[str]:
         await xen.store.wait_for("data/begin")
         paths = ["name", "new", "data/a", "data/a/b", "data/a/b/c", "control", "device/x"]
-        paths += [f"{SHARED}/{letter}{below}" for letter in "nrwb" for below in ("", "/x", "/y/z")]
+        shown = "nr" if common else "nrwb"
+        paths += [f"{SHARED}/{letter}{below}" for letter in shown for below in ("", "/x", "/y/z")]
         paths += [SHARED, "/local/domain", "/nowhere/at/all"]
-        program = Program(xen.store, Random(seed), paths, {0: "dom0", xen.domid: "guest"})
+        names = {0: "dom0", xen.domid: "guest"}
+        program = Program(xen.store, Random(seed), paths, names, common)
+        watched = ["data/a"] if common else ["data/a", f"{SHARED}/b", f"{SHARED}/r/x"]
         try:
-            return await program.run("data/sync", "data/a", f"{SHARED}/b", f"{SHARED}/r/x")
+            return await program.run("data/sync", *watched)
         finally:
             await xen.store.write("data/end", "1")
 
     return scenario
 
 
-programs = {s.name: s for seed in range(SEEDS) for s in (dom0_program(seed), guest_program(seed))}
+programs = {
+    program.name: program
+    for seed in range(SEEDS)
+    for make in (dom0_program, guest_program)
+    for program in (make(seed), make(seed, COMMON))
+}
 globals().update(programs)
