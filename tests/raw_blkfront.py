@@ -234,7 +234,8 @@ async def serve_until_done(
     back = BlkBack(xen, device, disk, max_queues=max_queues)
     async with BackEnd(xen, device, back) as end:
         await xen.store.wait_for(f"/local/domain/{guest}/data/done")
-        await end.reached(Phase.OFFERED, Phase.CLOSED, Phase.FAILED, within=60)
+        parted = (Phase.OFFERED, Phase.CLOSED, Phase.FAILED, Phase.UNPLUGGED)
+        await end.reached(*parted, within=60)
         assert not xen.grants.open, "mapped although no front end is connected"
     await unplug(xen, device)
     return Served(back.figures, end.failure)

@@ -12,6 +12,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from raw_blkfront import HANDLE, RawFront, Served, Use, serve_until_done, use_front
 
 from activations import Domain
@@ -347,6 +349,24 @@ def test_a_front_end_that_goes_leaves_nothing_under_way(persistent: bool) -> Non
     assert source.said == []
 
 
+@PERSISTENT
+def test_a_front_end_that_dies_leaves_nothing_mapped(persistent: bool) -> None:
+    """Its folder is gone from one moment to the next, as when its domain is destroyed."""
+    source = Slow()
+
+    async def use(front: RawFront) -> None:
+        pages = [front.page() for _ in range(10)]
+        front.put(*[front.request(Op.READ, 3000, [Segment(page.refs[0], 0, 7)]) for page in pages])
+        await asyncio.sleep(0.1)
+        await front.xen.store.rm(front.device.front_path)
+        await front.gone()
+        await asyncio.sleep(0.1)
+        front.give_pages_back()
+
+    serving(ObjectDisk(source, SIZE), use, persistent=persistent)
+    assert source.said == []
+
+
 def test_a_front_end_that_goes_waits_for_what_a_thread_does_with_its_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -552,6 +572,35 @@ def test_nonsense_is_answered_under_its_own_id() -> None:
         assert [(each.id, each.status) for each in responses] == [(77, Status.OKAY)] * 32
 
     serving(MemoryDisk(SIZE), use)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.builds(
+            lambda op, count, id, rest: bytes([op, count]) + bytes(6) + id + rest,
+            st.integers(0, 7) | st.integers(0, 255),
+            st.integers(0, 12) | st.integers(0, 255),
+            st.binary(min_size=8, max_size=8),
+            st.binary(min_size=96, max_size=96),
+        ),
+        min_size=1,
+        max_size=32,
+    ),
+    st.booleans(),
+)
+def test_any_ring_of_bytes_is_answered_entry_for_entry(
+    entries: list[bytes], persistent: bool
+) -> None:
+    async def use(front: RawFront) -> None:
+        responses = await front.ask(*entries)
+        ids = [each.id.to_bytes(8, "little") for each in responses]
+        assert sorted(ids) == sorted(entry[8:16] for entry in entries)
+        assert await front.read(0, 1) is not None
+
+    served = serving(MemoryDisk(SIZE), use, persistent=persistent)
+    assert served.figures.requests == len(entries) + 1
+    assert not served.failure
 
 
 def test_segments_that_change_after_they_were_sent_are_checked_as_they_are_used() -> None:
