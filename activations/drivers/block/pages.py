@@ -135,6 +135,8 @@ class KeptPages:
         """The longest unused first, as far as a limit was reached."""
         self._pages: dict[int, memoryview] = {}
         self._mapping_of: dict[int, _Mapping] = {}
+        self._tight = False
+        """A limit is reached, or gone over."""
 
     def __len__(self) -> int:
         """Pages that are mapped."""
@@ -158,14 +160,15 @@ class KeptPages:
 
     def close(self) -> None:
         self._limit = 0
+        self._count()
         self.trim()
 
     def trim(self) -> None:
         """Unmap what is beyond the limits and not in use."""
-        if not self._full(more_than=1):
+        if not self._tight or not self._excess():
             return
         for mapping in [each for each in self._mappings if not each.users]:
-            if not self._full(more_than=1):
+            if not self._excess():
                 break
             self._unmap(mapping)
 
@@ -186,17 +189,17 @@ class KeptPages:
                 self.trim()  # some of them may be mapped by now
                 raise
             found = [pages[ref] for ref in refs]
-        if self._full():
+        if self._tight:
             for ref in refs:
                 self._mappings.move_to_end(self._mapping_of[ref])
         return found
 
-    def _full(self, *, more_than: int = 0) -> bool:
-        """Whether a limit is reached, or gone over."""
-        return (
-            len(self._pages) >= self._limit + more_than
-            or len(self._mappings) >= self._most + more_than
-        )
+    def _excess(self) -> bool:
+        """Whether a limit is gone over."""
+        return len(self._pages) > self._limit or len(self._mappings) > self._most
+
+    def _count(self) -> None:
+        self._tight = len(self._pages) >= self._limit or len(self._mappings) >= self._most
 
     def _map(self, refs: list[int]) -> None:
         """In one piece, or each alone where that is refused: because of one of them, or because
@@ -215,11 +218,13 @@ class KeptPages:
         for ref, page in zip(refs, mapping.pages, strict=True):
             self._pages[ref] = page
             self._mapping_of[ref] = mapping
+        self._count()
 
     def _unmap(self, mapping: _Mapping) -> None:
         del self._mappings[mapping]
         for ref in mapping.grant.refs:
             del self._pages[ref], self._mapping_of[ref]
+        self._count()
         mapping.close()
 
 

@@ -227,10 +227,11 @@ def encode_response(id: int, op: int, status: Status) -> bytes:
 
 
 def _decode_direct(entry: bytes) -> Request:
-    op, count, handle, id, sector = abi.REQUEST.unpack_from(entry)
+    count = entry[1]
     if count > abi.MAX_SEGMENTS_PER_REQUEST:
+        op, _, _, id, _ = abi.REQUEST.unpack_from(entry)
         raise BadRequest(id, op, f"{count} segments, of {abi.MAX_SEGMENTS_PER_REQUEST} at most")
-    flat = _WITH[count].unpack_from(entry)[5:]
+    op, _, handle, id, sector, *flat = _WITH[count].unpack_from(entry)
     segments = tuple(map(Segment, flat[::3], flat[1::3], flat[2::3]))
     operation = _DIRECT[op]
     if not segments and operation not in _MAY_BE_EMPTY:
