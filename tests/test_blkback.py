@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_blkfront import HANDLE, RawFront, Served, Use, serve_until_done, use_front
+from raw_blkfront import DEVID, HANDLE, RawFront, Served, Use, serve_until_done, use_front
 
 from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
-from activations.drivers.block import FileDisk, MemoryDisk, ObjectDisk, VolatileDisk
+from activations.drivers.block import BlkBack, FileDisk, MemoryDisk, ObjectDisk, VolatileDisk
 from activations.drivers.block.disks import Buffers, Done, ServedDisk
 from activations.drivers.block.pages import KeptPages
 from activations.drivers.block.protocol import Discard, Indirect, Request, Segment, encode
 from activations.lower import Clock
-from activations.xenbus import HandshakeTimeout
+from activations.xenbus import BackEnd, Device, HandshakeTimeout, plug
 from xen_sim import Machine
 
 SIZE = 1 << 21
@@ -365,6 +365,50 @@ def test_a_front_end_that_dies_leaves_nothing_mapped(persistent: bool) -> None:
 
     serving(ObjectDisk(source, SIZE), use, persistent=persistent)
     assert source.said == []
+
+
+def test_a_back_end_that_is_cancelled_as_it_disconnects_gives_every_queue_back() -> None:
+    """Each has a request that does not want to end."""
+
+    class Stubborn(Slow):
+        async def read(self, offset: int, length: int) -> bytes:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(1)
+            raise AssertionError("it is cancelled")
+
+    async def dom0(xen: Domain) -> None:
+        guest = await xen.find("guest")
+        device = Device("vbd", DEVID, guest, 0, served_as="pyvbd")
+        await plug(xen, device)
+        back = BlkBack(xen, device, ObjectDisk(Stubborn(), SIZE))
+        async with BackEnd(xen, device, back) as end:
+            await end.connected(10)
+            await asyncio.sleep(0.5)
+            leaving = asyncio.create_task(back.disconnect())
+            for _ in range(3):
+                await asyncio.sleep(0.1)
+                leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            assert not xen.grants.open
+            await xen.store.wait_for(f"/local/domain/{guest}/data/done")
+
+    async def guest(xen: Domain) -> None:
+        await use_front(xen, use, queues=3)
+
+    async def use(front: RawFront) -> None:
+        page = front.page()
+        for number in range(3):
+            front.use_queue(number)
+            front.put(front.request(Op.READ, 0, [Segment(page.refs[0], 0, 7)]))
+        await asyncio.sleep(5)
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
 
 
 def test_a_front_end_that_goes_waits_for_what_a_thread_does_with_its_pages(

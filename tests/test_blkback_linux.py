@@ -14,5 +14,5 @@ SCENARIOS = Path(__file__).parent / "linux_block" / "scenarios.py"
 
 @pytest.mark.lab
 @pytest.mark.parametrize("name", scenario.names(SCENARIOS))
-def test_linux_uses_a_disk_that_python_serves(name: str, lab: Lab) -> None:
+def test_with_linux(name: str, lab: Lab) -> None:
     scenario.load(f"{SCENARIOS}::{name}").run("lab")

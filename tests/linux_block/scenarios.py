@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from errno import EBUSY
 from hashlib import sha256
 from mmap import mmap
 from pathlib import Path
@@ -51,11 +52,15 @@ def loaded() -> set[str]:
     return {line.split()[0] for line in text.splitlines()}
 
 
-async def load_blkfront(parameters: Sequence[str]) -> None:
+async def load(*modules: str) -> None:
     present = await asyncio.to_thread(loaded)
-    for module in MODULES:
+    for module in modules:
         if module not in present:
             await command("insmod", f"/modules/{module}.ko")
+
+
+async def load_blkfront(parameters: Sequence[str]) -> None:
+    await load(*MODULES)
     await command("insmod", "/modules/xen-blkfront.ko", *parameters)
 
 
@@ -250,3 +255,52 @@ pattern = two(
     use_a_pattern,
     *("max_ring_page_order=4", "max_indirect_segments=256", "feature_persistent=0"),
 )
+
+
+# A block device of dom0's
+
+block_device = Scenario("a_block_device_is_served_unless_it_is_mounted")
+LOOP = "/dev/loop7"
+
+
+@block_device.domain("dom0")
+async def use_a_block_device(xen: Domain) -> None:
+    await load("loop", *MODULES)
+    with image(8 * MIB):
+        await command("losetup", LOOP, str(IMAGE))
+        try:
+            await check_device()
+            await command("mkfs.ext4", "-q", "-F", LOOP)
+            await command("mkdir", "-p", str(MOUNT))
+            await command("mount", "-t", "ext4", LOOP, str(MOUNT))
+            try:
+                assert refused_as_busy()
+            finally:
+                await command("umount", str(MOUNT))
+        finally:
+            await command("losetup", "-d", LOOP)
+
+
+async def check_device() -> None:
+    """It is as large as its file, and holds what was written but for what was discarded."""
+    data = os.urandom(MIB)
+    with FileDisk(LOOP) as disk:
+        assert (disk.sectors, disk.sector_size) == (8 * MIB // 512, 512)
+        buffer = bytearray(2 * MIB)
+        for done in (
+            disk.write(MIB, [memoryview(data)]),
+            disk.flush(),
+            disk.discard(MIB, 4096),
+            disk.read_into(MIB, [memoryview(buffer)]),
+        ):
+            if done is not None:
+                await done
+        assert buffer == bytes(4096) + data[4096:] + bytes(MIB)
+
+
+def refused_as_busy() -> bool:
+    try:
+        FileDisk(LOOP).close()
+    except OSError as error:
+        return error.errno == EBUSY
+    return False

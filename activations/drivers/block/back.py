@@ -103,9 +103,14 @@ class BlkBack(BackDriver):
 
     async def disconnect(self) -> None:
         queues, self._queues = self._queues, []
-        async with asyncio.TaskGroup() as tasks:
-            for queue in queues:
-                tasks.create_task(queue.aclose())
+        cancelled: asyncio.CancelledError | None = None
+        for queue in queues:
+            try:
+                await queue.aclose()
+            except asyncio.CancelledError as error:  # it has given everything back all the same
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _queue(self, front: Keys, folder: str, service: Service) -> Queue:
         """Map a ring and bind its port; nothing is left of it if that is refused."""
