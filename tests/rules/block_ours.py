@@ -22,24 +22,27 @@ def content(seed: int = 1) -> bytes:
     return Random(seed).randbytes(SIZE)
 
 
-async def serve_memory(xen: Domain, device: Device) -> None:
-    async with blkback.serve(xen, device, MemoryDisk(SIZE), max_queues=3):
-        await done(xen, device)
+def checked(
+    name: str, *, size: int = SIZE // 2, operations: int = 80, most: int = 200, **options: Any
+) -> Scenario:
+    async def serve(xen: Domain, device: Device) -> None:
+        async with blkback.serve(xen, device, MemoryDisk(size), max_queues=3):
+            await done(xen, device)
 
-
-def checked(name: str, *, operations: int = 160, most: int = 200, **options: Any) -> Scenario:
     async def use(xen: Domain, disk: Disk) -> None:
-        await check(disk, operations, tasks=8, most=most)
+        await check(disk, operations, tasks=4, most=most)
 
-    return two(name, serve_memory, using(use, **options))
+    return two(name, serve, using(use, **options))
 
 
+LITTLE = {"size": SIZE // 16, "operations": 40, "most": 24}
+"""For what goes page by page."""
 one_page = checked("reads and writes by many tasks at once agree with a model", ring_order=0)
 four_pages = checked("they do over a ring of four pages", ring_order=2)
 sixteen_pages = checked("they do over a ring of sixteen pages", ring_order=4, pages=128)
 three_queues = checked("they do over three queues", queues=3, ring_order=1)
-few_pages = checked("they do with hardly any pages", operations=80, most=40, pages=3)
-one_data_page = checked("they do with a single page", operations=40, most=20, pages=1)
+few_pages = checked("they do with hardly any pages", **LITTLE, pages=3)
+one_data_page = checked("they do with a single page", **LITTLE, pages=1)
 no_persistence = checked("they do where pages are mapped for each request", persistent=False)
 
 
