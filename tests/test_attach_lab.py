@@ -36,7 +36,7 @@ class Attached:
             rm -rf {SYNC}; mkdir {SYNC}
             cd {SYNC}
             (activations attach {command} --json > out 2>&1 &
-                echo $! > pid; wait $!; echo $? > status) &
+                echo $! > pid; s=0; wait $! || s=$?; echo $s > status) &
             i=0; until grep -q . {SYNC}/out; do i=$((i+1)); [ $i -lt 1200 ]; usleep 50000; done
             """,
         )
@@ -193,3 +193,15 @@ def test_a_running_guest_gets_an_interface_in_a_bridge(lab: Lab) -> None:
     assert last["figures"]["sent"] >= 3
     assert "07:07:07" not in sh(lab, "guest", "cat /sys/class/net/*/address")
     assert "pyvif" not in sh(lab, "dom0", "ip link; ip link del attached")
+
+
+def test_a_disk_whose_server_was_killed_is_detached_by_hand(lab: Lab) -> None:
+    domid = lab.guests({"guest": "pvh"})["guest"]
+    command = Attached(lab, "block", "guest", "--memory", "4M", "--as", "xvdd")
+    sh(lab, "dom0", f"kill -KILL $(cat {SYNC}/pid)")
+    assert command.ended() == 128 + 9
+    assert "xvdd" in sh(lab, "dom0", "xenstore-ls /local/domain/0/backend/pyvbd")
+    status, said = lab.shell("dom0", ["activations", "detach", "block", "guest", "xvde"])
+    assert (status, "guest has no xvde" in said) == (2, True)
+    sh(lab, "dom0", "activations detach block guest xvdd --force")
+    assert not sh(lab, "dom0", f"xenstore-ls /local/domain/0/backend/pyvbd/{domid}").strip()

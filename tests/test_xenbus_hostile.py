@@ -161,3 +161,22 @@ def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
     machine.run()
+
+
+def test_a_back_end_that_died_as_it_closed_is_not_taken_for_unplugged() -> None:
+    async def dom0(xen: Domain) -> None:
+        device = Device("rule", 1, await xen.find("guest"), 0)
+        await plug(xen, device)
+        await say(xen.store, device.back_path, XenbusState.CLOSING)
+        async with BackEnd(xen, device, Back()) as end:
+            await end.connected(within=30)
+
+    async def guest(xen: Domain) -> None:
+        async with FrontEnd(xen, await front_device(xen, "rule", 1), Front()) as end:
+            await end.connected(within=30)
+            await end.reached(Phase.CLOSED, within=30)
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()

@@ -3,6 +3,7 @@
     activations run FILE        a scenario, on a simulated Xen or a real one
     activations demo            see it work
     activations attach          a disk or an interface for a running guest
+    activations detach          take it away, where that was killed
     activations doctor          what this machine can do
     activations lab shell       a shell in the lab's dom0
     activations store           xenstore, by hand
@@ -17,6 +18,7 @@ import click
 
 from activations.cli.attach import attach
 from activations.cli.demo import demo
+from activations.cli.detach import detach
 from activations.cli.doctor import doctor
 from activations.cli.lab import lab
 from activations.cli.output import Screen
@@ -33,7 +35,7 @@ def command() -> None:
     """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
 
 
-for _subcommand in (run, demo, attach, doctor, lab, store, vchan):
+for _subcommand in (run, demo, attach, detach, doctor, lab, store, vchan):
     command.add_command(_subcommand)
 
 

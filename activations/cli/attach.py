@@ -43,7 +43,8 @@ def attach() -> None:
     """
 
 
-def _disk_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def disk_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """An argument's value, if it is a disk's name."""
     if value is not None:
         try:
             devid_of(value)
@@ -71,7 +72,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     "--as",
     "name",
     metavar="NAME",
-    callback=_disk_name,
+    callback=disk_name,
     help="What the guest calls it, as xvdb.  [default: the first that is free]",
 )
 @click.option("-r", "--read-only", is_flag=True, help="The guest cannot write to it.")

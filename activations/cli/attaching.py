@@ -54,10 +54,11 @@ class Attachment:
     back: Written = field(default_factory=dict)
     close: Callable[[], None] | None = None
 
-    @property
-    def served_as(self) -> str:
-        """Not the kind itself: Linux's own back end would take the device for one of its own."""
-        return f"py{self.kind}"
+
+def served_as(kind: str) -> str:
+    """The back end's folder. Not the kind's own: Linux's back end would take the device for one of
+    its devices."""
+    return f"py{kind}"
 
 
 Make = Callable[[Domain, int], Awaitable[Attachment]]
@@ -138,7 +139,7 @@ class Session:
         self._attachment = attachment
         self._teller = teller
         self._device = Device(
-            attachment.kind, attachment.devid, domid, xen.domid, attachment.served_as
+            attachment.kind, attachment.devid, domid, xen.domid, served_as(attachment.kind)
         )
         self._told: asyncio.Queue[signal.Signals] = asyncio.Queue()
 

@@ -1,7 +1,7 @@
 """Split drivers: how the two ends of a device find each other, part, and find each other again."""
 
 from activations.abi.xenbus import XenbusState
-from activations.xenbus.device import Device, front_device, front_devices
+from activations.xenbus.device import Device, device_of, front_device, front_devices
 from activations.xenbus.driver import BackDriver, FrontDriver, Written
 from activations.xenbus.errors import (
     BadKey,
@@ -31,6 +31,7 @@ __all__ = [
     "Written",
     "XenbusError",
     "XenbusState",
+    "device_of",
     "front_device",
     "front_devices",
     "plug",

@@ -65,6 +65,15 @@ async def front_device(xen: Domain, kind: str, devid: int) -> Device:
     return from_backend_key(kind, devid, xen.domid, await xen.store.wait_for(f"{folder}/backend"))
 
 
+async def device_of(xen: Domain, domid: int, kind: str, devid: int) -> Device | None:
+    """A device of another domain's, as dom0 sees it; None if there is none. Raises
+    `XenbusError`."""
+    key = f"/local/domain/{domid}/device/{kind}/{devid}/backend"
+    if not await xen.store.exists(key):
+        return None
+    return from_backend_key(kind, devid, domid, await xen.store.read(key))
+
+
 def from_backend_key(kind: str, devid: int, front: int, path: str) -> Device:
     """The device whose front end has this `backend` key. Raises `XenbusError`."""
     match path.split("/"):

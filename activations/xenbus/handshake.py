@@ -395,9 +395,16 @@ class BackEnd(Handshake):
 
     async def _plugged(self) -> bool:
         own = await self._state(self._path)
-        if own is State.CLOSING and self.phase.says is not State.CLOSING:
+        asked = own is State.CLOSING and self.phase.says is not State.CLOSING
+        if asked and self.phase is Phase.RESUMED:
+            asked = not await self._online()  # else an earlier life of this end had said it
+        if asked:
             self._enter(Phase.UNPLUGGING)
         return own is not State.UNKNOWN and await self._store.exists(self.device.front_path)
+
+    async def _online(self) -> bool:
+        """Whether the toolstack wants the device to stay."""
+        return (await read_keys(self._store, "", self._path)).get("online") == "1"
 
 
 _PASSING = frozenset({"state", "online"})
