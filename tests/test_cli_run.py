@@ -398,23 +398,6 @@ def test_ctrl_c_ends_the_program_and_not_what_it_cleans_up_with(tmp_path: Path) 
     assert out == "dom0 | cleaned up with help\n"
 
 
-def test_ctrl_c_while_the_command_itself_is_imported_ends_with_130(tmp_path: Path) -> None:
-    """That takes half a second, in which nothing of the command is there yet."""
-    write(tmp_path, "import time\nprint('importing', flush=True)\ntime.sleep(60)", "structlog.py")
-    running = subprocess.Popen(
-        [sys.executable, "-c", "import activations_command; exit(activations_command.main())"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stdout is not None
-    assert running.stdout.readline() == "importing\n"
-    running.send_signal(signal.SIGINT)
-    assert running.communicate(timeout=20) == ("", "activations: interrupted\n")
-    assert running.returncode == 130
-
-
 def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:
     file = write(tmp_path, half("for number in range(100_000): print(number)"))
     running = subprocess.Popen(
