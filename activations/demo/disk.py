@@ -28,7 +28,7 @@ Tick = Callable[[], None]
 def made_image(size: int) -> Iterator[Path]:
     """A file of so many bytes that look random and are the same every time."""
     with TemporaryDirectory(prefix="machine-room-") as folder:
-        path = Path(folder, "machine-room.img")
+        path = Path(folder, "image")
         with path.open("wb") as file:
             for piece in noise(size):
                 file.write(piece)

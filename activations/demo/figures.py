@@ -115,6 +115,7 @@ class Meter:
         """A ring to be counted from now on."""
         ring = Ring(use, total)
         self._rings.append(ring.figures)
+        self.tell()  # so that rates are seen from its beginning
         return ring
 
     def tick(self) -> None:

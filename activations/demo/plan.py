@@ -13,6 +13,8 @@ class Plan:
 
     image: str = ""
     """The file or block device, in dom0, that is served as a disk; empty: dom0 makes one."""
+    name: str = "machine-room.img"
+    """What it is called when it is spoken of."""
     size: int = 64 * MIB
     """Of the image. A disk has whole sectors: what the last one has beyond this is zeroes."""
     pings: int = 2500

@@ -6,9 +6,9 @@
                    └─ netback ─────────────────────────────────────── netfront: eth0
                                          vchan ────────────────────── vchan
 
-The devices are plugged in one after another, so that every domain knows what each of its ports is
-for. Then all of them are busy at the same time. What is found out is in what the halves return:
-nothing is judged here.
+dom0 plugs all devices in; then the guests come to them one after another, so that every domain
+knows what each of its ports is for. Then all of them are busy at the same time. What is found out
+is in what the halves return: nothing is judged here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from anyio import BrokenResourceError, EndOfStream
 
 from activations import vchan
+from activations.abi.netif import MAC
 from activations.demo.disk import CHUNK, Image, digest_of, made_image, read_all
 from activations.demo.figures import Meter
 from activations.demo.ping import Pinger, Pings, Station
@@ -39,7 +40,7 @@ from activations.drivers.net import back as netback
 from activations.drivers.net import front as netfront
 from activations.drivers.net.nic import Nic
 from activations.scenario import Scenario
-from activations.xenbus import BackEnd, Device, front_device, plug, unplug
+from activations.xenbus import BackEnd, Device, Phase, front_device, plug, unplug
 
 XVDA = 51712
 SERVED_AS = "room"
@@ -80,26 +81,20 @@ def machine_room(plan: Plan) -> Scenario:
 async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
     meter = Meter(xen, plan.every)
     alice, bob = await xen.find("alice"), await xen.find("bob")
-    for domid, other in ((alice, bob), (bob, alice)):
-        await xen.store.write(f"/local/domain/{domid}/{HOME}/other", other)
     async with AsyncExitStack() as stack:
         path = Path(plan.image or stack.enter_context(made_image(plan.size)))
-        file = stack.enter_context(FileDisk(path, read_only=True))
-        image = Image(file, plan.size, meter.tick)
-        print(f"xvda of alice is {path.name}, {plan.size:,} bytes, behind blkback")
-        disk = Device("vbd", XVDA, alice, xen.domid, SERVED_AS)
-        with meter.naming("xvda"):
-            await stack.enter_async_context(_plugged(xen, disk, blkback.BlkBack(xen, disk, image)))
+        image = Image(stack.enter_context(FileDisk(path, read_only=True)), plan.size, meter.tick)
         switch = WatchedSwitch(meter)
+        xvda = await stack.enter_async_context(_disk(xen, alice, image))
+        print(f"xvda of alice is {plan.name}, {plan.size:,} bytes, behind blkback")
+        near = await stack.enter_async_context(_interface(xen, alice, ALICE, switch))
+        far = await stack.enter_async_context(_interface(xen, bob, BOB, switch))
         print("eth0 of alice and eth0 of bob are plugged into a switch, behind netback")
-        for name, domid, station in (("alice", alice, ALICE), ("bob", bob, BOB)):
-            vif = Device("vif", 0, domid, xen.domid, SERVED_AS)
-            port = switch.port(name)
-            stack.callback(port.close)
-            with meter.naming(f"eth0 {name}"):
-                await stack.enter_async_context(
-                    _plugged(xen, vif, netback.NetBack(xen, vif, port), mac=station.mac.hex(":"))
-                )
+        await xen.store.write(f"/local/domain/{alice}/{HOME}/other", bob)
+        await _connected(meter, xvda, "xvda")
+        await _connected(meter, near, "eth0 alice")
+        await xen.store.write(f"/local/domain/{bob}/{HOME}/other", alice)
+        await _connected(meter, far, "eth0 bob")
         digest = await digest_of(path, plan.size, meter.tick)
         for domid in (alice, bob):
             await xen.store.wait_for(f"/local/domain/{domid}/{HOME}/done")
@@ -109,21 +104,40 @@ async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
     for domid in (alice, bob):
         await xen.store.write(f"/local/domain/{domid}/{HOME}/closed", 1)
     return {
-        "image": {"name": path.name, "bytes": plan.size, "sha256": digest},
+        "image": {"name": plan.name, "bytes": plan.size, "sha256": digest},
         "switch": {"frames": switch.frames},
     }
 
 
 @asynccontextmanager
-async def _plugged(
-    xen: Domain, device: Device, driver: Any, **front: str
-) -> AsyncIterator[BackEnd]:
-    """A device that is plugged in, served, and connected; pulled out in the end."""
-    await plug(xen, device, front=front)
-    async with BackEnd(xen, device, driver) as end:
-        await end.connected(within=SOON)
+async def _disk(xen: Domain, domid: int, image: Image) -> AsyncIterator[BackEnd]:
+    device = Device("vbd", XVDA, domid, xen.domid, SERVED_AS)
+    await plug(xen, device)
+    async with blkback.serve(xen, device, image) as end:
+        await end.reached(Phase.OFFERED, within=SOON)
         yield end
     await unplug(xen, device)
+
+
+@asynccontextmanager
+async def _interface(
+    xen: Domain, domid: int, station: Station, switch: Switch
+) -> AsyncIterator[BackEnd]:
+    device = Device("vif", 0, domid, xen.domid, SERVED_AS)
+    await plug(xen, device, front={MAC: station.mac.hex(":")})
+    port = switch.port()
+    try:
+        async with netback.serve(xen, device, port) as end:
+            await end.reached(Phase.OFFERED, within=SOON)
+            yield end
+    finally:
+        port.close()
+    await unplug(xen, device)
+
+
+async def _connected(meter: Meter, end: BackEnd, use: str) -> None:
+    with meter.naming(use):
+        await end.connected(within=SOON)
 
 
 class WatchedSwitch(Switch):

@@ -14,6 +14,7 @@ from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
 from xen_lab import cache, emulator, image, packages, recipe, stock
 from xen_lab.lab import Lab
+from xen_lab.machine import LENT, Shape
 from xen_lab.shell import interactive
 
 
@@ -25,6 +26,7 @@ class LabBackend:
 
     def __init__(self) -> None:
         self._lab: Lab | None = None
+        self._disk: Path | None = None
 
     @contextmanager
     def using(self, lab: Lab) -> Iterator[Lab]:
@@ -34,6 +36,21 @@ class LabBackend:
             yield lab
         finally:
             self._lab = before
+
+    @contextmanager
+    def lending(self, file: Path) -> Iterator[Path]:
+        """Inside the block, scenarios run on labs whose dom0 has this file as a block device, to
+        be read only; its path there is given. Of any size: it is not copied.
+
+        Raises `BackendError` where scenarios run on a lab that is up (`using`).
+        """
+        if self._lab is not None and self._lab.up:
+            raise BackendError(f"{file} cannot be lent to a lab that is up, only to one that boots")
+        self._disk = file
+        try:
+            yield Path(LENT)
+        finally:
+            self._disk = None
 
     def new_event_loop(self, **options: Any) -> NoReturn:
         """Raises `BackendError`: domains of the lab run on other (emulated) machines."""
@@ -47,7 +64,7 @@ class LabBackend:
         _refuse(options)
         if self._lab is not None and self._lab.up:
             return self._lab.run(scenario, observer)
-        with Lab(progress=observer.progress) as lab:
+        with Lab(progress=observer.progress, shape=Shape(disk=self._disk)) as lab:
             return lab.run(scenario, observer)
 
     def doctor(self) -> Sequence[Check]:

@@ -42,7 +42,10 @@ CREATE = """\
 set -e
 if [ ! -e /dev/vdb ]; then
     insmod /modules/virtio_blk.ko
-    for slot in 03 04; do echo 0000:00:$slot.0 > /sys/bus/pci/drivers/virtio-pci/bind; done
+    for slot in 03 04 05; do
+        [ ! -e /sys/bus/pci/devices/0000:00:$slot.0 ] ||
+            echo 0000:00:$slot.0 > /sys/bus/pci/drivers/virtio-pci/bind
+    done
 fi
 mkdir -p /run/lab; printf %s "$2" > /run/lab/$1.cfg
 xl create -q /run/lab/$1.cfg

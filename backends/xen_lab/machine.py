@@ -33,6 +33,11 @@ Xenstored = Literal["xenstored", "oxenstored"]
 """The daemon of dom0 that keeps xenstore: Xen's in C, or Xen's in OCaml."""
 
 
+LENT = "/dev/vdc"
+"""The disk that a machine may have beyond the two that its guests are made from. It is there once
+a guest is made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How large the machine is. Memory in MiB."""
@@ -41,6 +46,8 @@ class Shape:
     memory: int = 4096
     dom0_memory: int = 640
     dom0_vcpus: int = 1
+    disk: Path | None = None
+    """A file of this machine that is a block device in dom0, `LENT`, to be read only."""
 
 
 class Machine:
@@ -138,4 +145,10 @@ def _arguments(
         *("-device", "virtio-blk-pci,addr=3,drive=kernel"),
         *("-drive", f"{drive},id=ramdisk,file={initramfs}"),
         *("-device", "virtio-blk-pci,addr=4,drive=ramdisk"),
+        *(_lent(shape.disk, drive) if shape.disk else ()),
     ]
+
+
+def _lent(disk: Path, drive: str) -> tuple[str, ...]:
+    file = str(disk.absolute()).replace(",", ",,")  # as QEMU's options have it
+    return ("-drive", f"{drive},id=lent,file={file}", "-device", "virtio-blk-pci,addr=5,drive=lent")

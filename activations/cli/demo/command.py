@@ -93,7 +93,7 @@ def _planned(backend: str, disk: Path | None) -> Iterator[Plan]:
     found = registry.find(backend)
     lent = found.lending(disk) if isinstance(found, LendsDisks) else nullcontext(disk.absolute())
     with lent as image:
-        yield replace(plan, image=str(image), size=size)
+        yield replace(plan, image=str(image), name=disk.name, size=size)
 
 
 def size_of(disk: Path) -> int:
