@@ -166,13 +166,11 @@ def test_without_a_daemon_the_device_is_tried(tmp_path, monkeypatch):
         store.connect()
 
 
-@pytest.mark.parametrize("kind", [MessageType.WATCH, MessageType.UNWATCH])
-def test_the_device_is_not_asked_for_a_watch_while_anything_is_under_way(kind, pair_of_device):
-    """The kernel would wait for ever: see `DeviceConnection`."""
+def test_the_device_is_asked_for_one_thing_at_a_time(pair_of_device):
+    """The kernel would send the second one's bytes for the first's: see `DeviceConnection`."""
     connection, theirs = pair_of_device
     theirs.setblocking(False)
-    reads = [Message(MessageType.READ, b"name\0", number) for number in (1, 2)]
-    watch, after = Message(kind, b"name\0token\0", 3), Message(MessageType.READ, b"name\0", 4)
+    requests = [Message(MessageType.READ, b"name\0", number) for number in (1, 2, 3)]
 
     def asked():
         try:
@@ -180,28 +178,30 @@ def test_the_device_is_not_asked_for_a_watch_while_anything_is_under_way(kind, p
         except BlockingIOError:
             return []
 
-    async def main():
-        receiving = asyncio.create_task(receive_for_ever())
-        for read in reads:
-            await connection.send(read.encode())
-        sending = asyncio.create_task(connection.send(watch.encode()))
-        await asyncio.sleep(0)
-        assert asked() == reads
-        theirs.send(Message(MessageType.READ, b"dom0", 1).encode())
-        theirs.send(Message(MessageType.WATCH_EVENT, b"name\0other\0").encode())
-        await settle()
-        assert asked() == [], "an event is no answer"
-        theirs.send(Message(MessageType.ERROR, b"ENOENT\0", 2).encode())
-        await sending
-        assert asked() == [watch]
-        await connection.send(after.encode())
-        assert asked() == [after], "the kernel keeps it waiting itself"
-        connection.close()
-        await receiving
+    async def send_all():
+        for request in requests:
+            await connection.send(request.encode())
 
     async def receive_for_ever():
         while await connection.receive():
             pass
+
+    async def main():
+        receiving = asyncio.create_task(receive_for_ever())
+        sending = asyncio.create_task(send_all())
+        await settle()
+        assert asked() == requests[:1]
+        theirs.send(Message(MessageType.WATCH_EVENT, b"name\0other\0").encode())
+        await settle()
+        assert asked() == [], "an event is no answer"
+        theirs.send(Message(MessageType.ERROR, b"ENOENT\0", 1).encode())
+        await settle()
+        assert asked() == requests[1:2]
+        theirs.send(Message(MessageType.READ, b"dom0", 2).encode())
+        await sending
+        assert asked() == requests[2:]
+        connection.close()
+        await receiving
 
     asyncio.run(main())
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from activations.abi.xs_wire import HEADER, MessageType
+from activations.abi.xs_wire import MessageType
 from activations.errors import BackendError
 from activations.store.wire import Decoder, Message, octets, text
 from xen_linux.device import open_device
@@ -25,7 +25,6 @@ from xen_linux.device import open_device
 DEVICE = "/dev/xen/xenbus"
 SOCKETS = ("/run/xenstored/socket", "/var/run/xenstored/socket")
 
-_KEPT_WAITING = (MessageType.WATCH, MessageType.UNWATCH)
 _CHUNK = 65_536
 _PATIENCE = 5.0
 
@@ -140,47 +139,41 @@ class DescriptorConnection:
 
 
 class DeviceConnection(DescriptorConnection):
-    """A stream over /dev/xen/xenbus, which does not bear everything that a socket does.
+    """A stream over /dev/xen/xenbus: one request at a time, whatever is asked of it.
 
-    Whoever writes a WATCH or an UNWATCH is kept in the kernel until xenstored has answered it, and
-    keeps a lock of the open file meanwhile. The one thread that hands out answers takes the same
-    lock to hand out that of any earlier request of this file: if there is one, both wait for ever
-    (seen on Linux 6.1). So a watch is not asked for while anything else is under way.
+    The kernel keeps what was written in one buffer of the open file, and hands it to a thread that
+    copies it to xenstored later. Whoever writes the next request before the answer to the last may
+    change bytes that are on their way: xenstored then answers EINVAL, or not at all, and Xen
+    4.17's has died of it (seen with Linux 6.1; Xen's own libraries wait for each answer too). A
+    WATCH is worse: its writer waits in the kernel, with a lock that handing out an earlier answer
+    takes as well.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
         self._decoder = Decoder()
-        self._under_way = 0
-        self._quiet = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._answered.set()
 
     async def send(self, message: bytes) -> None:
-        kind, *_ = HEADER.unpack_from(message)
-        while kind in _KEPT_WAITING and self._under_way and self._descriptor >= 0:
-            self._quiet.clear()
-            await self._quiet.wait()
-        self._under_way += 1
+        await self._answered.wait()
+        self._answered.clear()
         try:
             await super().send(message)
         except OSError:
-            self._answered()  # nobody will
+            self._answered.set()  # nobody will
             raise
 
     async def receive(self) -> bytes:
         data = await super().receive()
         for message in self._decoder.feed(data):
             if message.kind != MessageType.WATCH_EVENT:
-                self._answered()
+                self._answered.set()
         return data
 
     def close(self) -> None:
         super().close()
-        self._quiet.set()
-
-    def _answered(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._quiet.set()
+        self._answered.set()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
