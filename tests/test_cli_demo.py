@@ -298,3 +298,48 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(as_json: bool, tmp_path: Path)
         assert err.endswith("activations: interrupted\n")
         assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+# On a real Xen
+
+
+@pytest.mark.lab
+@pytest.mark.usefixtures("small", "lab")
+def test_a_real_xen_has_the_same_machine_room(capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice: nothing of it is left that the next would stumble over."""
+    for _ in range(2):
+        assert main(["demo", "--json", "--backend", "lab"]) == 0
+        *before, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+        assert result["ok"]
+        assert all(finding["ok"] for finding in result["facts"]["findings"])
+        told = {event["domain"] for event in before if event["event"] == "figures"}
+        assert told == {"dom0", "alice", "bob"}
+
+
+@pytest.mark.lab
+def test_a_real_xen_reads_a_file_of_this_machine(tmp_path: Path) -> None:
+    """Of an odd size, under a name that QEMU's options would take apart. In a process of its own,
+    with a lab of its own: a machine gets its disks when it boots."""
+    content = os.urandom(100_001)
+    file = tmp_path / "a, b=c"
+    file.write_bytes(content)
+    done = subprocess.run(
+        [ACTIVATIONS, "demo", "--json", "--backend", "lab", "--disk", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, result["event"]) == (0, "result"), result
+    assert result["results"]["alice"]["disk"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert file.read_bytes() == content
+
+
+@pytest.mark.lab
+@pytest.mark.usefixtures("small", "lab")
+def test_a_lab_that_is_up_gets_no_disk_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "image").write_bytes(b"image")
+    assert main(["demo", "--backend", "lab", "--disk", str(tmp_path / "image")]) == 2
+    assert "cannot be lent to a lab that is up" in capsys.readouterr().err

@@ -17,13 +17,6 @@ from activations import scenario
 
 OXENSTORED_ONLY = Path(__file__).parent / "oxenstored_only" / "store.py"
 FILES = (RULES / "store.py", RULES / "store_client.py", RULES / "vchan.py", OXENSTORED_ONLY)
-LEFT_OUT = {
-    "a_guest_that_is_cancelled_leaves_no_transaction_behind",
-    "transact_gives_up_on_other_errors_at_once",
-}
-"""Rules of `store_client` in which a guest sends a request before the last one is answered. On
-oxenstored the answer is now and then EINVAL, or never comes (seen in each of five runs, on Linux
-6.1 under emulation; whose fault it is has not been found). Both hold on xenstored."""
 
 pytestmark = pytest.mark.lab
 
@@ -48,7 +41,6 @@ def test_it_is_the_one_that_runs(oxenstored: xen_lab.Lab) -> None:
         pytest.param(f"{path}::{name}", id=f"{path.parent.name}/{path.stem}::{name}")
         for path in FILES
         for name in scenario.names(path)
-        if name not in LEFT_OUT
     ],
 )
 def test_a_rule_holds_on_oxenstored(rule: str, oxenstored: xen_lab.Lab) -> None:

@@ -320,3 +320,23 @@ async def guest(xen: Domain) -> None:
         assert error.errno == errno.EACCES, error
     await store.write("data/said", "hello")
     assert await store.wait_for("data/answer") == "bye"
+
+
+watches_are_asked_for_amid_other_requests = Scenario("watches_are_asked_for_amid_other_requests")
+"""By a guest too, where all of them go through its kernel: Linux's waits for itself if a watch is
+asked for while it has an answer to hand out."""
+
+
+@watches_are_asked_for_amid_other_requests.domain("guest")
+async def many_at_once(xen: Domain) -> None:
+    store = xen.store
+
+    async def watch(path: str) -> None:
+        async with store.watch(path) as changes:
+            assert await anext(changes) == path
+
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(10):
+            requests = [store.read("name"), watch("data"), store.read("domid"), watch("name")]
+            name, _, domid, _ = await asyncio.gather(*requests)
+            assert (name, domid) == ("guest", str(xen.domid))
