@@ -32,7 +32,7 @@ class Lab:
     seconds and generous, since everything is emulated: `boot_timeout` for Xen and dom0,
     `guest_timeout` for a guest, `run_timeout` for a scenario (None: as long as it takes).
     `guest_memory` is in MiB. With `command`, the domains have the command `activations` too.
-    `xenstored` is the program that keeps xenstore: Xen has one in C and one in OCaml (`oxenstored`).
+    `xenstored` is the program that keeps xenstore: Xen's in C, or `oxenstored`, in OCaml.
     `cache_folder` is where the image is kept. `progress` hears of what takes long.
     """
 
