@@ -14,10 +14,14 @@ meanwhile.
 
 Either end says by an event index when it next wants to be notified, so that a busy peer is not
 rung for every entry. `push` therefore tells whether to notify, and `idle`, before sleeping, sets
-the index and looks once more: what came in between is not slept through.
+the index and looks once more: what came in between is not slept through. Both store a word, then
+load one that the other end stores, and x86 may swap these two unless a fence is between them. As in
+`vchan.end`, taking a lock stands in for it: that is a locked instruction.
 """
 
 from __future__ import annotations
+
+from threading import Lock
 
 from activations.abi import ring as abi
 from activations.ring import RingError
@@ -48,6 +52,7 @@ class _End:
         self.size = 1 << (fit.bit_length() - 1)
         """Entries: the largest power of two that fits."""
         self.entry_size = entry_size
+        self._fence = Lock()
         self._entries = memory[abi.ENTRIES :]
         with memory[: abi.ENTRIES] as header:
             self._words = header.cast("I")
@@ -77,13 +82,15 @@ class _End:
         """Move our producer's index; whether the peer asked to be notified of that."""
         before = self._load(self._PROD)
         self._store(self._PROD, produced)
-        wanted = self._load(self._PEER_EVENT)
+        with self._fence:
+            wanted = self._load(self._PEER_EVENT)
         return (produced - wanted) & _U32 < (produced - before) & _U32
 
     def _await(self, consumed: int) -> bool:
         """Ask for a notification of the next entry; whether there is one already."""
         self._store(self._EVENT, consumed + 1)
-        return self._load(self._PEER_PROD) != consumed & _U32
+        with self._fence:
+            return self._load(self._PEER_PROD) != consumed & _U32
 
 
 class FrontRing(_End):
