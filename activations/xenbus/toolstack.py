@@ -79,12 +79,17 @@ async def unplug(
                 f"{await explain(store, device)}; to remove it all the same, use force"
             ) from None
 
-    async def remove(nodes: Nodes) -> None:
-        for path in (device.front_path, device.back_path):
-            if await nodes.exists(path):
-                await nodes.rm(path)
+    for path in (device.front_path, device.back_path):
+        await _remove(store, path)
 
-    await store.transact(remove)
+
+async def _remove(store: Store, path: str) -> None:
+    """Remove a folder, whether or not it is there: its domain may end in this very moment."""
+    try:
+        await store.rm(path)
+    except StoreError:
+        if await store.exists(path):
+            raise
 
 
 async def _make(nodes: Nodes, device: Device, side: Side, keys: Mapping[str, str | int]) -> None:
