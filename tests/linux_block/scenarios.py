@@ -61,6 +61,8 @@ async def load(*modules: str) -> None:
 
 async def load_blkfront(parameters: Sequence[str]) -> None:
     await load(*MODULES)
+    if "xen_blkfront" in await asyncio.to_thread(loaded):  # by another test, with other parameters
+        await unload_blkfront()
     await command("insmod", "/modules/xen-blkfront.ko", *parameters)
 
 
