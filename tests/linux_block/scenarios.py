@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from errno import EBUSY
+from functools import partial
 from hashlib import sha256
 from mmap import mmap
 from pathlib import Path
@@ -289,12 +290,13 @@ async def check_device() -> None:
     with FileDisk(LOOP) as disk:
         assert (disk.sectors, disk.sector_size) == (8 * MIB // 512, 512)
         buffer = bytearray(2 * MIB)
-        for done in (
-            disk.write(MIB, [memoryview(data)]),
-            disk.flush(),
-            disk.discard(MIB, 4096),
-            disk.read_into(MIB, [memoryview(buffer)]),
+        for work in (
+            partial(disk.write, MIB, [memoryview(data)]),
+            disk.flush,
+            partial(disk.discard, MIB, 4096),
+            partial(disk.read_into, MIB, [memoryview(buffer)]),
         ):
+            done = work()
             if done is not None:
                 await done
         assert buffer == bytes(4096) + data[4096:] + bytes(MIB)
