@@ -124,11 +124,11 @@ def restricted(device: EventDevice) -> None:
     near = device.bind_unbound_port(0)
     for domid in (0, 0x7FF0):
         refused(errno.EINVAL, device.restrict_domid, domid)
-    device.restrict_domid(7)
+    device.restrict_domid(NOBODY)
     refused(errno.EACCES, device.restrict_domid, 7)
     refused(errno.EACCES, device.bind_virq, Virq.DEBUG)
     refused(errno.EACCES, device.bind_unbound_port, 7)
-    refused(errno.ESRCH, device.bind_interdomain, 7, 1)
+    refused(errno.ESRCH, device.bind_interdomain, NOBODY, 1)
     error = refused(errno.EACCES, device.bind_interdomain, 0, near)
     assert "RESTRICT_DOMID" in str(error)
     device.notify(near)  # what was bound before stays bound
