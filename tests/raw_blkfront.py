@@ -29,8 +29,8 @@ from activations.drivers.block.protocol import (
     pages_for,
 )
 from activations.drivers.block.queue import Figures
-from activations.drivers.leftovers import Leftovers
 from activations.grants import Grant
+from activations.leftovers import Leftovers
 from activations.port import Port
 from activations.sring import FrontRing
 from activations.xenbus import (

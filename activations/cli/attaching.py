@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import activations
+from activations.cli.ending import status_of
 from activations.cli.output import JsonLines, Reporter, Screen, write
-from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, WELL
+from activations.cli.status import FAILED, WELL
 from activations.domain import Domain
 from activations.errors import ActivationsError
 from activations.store import StoreError
@@ -82,16 +83,7 @@ def perform(guest: str, make: Make, as_json: bool = False, *, backend: str = "li
             if attachment.close is not None:
                 attachment.close()
 
-    try:
-        return activations.run(main, backend=backend)
-    except ActivationsError as error:
-        reporter.failed(error)
-        return NOT_TRIED
-    except KeyboardInterrupt:
-        reporter.interrupted()
-        return INTERRUPTED
-    finally:
-        reporter.close()
+    return status_of(lambda: activations.run(main, backend=backend), reporter)
 
 
 async def domid_of(xen: Domain, guest: str) -> int:

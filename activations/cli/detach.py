@@ -8,17 +8,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 import activations
 from activations.cli import options
 from activations.cli.attach import disk_name
 from activations.cli.attaching import domid_of, served_as
+from activations.cli.ending import status_of
 from activations.cli.output import Screen
-from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, WELL
 from activations.domain import Domain
 from activations.drivers.block.names import devid_of
-from activations.errors import ActivationsError
 from activations.xenbus import HandshakeTimeout, XenbusError, device_of, unplug
 
 force = click.option("--force", is_flag=True, help="Take it away though the guest uses it still.")
@@ -72,17 +73,5 @@ def perform(guest: str, kind: str, devid: int, called: str, force: bool) -> int:
         await unplug(xen, device, force=force)
         screen.progress(f"{called} of {guest} is gone")
 
-    try:
-        activations.run(main, backend="linux")
-    except HandshakeTimeout as error:
-        screen.failed(error)
-        return FAILED
-    except ActivationsError as error:
-        screen.failed(error)
-        return NOT_TRIED
-    except KeyboardInterrupt:
-        screen.interrupted()
-        return INTERRUPTED
-    finally:
-        screen.close()
-    return WELL
+    unplugging = partial(activations.run, main, backend="linux")
+    return status_of(unplugging, screen, failures=(HandshakeTimeout,))

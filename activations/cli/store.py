@@ -21,6 +21,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -30,8 +31,9 @@ from rich.text import Text
 
 from activations import backend as backends
 from activations.cli import options
+from activations.cli.ending import status_of
 from activations.cli.output import JsonLines, Screen, write
-from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, TERMINATED, WELL
+from activations.cli.status import INTERRUPTED, NOT_TRIED, TERMINATED
 from activations.errors import ActivationsError, BackendError
 from activations.lower import StoreConnection
 from activations.store import Permission, Store, StoreError, Watch
@@ -256,23 +258,16 @@ def serve(socket: Path) -> int:
 def perform(socket: Path | None, work: Work, as_json: bool = False) -> int:
     """Do this with the store, report what goes wrong; give the exit status."""
     reporter = JsonLines() if as_json else Screen()
-    try:
-        asyncio.run(_with_store(socket, work))
-    except StoreError as error:
-        reporter.failed(_plainly(error))
-        return FAILED
-    except ActivationsError as error:
-        reporter.failed(error)
-        return NOT_TRIED
-    except KeyboardInterrupt:
-        reporter.interrupted()
-        return INTERRUPTED
-    return WELL
+    speaking = partial(asyncio.run, _with_store(socket, work))
+    return status_of(speaking, reporter, failures=(StoreError, Refused))
 
 
 async def _with_store(socket: Path | None, work: Work) -> None:
     async with Store(await connect(socket) if socket else _own_store()) as store:
-        await work(store)
+        try:
+            await work(store)
+        except StoreError as error:
+            raise _plainly(error) from error
 
 
 def _own_store() -> StoreConnection:

@@ -20,11 +20,12 @@ from activations.abi import vchan as abi
 from activations.abi.vchan import Live
 from activations.domain import Domain
 from activations.errors import PortClosed
+from activations.leftovers import LINGER
 from activations.port import PROGRAM_START
 from activations.store import Access, Permission, StoreError, Transaction
 from activations.vchan.end import SERVER
 from activations.vchan.layout import Layout, layout_for
-from activations.vchan.link import LINGER, Link
+from activations.vchan.link import Link
 from activations.vchan.stream import VchanStream
 
 RING_SIZE = 1 << 14

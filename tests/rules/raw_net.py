@@ -9,7 +9,7 @@ from activations import Domain
 from activations.abi import netif as abi
 from activations.abi.netif import RxFlag
 from activations.abi.xenbus import XenbusState
-from activations.drivers.leftovers import Leftovers
+from activations.leftovers import Leftovers
 from activations.sring import BackRing, FrontRing
 from activations.xenbus import BackDriver, Device, FrontDriver, Keys, Written
 

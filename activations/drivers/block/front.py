@@ -25,9 +25,9 @@ from activations.drivers.block.errors import DiskGone
 from activations.drivers.block.offer import Geometry, Offer
 from activations.drivers.block.pool import Pool
 from activations.drivers.block.requests import Queue, Requests
-from activations.drivers.leftovers import Leftovers
 from activations.errors import ActivationsError, PortError, XenError
 from activations.grants import Grant
+from activations.leftovers import Leftovers
 from activations.port import Port
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
 

@@ -10,7 +10,7 @@ from activations.abi import console as abi
 from activations.domain import Domain
 from activations.drivers.console.line import FRONT, Line, mapped
 from activations.drivers.console.stream import Console
-from activations.drivers.leftovers import Leftovers
+from activations.leftovers import Leftovers
 from activations.xenbus import (
     BackDriver,
     BackEnd,

@@ -20,7 +20,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from activations.abi import netif as abi
 from activations.abi.xenbus import XenbusState
 from activations.domain import Domain
-from activations.drivers.leftovers import Leftovers
 from activations.drivers.net.bell import bell
 from activations.drivers.net.errors import NetError, NicClosed
 from activations.drivers.net.front_queue import FromBack, Pages, ToBack
@@ -29,6 +28,7 @@ from activations.drivers.net.queues import QueueKeys, flow, written
 from activations.drivers.net.wire import BATCH, CAPACITY
 from activations.errors import ActivationsError
 from activations.grants import Grant
+from activations.leftovers import Leftovers
 from activations.port import PROGRAM_START
 from activations.sring import FrontRing
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written

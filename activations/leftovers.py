@@ -1,8 +1,8 @@
 """Granted pages that the other end maps still.
 
-Xen does not give pages back while they are mapped, and a back end takes its time to unmap: it is
-told of the end by its watch on xenstore. So a driver hands its grants over and goes on; the last
-of them are waited for when the device goes.
+Xen does not give pages back while they are mapped, and the other end takes its time to unmap: a
+back end is told of the end by its watch on xenstore. So whoever granted them hands them over here
+and goes on; the last of them are waited for in the end.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._grants: list[Grant] = []
+
+    def __len__(self) -> int:
+        """Grants that are not closed yet."""
+        return len(self._grants)
 
     def close(self, *grants: Grant) -> None:
         """Close these, and those left from before; keep what is still mapped."""
