@@ -96,6 +96,7 @@ name = "booted"
 type = "pvh"
 memory = 192
 vcpus = 1
+cpus = "1"
 kernel = "/dev/vda"
 ramdisk = "/tmp/boot/initrd"
 extra = "panic=-1 loglevel=2"

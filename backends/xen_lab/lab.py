@@ -173,7 +173,8 @@ class Lab:
             raise BackendError(self._control.explain("dom0", text))
         self.facts = {**hellos["dom0"], "qemu": version}
         self.packages = found.versions
-        self._pool = Pool(self._control, self._guest_memory, self._guest_timeout)
+        last = self._shape.cpus - 1
+        self._pool = Pool(self._control, self._guest_memory, self._guest_timeout, cpu=last)
 
     def _up(self) -> tuple[Control, Pool]:
         if self._control is None or self._pool is None:

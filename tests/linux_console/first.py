@@ -33,6 +33,7 @@ name = "hvc0"
 type = "pvh"
 memory = 384
 vcpus = 1
+cpus = "1"
 kernel = "/dev/vda"
 ramdisk = "/dev/vdb"
 extra = "console=hvc0 loglevel=7 panic=-1 rdinit=/bb/sh rootfstype=ramfs mitigations=off"

@@ -1,11 +1,20 @@
-"""A rule that one domain can show by itself: a coroutine function, as a scenario of dom0 alone."""
+"""What rules are made with: first of all one that a domain can show by itself, a coroutine
+function, as a scenario of dom0 alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from activations import Domain, Port, Scenario
+from activations.store import Store, StoreError
+
+E = TypeVar("E", bound=Exception)
+SCRATCH = "/tool/activations-rules"
+PATIENCE = 30
+"""Seconds a rule of the store waits for what should come."""
 
 
 def rule(main: Callable[[Domain], Coroutine[Any, Any, Any]]) -> Scenario:
@@ -20,3 +29,24 @@ async def loopback(xen: Domain) -> tuple[Port, Port]:
     far = xen.events.bind_interdomain(xen.domid, near.number)
     await far.wait()
     return near, far
+
+
+async def refusal(attempt: Awaitable[object], kind: type[E] = StoreError) -> E:
+    """The error that this must raise."""
+    try:
+        outcome = await attempt
+    except kind as error:
+        return error
+    raise AssertionError(f"expected {kind.__name__}, got {outcome!r}")
+
+
+@asynccontextmanager
+async def scratch(xen: Domain) -> AsyncIterator[tuple[Store, str]]:
+    """dom0's store, and an empty node that nobody else uses."""
+    await xen.store.rm(SCRATCH)
+    await xen.store.mkdir(SCRATCH)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield xen.store, SCRATCH
+    finally:
+        await xen.store.rm(SCRATCH)

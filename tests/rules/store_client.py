@@ -7,38 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
-from rule import rule
+from rule import PATIENCE, refusal, rule, scratch
 
 from activations import Domain, Scenario
-from activations.store import Store, StoreError, Transaction
-
-PATIENCE = 30
-"""Seconds a rule waits for what should come."""
-
-
-@asynccontextmanager
-async def scratch(xen: Domain) -> AsyncIterator[tuple[Store, str]]:
-    """dom0's store, and an empty node that nobody else uses."""
-    path = "/tool/activations-client"
-    await xen.store.rm(path)
-    await xen.store.mkdir(path)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield xen.store, path
-    finally:
-        await xen.store.rm(path)
-
-
-async def refusal(attempt: Awaitable[object]) -> StoreError:
-    """The error that this must raise."""
-    try:
-        outcome = await attempt
-    except StoreError as error:
-        return error
-    raise AssertionError(f"expected a refusal, got {outcome!r}")
+from activations.store import Store, Transaction
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+
+from rule import refusal
 
 from activations import Domain, Scenario
 from activations.ring import RingError
@@ -19,7 +20,6 @@ from activations.xenbus import (
     Phase,
     Unplugged,
     Written,
-    XenbusError,
     XenbusState,
     front_device,
     front_devices,
@@ -82,15 +82,6 @@ class Back(BackDriver):
 
     async def disconnect(self) -> None:
         self.said.append("disconnect")
-
-
-async def refusal(attempt: Awaitable[object], kind: type[XenbusError]) -> str:
-    """What the error says with which an attempt has to fail."""
-    try:
-        await attempt
-    except kind as error:
-        return str(error)
-    raise AssertionError(f"no {kind.__name__}")
 
 
 async def plugged(xen: Domain, devid: int) -> Device:
@@ -166,7 +157,7 @@ async def is_unplugged(xen: Domain) -> None:
     async with asyncio.timeout(SOON):
         await end.run()
     assert driver.said == ["publish", "connect", "disconnect"]
-    assert "rule 2" in await refusal(end.connected(), Unplugged)
+    assert "rule 2" in str(await refusal(end.connected(), Unplugged))
 
 
 # One dies, or leaves, and comes back
@@ -310,7 +301,7 @@ async def offers_and_no_more(xen: Domain) -> None:
     await xen.store.wait_for(note, lambda value: value == "seen that nobody serves")
     await say(xen.store, device.back_path, XenbusState.INIT_WAIT)
     await xen.store.wait_for(note, lambda value: value == "seen that it does not connect")
-    assert "use force" in await refusal(unplug(xen, device, within=0.2), HandshakeTimeout)
+    assert "use force" in str(await refusal(unplug(xen, device, within=0.2), HandshakeTimeout))
     await unplug(xen, device, within=0.2, force=True)
     assert not await xen.store.exists(device.front_path)
 
@@ -319,14 +310,13 @@ async def offers_and_no_more(xen: Domain) -> None:
 async def is_told(xen: Domain) -> None:
     device = await front_device(xen, KIND, 8)
     async with FrontEnd(xen, device, Front()) as end:
-        said = await refusal(end.connected(within=0.2), HandshakeTimeout)
+        said = str(await refusal(end.connected(within=0.2), HandshakeTimeout))
         assert f"the front end (domain {xen.domid}) stands in Initialising" in said
         assert "the back end (domain 0) stands in Initialising, as if nobody served it" in said
         await xen.store.write("data/rule-8", "seen that nobody serves")
         await end.reached(Phase.PUBLISHED, within=SOON)
-        assert "the back end (domain 0) stands in InitWait" in await refusal(
-            end.connected(within=0.2), HandshakeTimeout
-        )
+        said = str(await refusal(end.connected(within=0.2), HandshakeTimeout))
+        assert "the back end (domain 0) stands in InitWait" in said
         await xen.store.write("data/rule-8", "seen that it does not connect")
         await end.reached(Phase.UNPLUGGED, within=SOON)
 
