@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
+
+import pytest
 
 from activations import Domain
 from activations.abi import blkif as abi
@@ -31,6 +34,7 @@ from activations.drivers.block.protocol import (
 from activations.drivers.block.queue import Figures
 from activations.grants import Grant
 from activations.leftovers import Leftovers
+from activations.lower import Clock
 from activations.port import Port
 from activations.sring import FrontRing
 from activations.xenbus import (
@@ -45,6 +49,7 @@ from activations.xenbus import (
     plug,
     unplug,
 )
+from xen_sim import Machine
 
 DEVID = 51712
 """xvda."""
@@ -253,3 +258,62 @@ async def use_front(xen: Domain, use: Use, *, patience: float = 60, **options: A
         await front.leftovers.aclose()
     await xen.store.write(f"/local/domain/{xen.domid}/data/done", "1")
     return result
+
+
+# Serving it, on the simulator
+
+SIZE = 1 << 21
+
+
+def serving(
+    disk: ServedDisk,
+    use: Use,
+    *,
+    mode: str = "w",
+    seed: int | None = None,
+    clock: Clock = "virtual",
+    **front: Any,
+) -> Served:
+    """Serve a disk to a front end that `use` drives; what became of it."""
+
+    async def dom0(xen: Domain) -> Served:
+        return await serve_until_done(xen, disk, mode=mode)
+
+    async def guest(xen: Domain) -> None:
+        await use_front(xen, use, **front)
+
+    machine = Machine(seed=seed, clock=clock)
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    served: Served = machine.run()["dom0"]
+    return served
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+PERSISTENT = pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "copied"])
+HOSTILE = (1 << 31) + 7
+"""A grant reference nobody made."""
+
+
+class Slow:
+    """A Python object as a disk: what lies far back takes longer."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(SIZE)
+        self.said: list[str] = []
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await asyncio.sleep(offset / 1e3)
+        self.said.append(f"read {offset}")
+        return bytes(self.data[offset : offset + length])
+
+    async def write(self, offset: int, data: bytes) -> None:
+        await asyncio.sleep(offset / 1e3)
+        self.data[offset : offset + len(data)] = data
+
+    async def flush(self) -> None:
+        await asyncio.sleep(1)
+        self.said.append("flush")

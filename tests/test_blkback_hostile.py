@@ -1,0 +1,272 @@
+"""A block back end before front ends that mean harm: each costs itself a request, or its device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raw_blkfront import (
+    HANDLE,
+    HOSTILE,
+    PERSISTENT,
+    SIZE,
+    RawFront,
+    Served,
+    Slow,
+    noise,
+    serve_until_done,
+    serving,
+    use_front,
+)
+
+from activations import Domain
+from activations.abi import blkif as abi
+from activations.abi.blkif import Op, Status
+from activations.drivers.block import MemoryDisk, ObjectDisk
+from activations.drivers.block.disks import Buffers, Done
+from activations.drivers.block.protocol import Indirect, Request, Segment, encode
+from activations.xenbus import HandshakeTimeout
+from xen_sim import Machine
+
+
+@PERSISTENT
+def test_a_page_that_was_not_granted_costs_the_request(persistent: bool) -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page().refs[0]
+        for op in (Op.READ, Op.WRITE):
+            segments = [Segment(page, 0, 7), Segment(page, 0, 3), Segment(HOSTILE, 0, 7)]
+            assert await front.status(front.request(op, 0, segments)) == Status.ERROR
+        table = Indirect(Op.READ, 9, 0, HANDLE, 20, (HOSTILE,))
+        assert await front.status(table) == Status.ERROR
+        assert await front.read(0, 8) == bytes(4096)
+
+    serving(MemoryDisk(SIZE), use, persistent=persistent)
+
+
+@PERSISTENT
+def test_a_page_granted_for_reading_alone_is_not_read_into(persistent: bool) -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page(b"mine", writable=False)
+        read = front.request(Op.READ, 0, [Segment(page.refs[0], 0, 7)])
+        assert await front.status(read) == Status.ERROR
+        assert page.memory[:4] == b"mine"
+
+    serving(MemoryDisk(b"x" * SIZE), use, persistent=persistent)
+
+
+def test_requests_beyond_the_disk_are_refused() -> None:
+    last = SIZE // 512 - 1
+
+    async def use(front: RawFront) -> None:
+        page = front.page(b"x" * 4096).refs[0]
+        for sector in (last, last + 1, (1 << 55) - 1, (1 << 64) - 1, (1 << 64) - 8):
+            for op in (Op.READ, Op.WRITE):
+                request = front.request(op, sector, [Segment(page, 0, 1)])
+                assert await front.status(request) == Status.ERROR
+            assert await front.discard(sector, 2) == Status.ERROR
+        assert await front.discard(0, (1 << 64) - 1) == Status.ERROR
+        request = front.request(Op.WRITE, last, [Segment(page, 0, 0)])
+        assert await front.status(request) == Status.OKAY
+
+    disk = MemoryDisk(SIZE)
+    serving(disk, use)
+    assert len(disk.data) == SIZE
+    assert not any(disk.data[:-512])
+
+
+def test_nonsense_is_answered_under_its_own_id() -> None:
+    """And the same id may be used by any number of requests: it is the front end's affair."""
+    random = Random(5)
+
+    async def use(front: RawFront) -> None:
+        for op in [*range(16), 255]:
+            raw = bytearray(random.randbytes(112))
+            raw[0] = op
+            raw[8:16] = (77).to_bytes(8, "little")
+            [response] = await front.ask(bytes(raw))
+            assert response.id == 77
+            assert response.status in (Status.ERROR, Status.EOPNOTSUPP, Status.OKAY)
+        page = front.page().refs[0]
+        same = encode(Request(Op.READ, 77, 0, HANDLE, (Segment(page, 0, 7),)))
+        responses = await front.ask(*[same] * 32)
+        assert [(each.id, each.status) for each in responses] == [(77, Status.OKAY)] * 32
+
+    serving(MemoryDisk(SIZE), use)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.builds(
+            lambda op, count, id, rest: bytes([op, count]) + bytes(6) + id + rest,
+            st.integers(0, 7) | st.integers(0, 255),
+            st.integers(0, 12) | st.integers(0, 255),
+            st.binary(min_size=8, max_size=8),
+            st.binary(min_size=96, max_size=96),
+        ),
+        min_size=1,
+        max_size=32,
+    ),
+    st.booleans(),
+)
+def test_any_ring_of_bytes_is_answered_entry_for_entry(
+    entries: list[bytes], persistent: bool
+) -> None:
+    async def use(front: RawFront) -> None:
+        responses = await front.ask(*entries)
+        ids = [each.id.to_bytes(8, "little") for each in responses]
+        assert sorted(ids) == sorted(entry[8:16] for entry in entries)
+        assert await front.read(0, 1) is not None
+
+    served = serving(MemoryDisk(SIZE), use, persistent=persistent)
+    assert served.figures.requests == len(entries) + 1
+    assert not served.failure
+
+
+def test_segments_that_change_after_they_were_sent_are_checked_as_they_are_used() -> None:
+    """Whatever a table of segments holds by the time it is looked at: it is copied, then
+    checked, and an end beyond the page is never used."""
+
+    async def use(front: RawFront) -> None:
+        page = front.page(noise(4096)).refs[0]
+        request = front.request(Op.WRITE, 0, [Segment(page, 0, 7)] * 20)
+        table = front.pages[-1]
+        for bad in ((5, 4), (0, 8), (200, 255)):
+            abi.SEGMENT.pack_into(table.memory, 19 * 8, page, *bad)
+            assert await front.status(request) == Status.ERROR
+
+    disk = MemoryDisk(SIZE)
+    serving(disk, use)
+    assert not any(disk.data)
+
+
+def test_a_producer_too_far_ahead_has_its_device_closed() -> None:
+    async def use(front: RawFront) -> None:
+        memory = front.links[0].grant.memory
+        memory[:4] = (33).to_bytes(4, "little")
+        front.port.notify()
+        await front.gone()
+
+    assert "33 requests in a ring of 32" in serving(MemoryDisk(SIZE), use).failure
+
+
+@PERSISTENT
+def test_a_ring_that_breaks_with_requests_under_way_is_let_go_all_the_same(
+    persistent: bool,
+) -> None:
+    async def use(front: RawFront) -> None:
+        page = front.page()
+        front.put(front.request(Op.READ, 3000, [Segment(page.refs[0], 0, 7)]))
+        await asyncio.sleep(0.1)
+        front.links[0].grant.memory[:4] = (1000).to_bytes(4, "little")
+        front.port.notify()
+        await front.gone()
+        page.close()
+
+    failure = serving(ObjectDisk(Slow(), SIZE), use, persistent=persistent).failure
+    assert "1000 requests" in failure
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ({abi.PROTOCOL_KEY: "x86_32-abi"}, "x86_32-abi"),
+        ({abi.EVENT_CHANNEL: None}, "event-channel"),
+        ({abi.RING_REF: None}, "ring-ref"),
+        ({abi.RING_REF: "many"}, "ring-ref"),
+        ({abi.RING_REF: HOSTILE}, str(HOSTILE)),
+        ({abi.EVENT_CHANNEL: 900}, "900"),
+        ({abi.RING_PAGE_ORDER: 5}, "ring-page-order"),
+        ({abi.NUM_QUEUES: 5}, "multi-queue-num-queues"),
+        ({abi.NUM_QUEUES: 2}, "queue-0/"),
+    ],
+)
+def test_a_front_end_that_cannot_be_understood_is_refused_by_name(says: Any, reason: str) -> None:
+    async def use(front: RawFront) -> None:
+        raise AssertionError("it must not connect")
+
+    async def guest(xen: Domain) -> None:
+        with pytest.raises(HandshakeTimeout):
+            await use_front(xen, use, says=says, patience=5)
+        await xen.store.write(f"/local/domain/{xen.domid}/data/done", "1")
+
+    async def dom0(xen: Domain) -> Served:
+        return await serve_until_done(xen, MemoryDisk(SIZE))
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    assert reason in machine.run()["dom0"].failure
+
+
+def test_a_flood_of_events_without_requests_does_nothing() -> None:
+    async def use(front: RawFront) -> None:
+        for _ in range(300):
+            front.port.notify()
+            await asyncio.sleep(0)
+        assert await front.read(0, 1) == bytes(512)
+
+    assert serving(MemoryDisk(SIZE), use).figures.requests == 1
+
+
+def test_a_front_end_that_never_stops_asking_keeps_nobody_else_from_running() -> None:
+    """The back end's domain does other things meanwhile."""
+    turns: list[Callable[[], None]] = []
+    others = 0
+    turns_of_others: list[int] = []
+    busy = True
+
+    class Refilling(MemoryDisk):
+        """Each read is followed by another request, put in before the answer is out: the ring is
+        never empty."""
+
+        def read_into(self, offset: int, buffers: Buffers) -> Done:
+            turns[0]()
+            return super().read_into(offset, buffers)
+
+    async def dom0(xen: Domain) -> None:
+        async def other_work() -> None:
+            nonlocal others
+            while busy:
+                await asyncio.sleep(0)
+                others += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(other_work())
+            await serve_until_done(xen, Refilling(SIZE))
+
+    async def use(front: RawFront) -> None:
+        entry = encode(Request(Op.READ, 1, 0, HANDLE, (Segment(front.page().refs[0], 0, 7),)))
+        asked = 40
+
+        def ask_again() -> None:
+            nonlocal asked
+            while front.ring.take() is not None:
+                pass
+            if asked < 2000 and front.ring.free:
+                front.ring.put(entry)
+                front.ring.push()
+                asked += 1
+                turns_of_others.append(others)
+
+        nonlocal busy
+        turns.append(ask_again)
+        front.put(*[entry] * asked)
+        async with asyncio.timeout(0.1):
+            while asked < 2000:
+                await asyncio.sleep(1e-6)
+        busy = False
+        assert len(set(turns_of_others)) > 2000 / 64, "they ran between the requests"
+
+    async def guest(xen: Domain) -> None:
+        await use_front(xen, use, order=4)
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
