@@ -288,6 +288,37 @@ if "--print-uris" in sys.argv:
         with pytest.raises(BackendError, match="Could not resolve the name"):
             packages.newest(["libc6"], tmp_path / "state")
 
+    def test_source_packages_come_from_the_archives_that_packages_come_from(
+        self, tools: Path, tmp_path: Path
+    ) -> None:
+        etc, asked = tmp_path / "etc", tmp_path / "asked"
+        (etc / "parts").mkdir(parents=True)
+        (etc / "list").write_text("# main\ndeb [arch=amd64] http://one bookworm main\n")
+        (etc / "parts" / "two.sources").write_text("Types: deb\nURIs: http://two\n")
+        (etc / "parts" / "three.sources.disabled").write_text("Types: deb\nURIs: http://three\n")
+        told = f"lines='{etc}/list'\nfolder='{etc}/parts/'"
+        program(tools, "apt-config", f"print({told!r})")
+        script = f"""
+import sys
+print(*sys.argv[1:], file=open({str(asked)!r}, "a"))
+if "source" in sys.argv:
+    open("xen_4.17.orig.tar.xz", "w").close()
+"""
+        program(tools, "apt-get", script)
+        (tmp_path / "into").mkdir()
+        files = packages.fetch_source("xen", tmp_path / "into", tmp_path / "state")
+        assert [file.name for file in files] == ["xen_4.17.orig.tar.xz"]
+        update, source = asked.read_text().splitlines()
+        assert source.endswith("source --download-only xen/bookworm")
+        for line in (update, source):
+            options = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            lists = Path(options["Dir::State::lists"])
+            assert lists.is_relative_to(tmp_path / "state")
+        one_line = Path(options["Dir::Etc::sourcelist"]).read_text()
+        assert one_line == "# main\ndeb-src [arch=amd64] http://one bookworm main\n"
+        (stanzas,) = Path(options["Dir::Etc::sourceparts"]).glob("*.sources")
+        assert stanzas.read_text() == "Types: deb-src\nURIs: http://two\n"
+
     def test_another_release_is_asked_for_the_sources_of_a_debian_12(
         self, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_rules import RULES, check
 from test_store_programs import PROGRAMS, answers
+from xens_test_program import built, pass_in_dom0
 
 import xen_lab
 from activations import scenario
@@ -50,3 +51,7 @@ def test_a_rule_holds_on_oxenstored(rule: str, oxenstored: xen_lab.Lab) -> None:
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name.startswith("common")])
 def test_oxenstored_answers_as_the_simulated_one(program: str, oxenstored: xen_lab.Lab) -> None:
     assert answers(program, "lab") == answers(program, "sim")
+
+
+def test_xens_own_test_program_passes(oxenstored: xen_lab.Lab, pytestconfig: pytest.Config) -> None:
+    pass_in_dom0(oxenstored, built(pytestconfig))

@@ -3,15 +3,13 @@ dom0."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from needs import leave_out
+from debian import compiled, unpacked
 
-from activations import BackendError, scenario
-from xen_lab import Lab, packages
+from activations import scenario
+from xen_lab import Lab
 
 HERE = Path(__file__).parent / "libxenvchan"
 SCENARIOS = HERE / "scenarios.py"
@@ -23,25 +21,10 @@ PROGRAM = "/tmp/vchan_peer"
 def peer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The C program, built against the library in the lab's image."""
     folder = tmp_path_factory.mktemp("libxenvchan")
-    if shutil.which("cc") is None:
-        leave_out("vchan against libxenvchan", "needs a C compiler")
-    try:
-        debs = packages.fetch(["libxen-dev", "libxenmisc4.17"], folder, folder)
-    except BackendError as error:
-        leave_out("vchan against libxenvchan", str(error))
-    for deb in debs.values():
-        packages.unpack(deb, folder / "root")
-    program = folder / "peer"
-    subprocess.run(
-        [
-            *("cc", "-O2", "-Wall", "-o", str(program), str(HERE / "peer.c")),
-            *("-I", str(folder / "root/usr/include")),
-            *("-L", str(folder / "root/usr/lib/x86_64-linux-gnu"), "-lxenvchan"),
-            "-Wl,--allow-shlib-undefined",
-        ],
-        check=True,
-    )
-    return program.read_bytes()
+    what = "vchan against libxenvchan"
+    root = unpacked(what, ["libxen-dev", "libxenmisc4.17"], folder)
+    flags = ("-lxenvchan", "-Wl,--allow-shlib-undefined")
+    return compiled(what, folder / "peer", root, HERE / "peer.c", *flags).read_bytes()
 
 
 @pytest.fixture

@@ -9,12 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
-from needs import leave_out
+from debian import unpacked
 
 from activations.abi.xs_wire import MessageType
-from activations.errors import BackendError
 from activations.store.wire import Message, join
-from xen_lab import packages
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
@@ -26,17 +24,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """An environment in which the tools are found: this machine's, or Debian's unpacked."""
     if shutil.which("xenstore-ls"):
         return os.environ
-    folder = tmp_path_factory.mktemp("tools")
-    state = tmp_path_factory.mktemp("apt")
-    try:
-        for package in packages.fetch(PACKAGES, folder, state).values():
-            packages.unpack(package, folder)
-    except BackendError as error:
-        leave_out("Xen's own xenstore tools", str(error))
-    libraries = [str(library.parent) for library in folder.rglob("libxen*.so.*")]
+    root = unpacked("Xen's own xenstore tools", PACKAGES, tmp_path_factory.mktemp("tools"))
+    libraries = [str(library.parent) for library in root.rglob("libxen*.so.*")]
     return {
         **os.environ,
-        "PATH": f"{folder}/usr/bin:{os.environ['PATH']}",
+        "PATH": f"{root}/usr/bin:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": ":".join(dict.fromkeys(libraries)),
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,14 @@ def fetch_with_dependencies(
 ) -> dict[str, Path]:
     """As `fetch`, for a package and all that it depends on, down to the C library."""
     return _attempt(state, fresh, lambda apt: apt.download_closure(name, into))
+
+
+def fetch_source(name: str, into: Path, state: Path) -> list[Path]:
+    """As `fetch`, for a source package: give its files, the upstream's sources among them.
+
+    It is the release's own version: not every mirror has the sources of its security updates.
+    """
+    return _attempt(state, False, lambda apt: apt.download_source(name, into))
 
 
 def dependencies(name: str, state: Path, *, fresh: bool = False) -> list[str]:
@@ -87,6 +96,11 @@ def unpack(package: Path, into: Path) -> None:
 CLOSURE = ("-y", "-d", "--no-install-recommends", "install")
 
 
+_LINE = re.compile(r"^deb(?=\s)", re.MULTILINE)
+_TYPES = re.compile(r"^Types:.*", re.MULTILINE | re.IGNORECASE)
+"""What says in either form of sources that packages, not their sources, are meant."""
+
+
 class _Refused(Exception):
     """apt-get said no; the next way may do better."""
 
@@ -95,6 +109,8 @@ class _Apt:
     """apt-get and apt-cache under one set of options."""
 
     def __init__(self, state: Path, options: Mapping[str, str], lists: Path | None = None) -> None:
+        self._state = state
+        self._places = options
         self._lists = lists
         self._options = {
             "APT::Sandbox::User": "root",  # no privileges to drop, and no warning about it
@@ -134,6 +150,29 @@ class _Apt:
         self._options["Dir::Cache::archives"] = f"{into}/"
         self.run("apt-get", "-q", *CLOSURE, name)
         return _by_name(into.glob("*.deb"))
+
+    def download_source(self, name: str, into: Path) -> list[Path]:
+        apt = self._for_sources()
+        apt.update(fresh=False)
+        apt.run("apt-get", "-q", "source", "--download-only", f"{name}/{RELEASE}", cwd=into)
+        return sorted(into.iterdir())
+
+    def _for_sources(self) -> _Apt:
+        """apt for the source packages of the same archives, of which machines seldom have lists."""
+        asked = ("lines", "Dir::Etc::sourcelist/f", "folder", "Dir::Etc::sourceparts/d")
+        said = shlex.split(self.run("apt-config", "shell", *asked))
+        lines, folder = (Path(each.partition("=")[2]) for each in said)
+        place = self._state / "source-packages"
+        (place / "parts").mkdir(parents=True, exist_ok=True)
+        old = "\n".join(_texts(lines, *folder.glob("*.list")))
+        new = "\n\n".join(_texts(*folder.glob("*.sources")))
+        (place / "sources.list").write_text(_LINE.sub("deb-src", old))
+        (place / "parts" / "all.sources").write_text(_TYPES.sub("Types: deb-src", new))
+        places = {
+            "Dir::Etc::sourcelist": str(place / "sources.list"),
+            "Dir::Etc::sourceparts": str(place / "parts"),
+        }
+        return _Apt(self._state, {**self._places, **places}, place / "lists")
 
     def listed(self, *command: str) -> dict[str, str]:
         """The version of each package that a command would download, by its name."""
@@ -204,6 +243,11 @@ def _explain(refusals: Sequence[str]) -> str:
         f"cannot fetch the lab's packages: {'; '.join(errors[:3])}. "
         "Is the network there? Try: apt-get update"
     )
+
+
+def _texts(*files: Path) -> list[str]:
+    """What these files say, as far as they are there."""
+    return [file.read_text() for file in files if file.is_file()]
 
 
 def _by_name(packages: Iterable[Path]) -> dict[str, Path]:
