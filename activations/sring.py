@@ -185,6 +185,13 @@ class BackRing(_End):
         self._taken = (self._taken + 1) & _U32
         return request
 
+    def take_some(self, most: int) -> list[bytes]:
+        """The next requests, copied out, as many as there are up to so many. Raises as `take`."""
+        taken = self._taken
+        count = min(self._claimed() - self.in_hand, most)
+        self._taken = (taken + count) & _U32
+        return [*map(self._read, range(taken, taken + count))]
+
     def put(self, response: bytes) -> None:
         """Write the response to a request that was taken; the peer sees it after `push`.
 

@@ -20,7 +20,7 @@ from activations.drivers.block.protocol import (
     Segment,
     decode,
     encode_response,
-    segments_in,
+    runs_in,
 )
 from activations.drivers.block.requests import Queue, Requests
 from activations.sring import BackRing
@@ -127,11 +127,12 @@ class Backend:
             at += len(page)
         self.done.append((request.op, request.sector, (at - start) // SECTOR_SIZE))
 
-    def _segments(self, request: Request | Indirect) -> tuple[Segment, ...]:
+    def _segments(self, request: Request | Indirect) -> list[Segment]:
         if isinstance(request, Request):
-            return request.segments
-        raw = b"".join(bytes(self.memory.pages[ref]) for ref in request.refs)
-        return segments_in(raw, request)
+            raw = request.segments
+        else:
+            raw = b"".join(bytes(self.memory.pages[ref]) for ref in request.refs)
+        return runs_in(raw, request).segments
 
 
 class World:

@@ -177,9 +177,9 @@ class RawFront(FrontDriver):
     def request(self, op: Op, sector: int, segments: Iterable[Segment]) -> Request | Indirect:
         """A direct request, or one with the segments in pages where it needs that."""
         listed = tuple(segments)
-        if len(listed) <= abi.MAX_SEGMENTS_PER_REQUEST:
-            return Request(op, self.next_id(), sector, HANDLE, listed)
         raw = encode_segments(listed)
+        if len(listed) <= abi.MAX_SEGMENTS_PER_REQUEST:
+            return Request(op, self.next_id(), sector, HANDLE, raw)
         tables = [
             self.page(raw[4096 * at : 4096 * (at + 1)]).refs[0]
             for at in range(pages_for(len(listed)))
@@ -208,7 +208,7 @@ class RawFront(FrontDriver):
         )
 
     async def flush(self) -> int:
-        return await self.status(Request(Op.FLUSH_DISKCACHE, self.next_id(), 0, HANDLE, ()))
+        return await self.status(Request(Op.FLUSH_DISKCACHE, self.next_id(), 0, HANDLE, b""))
 
     async def discard(self, sector: int, sectors: int, **more: Any) -> int:
         return await self.status(Discard(self.next_id(), sector, sectors, HANDLE, **more))

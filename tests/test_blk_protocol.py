@@ -22,7 +22,7 @@ from activations.drivers.block.protocol import (
     encode_response,
     encode_segments,
     pages_for,
-    segments_in,
+    runs_in,
 )
 
 u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
@@ -38,9 +38,9 @@ data = st.builds(
     Request,
     st.sampled_from([Op.READ, Op.WRITE, Op.WRITE_BARRIER]),
     *(u64, u64, u16),
-    st.lists(segments, min_size=1, max_size=11).map(tuple),
+    st.lists(segments, min_size=1, max_size=11).map(encode_segments),
 )
-flushes = st.builds(Request, st.just(Op.FLUSH_DISKCACHE), u64, u64, u16, st.just(()))
+flushes = st.builds(Request, st.just(Op.FLUSH_DISKCACHE), u64, u64, u16, st.just(b""))
 discards = st.builds(Discard, u64, u64, u64, u16, st.booleans())
 
 
@@ -82,8 +82,36 @@ def test_any_bytes_are_a_request_or_a_bad_one(raw: bytes) -> None:
             continue
         assert isinstance(request, Request | Indirect | Discard)
         assert decode(encode(request), max_indirect=limit) == request
-        for segment in request.segments if isinstance(request, Request) else ():
-            assert 0 < segment.offset + segment.length <= 4096
+        if isinstance(request, Request):
+            lie_within_their_pages(request.segments, request)
+
+
+def lie_within_their_pages(raw: bytes, request: Request | Indirect) -> None:
+    """If one does not, it is a bad request."""
+    listed = [*abi.SEGMENT.iter_unpack(raw)]
+    if not all(first <= last < 8 for _, first, last in listed):
+        with pytest.raises(BadRequest) as caught:
+            runs_in(raw, request)
+        assert (caught.value.id, caught.value.op) == (request.id, request.op)
+        return
+    runs = runs_in(raw, request)
+    assert runs.segments == listed
+    assert all(0 < segment.offset + segment.length <= 4096 for segment in runs.segments)
+    assert runs.sectors == sum(segment.sectors for segment in runs.segments)
+
+
+@given(st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=40))
+def test_any_bytes_are_segments_or_bad_ones(entries: list[bytes]) -> None:
+    lie_within_their_pages(b"".join(entries), Indirect(Op.READ, 7, 0, 0, len(entries), (8,)))
+
+
+@given(st.lists(segments, min_size=1, max_size=40), st.binary(min_size=2, max_size=2))
+def test_what_fills_a_segment_up_to_eight_bytes_means_nothing(
+    many: list[Segment], filling: bytes
+) -> None:
+    filled = b"".join(encode_segments([segment])[:6] + filling for segment in many)
+    request = Indirect(Op.READ, 7, 0, 0, len(many), (8,))
+    assert runs_in(filled, request).segments == many
 
 
 @given(st.integers(0, 7), st.binary(min_size=111, max_size=111))
@@ -100,7 +128,8 @@ def test_a_response_is_understood_whatever_follows_it(
 
 def test_the_bytes_are_those_of_the_public_header() -> None:
     """Offsets as a C compiler lays them out for x86_64."""
-    raw = encode(Request(Op.WRITE, 0x1122, 0x3344, 0x55, (Segment(0xAABBCCDD, 3, 5),)))
+    segment = encode_segments([Segment(0xAABBCCDD, 3, 5)])
+    raw = encode(Request(Op.WRITE, 0x1122, 0x3344, 0x55, segment))
     assert raw[:4] == bytes([1, 1, 0x55, 0])
     assert raw[8:10] == b"\x22\x11"
     assert raw[16:18] == b"\x44\x33"
@@ -161,30 +190,31 @@ def test_a_read_has_a_segment_and_a_flush_has_none() -> None:
 @pytest.mark.parametrize(("first", "last"), [(3, 2), (0, 8), (8, 8), (255, 255)])
 def test_a_segment_lies_within_its_page(first: int, last: int) -> None:
     bad = abi.SEGMENT.pack(44, first, last)
-    with pytest.raises(BadRequest, match="page granted as 44"):
-        decode(entry(Op.READ, 1, rest=bad))
-    with pytest.raises(BadRequest, match="page granted as 44"):
-        segments_in(bad, Indirect(Op.READ, 7, 0, 0, 1, (8,)))
+    request = decode(entry(Op.READ, 1, rest=bad))
+    assert isinstance(request, Request)
+    for each in (request, Indirect(Op.READ, 7, 0, 0, 1, (8,))):
+        with pytest.raises(BadRequest, match="page granted as 44"):
+            runs_in(bad, each)
 
 
 @given(st.lists(segments, min_size=1, max_size=600))
 def test_indirect_segments_are_read_from_their_pages(many: list[Segment]) -> None:
     refs = tuple(range(8, 8 + pages_for(len(many))))
     pages = encode_segments(many).ljust(len(refs) * 4096, b"\xff")
-    assert segments_in(pages, Indirect(Op.READ, 7, 0, 0, len(many), refs)) == tuple(many)
+    assert runs_in(pages, Indirect(Op.READ, 7, 0, 0, len(many), refs)).segments == many
 
 
 def test_what_cannot_be_said_is_not_encoded() -> None:
     with pytest.raises(ValueError, match="12 segments"):
-        encode(Request(Op.READ, 0, 0, 0, (Segment(8, 0, 7),) * 12))
+        encode(Request(Op.READ, 0, 0, 0, encode_segments([Segment(8, 0, 7)] * 12)))
     with pytest.raises(ValueError, match="no direct request"):
-        encode(Request(Op.DISCARD, 0, 0, 0, ()))
+        encode(Request(Op.DISCARD, 0, 0, 0, b""))
     with pytest.raises(ValueError, match="1 indirect pages"):
         encode(Indirect(Op.READ, 0, 0, 0, 513, (8,)))
 
 
 def test_a_request_lies_on_the_disk() -> None:
-    read = Request(Op.READ, 7, 95, 0, (Segment(8, 0, 4),))
+    read = Request(Op.READ, 7, 95, 0, encode_segments([Segment(8, 0, 4)]))
     check_range(read, 5, disk_sectors=100)
     with pytest.raises(BadRequest, match="95 to 101 of 100"):
         check_range(read, 6, disk_sectors=100)
@@ -196,7 +226,7 @@ def test_a_request_lies_on_the_disk() -> None:
 
 
 def test_a_request_is_aligned_to_the_disks_own_sectors() -> None:
-    read = Request(Op.READ, 7, 8, 0, (Segment(8, 0, 7),))
+    read = Request(Op.READ, 7, 8, 0, encode_segments([Segment(8, 0, 7)]))
     check_range(read, 8, disk_sectors=100, unit=8)
     for sector, count in ((9, 8), (8, 7)):
         with pytest.raises(BadRequest, match="aligned"):

@@ -29,7 +29,7 @@ from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
 from activations.drivers.block import MemoryDisk, ObjectDisk
 from activations.drivers.block.disks import Buffers, Done
-from activations.drivers.block.protocol import Indirect, Request, Segment, encode
+from activations.drivers.block.protocol import Indirect, Request, Segment, encode, encode_segments
 from activations.xenbus import HandshakeTimeout
 from xen_sim import Machine
 
@@ -92,7 +92,7 @@ def test_nonsense_is_answered_under_its_own_id() -> None:
             assert response.id == 77
             assert response.status in (Status.ERROR, Status.EOPNOTSUPP, Status.OKAY)
         page = front.page().refs[0]
-        same = encode(Request(Op.READ, 77, 0, HANDLE, (Segment(page, 0, 7),)))
+        same = encode(Request(Op.READ, 77, 0, HANDLE, encode_segments([Segment(page, 0, 7)])))
         responses = await front.ask(*[same] * 32)
         assert [(each.id, each.status) for each in responses] == [(77, Status.OKAY)] * 32
 
@@ -241,7 +241,8 @@ def test_a_front_end_that_never_stops_asking_keeps_nobody_else_from_running() ->
             await serve_until_done(xen, Refilling(SIZE))
 
     async def use(front: RawFront) -> None:
-        entry = encode(Request(Op.READ, 1, 0, HANDLE, (Segment(front.page().refs[0], 0, 7),)))
+        page = encode_segments([Segment(front.page().refs[0], 0, 7)])
+        entry = encode(Request(Op.READ, 1, 0, HANDLE, page))
         asked = 40
 
         def ask_again() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activations.abi import ring as ring_abi
-from activations.abi.blkif import ENTRY_SIZE, RESPONSE, Op, Status
+from activations.abi.blkif import ENTRY_SIZE, RESPONSE, SEGMENT, Op, Status
 from activations.drivers.block.errors import DiskError, DiskGone
-from activations.drivers.block.protocol import BlockError, Indirect, Request
+from activations.drivers.block.protocol import BlockError, Indirect, Request, runs_in
 from activations.drivers.block.requests import Queue
 from activations.ring import RingError
 
@@ -36,7 +36,7 @@ def test_a_short_read_is_one_request_of_one_segment() -> None:
     (request,) = world.back.taken
     assert isinstance(request, Request)
     assert (request.op, request.sector) == (Op.READ, 3)
-    (segment,) = request.segments
+    (segment,) = runs_in(request.segments, request).segments
     assert (segment.first, segment.last) == (0, 0)
     world.finish()
     assert asked.okay
@@ -62,7 +62,7 @@ def test_where_the_back_end_knows_indirect_requests_they_are_as_long_as_it_takes
     assert isinstance(first, Indirect)
     assert first.nr_segments == 32
     assert isinstance(second, Request), "what fits into a direct request needs no page more"
-    assert len(second.segments) == 8
+    assert len(second.segments) == 8 * SEGMENT.size
     world.finish()
     assert asked.okay
     assert world.back.data[: len(data)] == data

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import ENTRY_SIZE, SECTOR_SIZE, Op
-from activations.drivers.block.protocol import Discard, Request, decode
+from activations.drivers.block.protocol import Discard, Request, decode, runs_in
 from activations.sring import BackRing
 from activations.xenbus import BackDriver, Device, Keys, Written
 
@@ -89,7 +89,7 @@ class RawBack(BackDriver):
             self.answer(request.id, Op.DISCARD)
             return
         at = request.sector * SECTOR_SIZE
-        for segment in request.segments:
+        for segment in runs_in(request.segments, request).segments:
             with self._xen.grants.map(self._domid, [segment.ref]) as page:
                 here = slice(segment.offset, segment.offset + segment.length)
                 there = slice(at, at + segment.length)

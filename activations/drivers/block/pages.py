@@ -16,7 +16,7 @@ from typing import Protocol
 
 from activations.abi.blkif import SECTOR_SIZE, SECTORS_PER_PAGE, Op
 from activations.abi.grant_table import PAGE_SIZE
-from activations.drivers.block.protocol import Segments
+from activations.drivers.block.protocol import Runs
 from activations.errors import XenError
 from activations.grants import Grant, Grants
 from activations.lower import Foreign
@@ -33,9 +33,9 @@ one piece, so that what is used together comes to lie together."""
 class Pages(Protocol):
     """The pages of one queue's front end."""
 
-    def open(self, segments: Segments, sectors: int, op: Op) -> Access:
-        """The bytes of these segments, so many sectors in all, for `READ` or `WRITE`. Close what
-        it gives before opening again, or `keep` it."""
+    def open(self, runs: Runs, op: Op) -> Access:
+        """The bytes of these segments, for `READ` or `WRITE`. Close what it gives before opening
+        again, or `keep` it."""
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
         """The first `length` bytes of these pages, one after another."""
@@ -54,10 +54,9 @@ class Access(Protocol):
     def keep(self) -> None:
         """Others will be opened before this one is closed."""
 
-    def finish(self) -> None:
-        """The disk is done: what was read into the buffers is to be in the pages."""
-
-    def close(self) -> None: ...
+    def close(self, *, done: bool) -> None:
+        """Let go. With `done`, what the disk has read into the buffers is to be in the pages
+        first. Raises `XenError` where that is refused; it is closed all the same."""
 
 
 class CopiedPages:
@@ -67,8 +66,8 @@ class CopiedPages:
         self._grants = grants
         self._domid = domid
 
-    def open(self, segments: Segments, sectors: int, op: Op) -> Access:
-        return _Copied(self._grants, self._domid, segments, sectors, op)
+    def open(self, runs: Runs, op: Op) -> Access:
+        return _Copied(self._grants, self._domid, runs, op)
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
         data = bytearray(length)
@@ -87,16 +86,14 @@ class CopiedPages:
 
 
 class _Copied:
-    __slots__ = ("_domid", "_grants", "_op", "_segments", "_view", "buffers")
+    __slots__ = ("_domid", "_grants", "_op", "_runs", "_view", "buffers")
 
-    def __init__(
-        self, grants: Grants, domid: int, segments: Segments, sectors: int, op: Op
-    ) -> None:
+    def __init__(self, grants: Grants, domid: int, runs: Runs, op: Op) -> None:
         self._grants = grants
         self._domid = domid
-        self._segments = segments
+        self._runs = runs
         self._op = op
-        self._view = memoryview(bytearray(sectors * SECTOR_SIZE))
+        self._view = memoryview(bytearray(runs.sectors * SECTOR_SIZE))
         self.buffers = (self._view,)
         if op is not Op.READ:
             self._grants.copy([Copy(theirs, own, len(own)) for theirs, own in self._pairs()])
@@ -104,19 +101,19 @@ class _Copied:
     def keep(self) -> None:
         pass  # its memory is its own
 
-    def finish(self) -> None:
-        if self._op is Op.READ:
-            self._grants.copy([Copy(own, theirs, len(own)) for theirs, own in self._pairs()])
-
-    def close(self) -> None:
-        self._view.release()
+    def close(self, *, done: bool) -> None:
+        try:
+            if done and self._op is Op.READ:
+                self._grants.copy([Copy(own, theirs, len(own)) for theirs, own in self._pairs()])
+        finally:
+            self._view.release()
 
     def _pairs(self) -> Iterable[tuple[Foreign, memoryview]]:
         """Each segment's place in the front end's memory and in ours."""
         start = 0
-        for ref, first, last in self._segments:
-            end = start + (last - first + 1) * SECTOR_SIZE
-            yield Foreign(self._domid, ref, first * SECTOR_SIZE), self._view[start:end]
+        for segment in self._runs.segments:
+            end = start + segment.length
+            yield Foreign(self._domid, segment.ref, segment.offset), self._view[start:end]
             start = end
 
 
@@ -135,27 +132,24 @@ class KeptPages:
         """The longest unused first, as far as a limit was reached."""
         self._pages: dict[int, memoryview] = {}
         self._mapping_of: dict[int, _Mapping] = {}
-        self._tight = False
-        """A limit is reached, or gone over."""
+        self.tight = False
+        """A limit is reached, or gone over: `trim` may have something to do."""
 
     def __len__(self) -> int:
         """Pages that are mapped."""
         return len(self._pages)
 
-    def open(self, segments: Segments, sectors: int, op: Op) -> Access:
-        pages = self._have([ref for ref, _, _ in segments])
-        pieces = []
-        if sectors < len(pages) * SECTORS_PER_PAGE:  # not all of them are whole
-            for number, (_, first, last) in enumerate(segments):
-                if last - first < SECTORS_PER_PAGE - 1:
-                    piece = pages[number][first * SECTOR_SIZE : (last + 1) * SECTOR_SIZE]
-                    pages[number] = piece
-                    pieces.append(piece)
-        return _Kept(self, segments, pages, pieces)
+    def open(self, runs: Runs, op: Op) -> Access:
+        pages = self._have(runs.refs)
+        if runs.sectors == len(pages) * SECTORS_PER_PAGE:
+            return _Kept(self, runs.refs, pages)
+        return _KeptInPart(self, runs.refs, [*map(_part, pages, runs.firsts, runs.lasts)])
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
-        data = b"".join(self._have(refs))[:length]
-        self.trim()
+        pages = self._have(refs)
+        data = bytes(pages[0][:length]) if len(pages) == 1 else b"".join(pages)[:length]
+        if self.tight:
+            self.trim()
         return data
 
     def close(self) -> None:
@@ -165,23 +159,23 @@ class KeptPages:
 
     def trim(self) -> None:
         """Unmap what is beyond the limits and not in use."""
-        if not self._tight or not self._excess():
+        if not self._excess():
             return
         for mapping in [each for each in self._mappings if not each.users]:
             if not self._excess():
                 break
             self._unmap(mapping)
 
-    def hold(self, segments: Segments, users: int) -> None:
-        """There are so many more users of these segments' pages, which then stay."""
-        for ref, _, _ in segments:
+    def hold(self, refs: Sequence[int], users: int) -> None:
+        """There are so many more users of these pages, which then stay."""
+        for ref in refs:
             self._mapping_of[ref].users += users
 
     def _have(self, refs: Sequence[int]) -> list[memoryview]:
         """These pages, mapped if they were not."""
         pages = self._pages
         try:
-            found = [pages[ref] for ref in refs]
+            found = [*map(pages.__getitem__, refs)]
         except KeyError:
             try:
                 self._map(list(dict.fromkeys(ref for ref in refs if ref not in pages)))
@@ -189,7 +183,7 @@ class KeptPages:
                 self.trim()  # some of them may be mapped by now
                 raise
             found = [pages[ref] for ref in refs]
-        if self._tight:
+        if self.tight:
             for ref in refs:
                 self._mappings.move_to_end(self._mapping_of[ref])
         return found
@@ -199,7 +193,7 @@ class KeptPages:
         return len(self._pages) > self._limit or len(self._mappings) > self._most
 
     def _count(self) -> None:
-        self._tight = len(self._pages) >= self._limit or len(self._mappings) >= self._most
+        self.tight = len(self._pages) >= self._limit or len(self._mappings) >= self._most
 
     def _map(self, refs: list[int]) -> None:
         """In one piece, or each alone where that is refused: because of one of them, or because
@@ -248,31 +242,40 @@ class _Mapping:
 
 
 class _Kept:
-    __slots__ = ("_held", "_owner", "_pieces", "_segments", "buffers")
+    """Whole pages, where they are mapped."""
+
+    __slots__ = ("_held", "_owner", "_refs", "buffers")
 
     def __init__(
-        self,
-        owner: KeptPages,
-        segments: Segments,
-        buffers: Sequence[memoryview],
-        pieces: Sequence[memoryview],
+        self, owner: KeptPages, refs: Sequence[int], buffers: Sequence[memoryview]
     ) -> None:
         self.buffers = buffers
         self._owner = owner
-        self._segments = segments
-        self._pieces = pieces  # views of our own: a page cannot be unmapped while one lives
+        self._refs = refs
         self._held = False
 
     def keep(self) -> None:
         self._held = True
-        self._owner.hold(self._segments, 1)
+        self._owner.hold(self._refs, 1)
 
-    def finish(self) -> None:
-        pass  # it is there
-
-    def close(self) -> None:
-        for piece in self._pieces:
-            piece.release()
+    def close(self, *, done: bool) -> None:
         if self._held:
-            self._owner.hold(self._segments, -1)
-        self._owner.trim()
+            self._owner.hold(self._refs, -1)
+        if self._owner.tight:
+            self._owner.trim()
+
+
+class _KeptInPart(_Kept):
+    """Parts of pages. Its buffers are views of its own, and a page cannot be unmapped while one
+    lives."""
+
+    __slots__ = ()
+
+    def close(self, *, done: bool) -> None:
+        for piece in self.buffers:
+            piece.release()
+        super().close(done=done)
+
+
+def _part(page: memoryview, first: int, last: int) -> memoryview:
+    return page[first * SECTOR_SIZE : (last + 1) * SECTOR_SIZE]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from activations.abi.blkif import (
     MAX_SEGMENTS_PER_REQUEST,
     SECTOR_SIZE,
-    SEGMENTS_PER_INDIRECT_PAGE,
     Op,
 )
 from activations.abi.grant_table import PAGE_SIZE
@@ -132,17 +131,17 @@ class Piece:
         if not self.frames:
             return Request(op, id, sector, handle, segments)
         for number, frame in enumerate(self.frames):
-            start = number * SEGMENTS_PER_INDIRECT_PAGE
-            packed = encode_segments(segments[start : start + SEGMENTS_PER_INDIRECT_PAGE])
-            frame.memory[: len(packed)] = packed
-        refs = tuple(frame.whole.ref for frame in self.frames)
-        return Indirect(op, id, sector, handle, len(segments), refs)
+            part = segments[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
+            frame.memory[: len(part)] = part
+        refs = tuple(frame.ref for frame in self.frames)
+        return Indirect(op, id, sector, handle, len(self.pages), refs)
 
-    def _segments(self) -> tuple[Segment, ...]:
+    def _segments(self) -> bytes:
         segments = [page.whole for page in self.pages]
         if over := self.length % PAGE_SIZE:
-            segments[-1] = Segment(segments[-1].ref, 0, over // SECTOR_SIZE - 1)
-        return tuple(segments)
+            last = Segment(self.pages[-1].ref, 0, over // SECTOR_SIZE - 1)
+            segments[-1] = encode_segments([last])
+        return b"".join(segments)
 
 
 def frames_for(pages: int) -> int:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from activations.abi.blkif import SECTORS_PER_PAGE
 from activations.abi.grant_table import PAGE_SIZE
-from activations.drivers.block.protocol import Segment
+from activations.drivers.block.protocol import Segment, encode_segments
 from activations.errors import XenError
 from activations.grants import Grant
 
@@ -24,8 +24,9 @@ class Page(NamedTuple):
     """A granted page."""
 
     memory: memoryview
-    whole: Segment
-    """All of it, as a request names it."""
+    ref: int
+    whole: bytes
+    """All of it, as a request's segment."""
 
 
 class Pool:
@@ -45,7 +46,11 @@ class Pool:
         grant = _as_many(share, pages)
         memory, last = grant.memory, SECTORS_PER_PAGE - 1
         self._pages = [
-            Page(memory[at * PAGE_SIZE : (at + 1) * PAGE_SIZE], Segment(ref, 0, last))
+            Page(
+                memory[at * PAGE_SIZE : (at + 1) * PAGE_SIZE],
+                ref,
+                encode_segments([Segment(ref, 0, last)]),
+            )
             for at, ref in enumerate(grant.refs)
         ]
         self._free = self._pages.copy()

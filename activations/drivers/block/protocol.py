@@ -4,11 +4,15 @@ Both ends use it: a front end encodes requests and decodes responses, a back end
 other end may be hostile. `decode` gives a request that fits its own fields, or raises
 `BadRequest`, which carries what the answer needs; nothing else comes out of it, whatever the bytes
 are. What only the back end knows, the length of the disk, `check_range` holds them to.
+
+A request may have hundreds of segments. They stay the bytes that they are in the ring until
+somebody has to look into them, and then `runs_in` looks at all of them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cache
 from operator import le
 from struct import Struct
 from typing import NamedTuple, TypeAlias
@@ -59,20 +63,23 @@ class Segment(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Read, write, barrier or flush, from `sector` on. A flush has no segments."""
+    """Read, write, barrier or flush, from `sector` on.
+
+    `segments` are as `encode_segments` makes them. A flush has none.
+    """
 
     op: Op
     id: int
     sector: int
     handle: int
-    segments: tuple[Segment, ...]
+    segments: bytes
 
 
 class Indirect(NamedTuple):
     """As `Request`, for `READ` or `WRITE`, with segments that lie in granted pages.
 
-    `refs` are those pages, 512 segments each; `segments_in` decodes what they hold. In the ring
-    the operation is `INDIRECT`; its response has `op`.
+    `refs` are those pages, 512 segments each. In the ring the operation is `INDIRECT`; its
+    response has `op`.
     """
 
     op: Op
@@ -103,22 +110,27 @@ class Response(NamedTuple):
     status: int
 
 
-AnyRequest: TypeAlias = Request | Indirect | Discard
-Segments: TypeAlias = Sequence[tuple[int, int, int]]
-"""Segments as a back end has hundreds of them: `Segment`s, or plain tuples of the same."""
+class Runs(NamedTuple):
+    """Segments that were looked into: a column for each of their fields, and all sectors
+    together. Whole pages have 8 sectors each."""
 
-_WITH = tuple(
-    Struct(
-        abi.REQUEST.format
-        + count * abi.SEGMENT.format[1:]
-        + f"{(abi.MAX_SEGMENTS_PER_REQUEST - count) * abi.SEGMENT.size}x"
-    )
-    for count in range(abi.MAX_SEGMENTS_PER_REQUEST + 1)
-)
-"""A whole entry with so many segments."""
+    refs: tuple[int, ...]
+    firsts: bytes
+    lasts: bytes
+    sectors: int
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [*map(Segment, self.refs, self.firsts, self.lasts)]
+
+
+AnyRequest: TypeAlias = Request | Indirect | Discard
 
 _DIRECT = {op.value: op for op in (Op.READ, Op.WRITE, Op.WRITE_BARRIER, Op.FLUSH_DISKCACHE)}
 _INDIRECT = {op.value: op for op in (Op.READ, Op.WRITE)}
+_OP_FLUSH, _OP_DISCARD = Op.FLUSH_DISKCACHE.value, Op.DISCARD.value
+_OP_INDIRECT = Op.INDIRECT.value
+"""As plain numbers: to find an enum's member takes as long as the rest of a decision."""
 _MAY_BE_EMPTY = (Op.WRITE_BARRIER, Op.FLUSH_DISKCACHE)
 
 
@@ -145,7 +157,7 @@ def encode(request: AnyRequest) -> bytes:
 
 
 def encode_segments(segments: Iterable[Segment]) -> bytes:
-    """What an indirect page holds."""
+    """As a request carries them, or an indirect page."""
     return b"".join(abi.SEGMENT.pack(*segment) for segment in segments)
 
 
@@ -156,10 +168,11 @@ def decode_response(entry: bytes) -> Response:
 
 def _encode_direct(request: Request) -> bytes:
     op, id, sector, handle, segments = request
-    if op.value not in _DIRECT or len(segments) > abi.MAX_SEGMENTS_PER_REQUEST:
-        raise ValueError(f"{op.name} with {len(segments)} segments is no direct request")
-    flat = [field for segment in segments for field in segment]
-    return _WITH[len(segments)].pack(op, len(segments), handle, id, sector, *flat)
+    count = len(segments) // abi.SEGMENT.size
+    if op.value not in _DIRECT or count > abi.MAX_SEGMENTS_PER_REQUEST:
+        raise ValueError(f"{op.name} with {count} segments is no direct request")
+    head = abi.REQUEST.pack(op, count, handle, id, sector)
+    return (head + segments).ljust(abi.ENTRY_SIZE, b"\0")
 
 
 def _encode_indirect(request: Indirect) -> bytes:
@@ -182,26 +195,30 @@ def decode(entry: bytes, *, max_indirect: int = 0) -> AnyRequest:
     op = entry[0]
     if op in _DIRECT:
         return _decode_direct(entry)
-    if op == Op.DISCARD:
+    if op == _OP_INDIRECT and max_indirect:
+        return _decode_indirect(entry, max_indirect)
+    if op == _OP_DISCARD:
         _, flag, handle, id, sector, sectors = abi.DISCARD.unpack_from(entry)
         return Discard(id, sector, sectors, handle, bool(flag & abi.DiscardFlag.SECURE))
-    if op == Op.INDIRECT and max_indirect:
-        return _decode_indirect(entry, max_indirect)
     (id,) = abi.ID.unpack_from(entry)
     raise BadRequest(id, op, "not an operation that was offered", Status.EOPNOTSUPP)
 
 
-def segments_in(pages: bytes, request: Indirect) -> Segments:
-    """The segments of an indirect request, from a copy of its pages, one after another."""
-    raw = pages[: request.nr_segments * abi.SEGMENT.size]
-    segments = tuple(abi.SEGMENT.iter_unpack(raw))
-    _check_segments(segments, request.id, request.op)
-    return segments
-
-
-def sectors_in(segments: Segments) -> int:
-    """How many sectors they are together."""
-    return sum([last - first for _, first, last in segments]) + len(segments)
+def runs_in(segments: bytes, request: Request | Indirect) -> Runs:
+    """Look into a request's segments; those of an indirect one are a copy of its pages, one after
+    another, or of the beginning of them. Raises `BadRequest` if one does not lie in its page."""
+    size = abi.SEGMENT.size
+    if isinstance(request, Indirect):
+        segments = segments[: request.nr_segments * size]
+    count = len(segments) // size
+    whole = _whole_pages(count)
+    refs = whole.refs.unpack(segments)
+    firsts, lasts = segments[4::size], segments[5::size]
+    if firsts == whole.firsts and lasts == whole.lasts:  # as nearly always
+        return Runs(refs, firsts, lasts, count * abi.SECTORS_PER_PAGE)
+    if max(lasts) >= abi.SECTORS_PER_PAGE or not all(map(le, firsts, lasts)):
+        raise BadRequest(request.id, request.op, _astray(refs, firsts, lasts))
+    return Runs(refs, firsts, lasts, sum(lasts) - sum(firsts) + count)
 
 
 def check_range(
@@ -231,14 +248,13 @@ def _decode_direct(entry: bytes) -> Request:
     if count > abi.MAX_SEGMENTS_PER_REQUEST:
         op, _, _, id, _ = abi.REQUEST.unpack_from(entry)
         raise BadRequest(id, op, f"{count} segments, of {abi.MAX_SEGMENTS_PER_REQUEST} at most")
-    op, _, handle, id, sector, *flat = _WITH[count].unpack_from(entry)
-    segments = tuple(map(Segment, flat[::3], flat[1::3], flat[2::3]))
+    op, _, handle, id, sector = abi.REQUEST.unpack_from(entry)
     operation = _DIRECT[op]
-    if not segments and operation not in _MAY_BE_EMPTY:
+    if not count and operation not in _MAY_BE_EMPTY:
         raise BadRequest(id, op, "no segments")
-    if segments and operation is Op.FLUSH_DISKCACHE:
+    if count and op == _OP_FLUSH:
         raise BadRequest(id, op, f"a flush with {count} segments")
-    _check_segments(segments, id, op)
+    segments = entry[abi.REQUEST.size : abi.REQUEST.size + count * abi.SEGMENT.size]
     return Request(operation, id, sector, handle, segments)
 
 
@@ -251,12 +267,26 @@ def _decode_indirect(entry: bytes, limit: int) -> Indirect:
     return Indirect(_INDIRECT[op], id, sector, handle, count, tuple(refs[: pages_for(count)]))
 
 
-def _check_segments(segments: Segments, id: int, op: int) -> None:
-    if not segments:
-        return
-    _, firsts, lasts = zip(*segments, strict=True)
-    if max(lasts) < abi.SECTORS_PER_PAGE and all(map(le, firsts, lasts)):
-        return
-    for ref, first, last in segments:
-        if not first <= last < abi.SECTORS_PER_PAGE:
-            raise BadRequest(id, op, f"sectors {first} to {last} of the page granted as {ref}")
+class _WholePages(NamedTuple):
+    """What so many segments look like that are whole pages each."""
+
+    refs: Struct
+    """Takes their references out of them."""
+    firsts: bytes
+    lasts: bytes
+
+
+@cache
+def _whole_pages(count: int) -> _WholePages:
+    return _WholePages(
+        Struct("<" + "I4x" * count), bytes(count), bytes([abi.SECTORS_PER_PAGE - 1]) * count
+    )
+
+
+def _astray(refs: tuple[int, ...], firsts: bytes, lasts: bytes) -> str:
+    """The first segment that does not lie in its page, in words."""
+    return next(
+        f"sectors {first} to {last} of the page granted as {ref}"
+        for ref, first, last in zip(refs, firsts, lasts, strict=True)
+        if not first <= last < abi.SECTORS_PER_PAGE
+    )

@@ -19,8 +19,7 @@ from errno import EOPNOTSUPP
 from functools import partial
 from typing import Any
 
-from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import SECTOR_SIZE, SEGMENT, Op, Status
 from activations.drivers.block.disks import Done, ServedDisk
 from activations.drivers.block.pages import Access, Pages
 from activations.drivers.block.protocol import (
@@ -28,12 +27,10 @@ from activations.drivers.block.protocol import (
     Discard,
     Indirect,
     Request,
-    Segments,
     check_range,
     decode,
     encode_response,
-    sectors_in,
-    segments_in,
+    runs_in,
 )
 from activations.errors import PortError, XenError
 from activations.port import Port
@@ -43,6 +40,8 @@ ROUND = 32
 """Requests that are begun before others may run."""
 MAX_INDIRECT = 256
 """Segments of an indirect request: 1 MiB."""
+_READ, _WRITE, _OKAY = Op.READ, Op.WRITE, Status.OKAY
+"""Found once: to find an enum's member takes as long as to call a function."""
 
 
 @dataclass(slots=True)
@@ -84,7 +83,7 @@ class Queue:
         self._port = port
         self._pages = pages
         self._held = held
-        self._unit = service.disk.sector_size // abi.SECTOR_SIZE
+        self._unit = service.disk.sector_size // SECTOR_SIZE
         self._under_way: set[asyncio.Future[None]] = set()
         self._to_publish = False
         """`_publish` will be called."""
@@ -123,12 +122,10 @@ class Queue:
         """Begin what there is, at most so much; whether there may be more."""
         self._to_publish = True
         try:
-            for _ in range(ROUND):
-                entry = self._ring.take()
-                if entry is None:
-                    return False
+            entries = self._ring.take_some(ROUND)
+            for entry in entries:
                 self._begin(entry)
-            return True
+            return len(entries) == ROUND
         finally:
             self._publish()
 
@@ -137,41 +134,39 @@ class Queue:
             request = decode(entry, max_indirect=MAX_INDIRECT)
             if isinstance(request, Discard):
                 self._discard(request)
+            elif request.op is _READ or request.op is _WRITE:
+                self._transfer(request)
             elif request.op is Op.FLUSH_DISKCACHE:
                 self._figures.flushes += 1
                 self._do(request.id, request.op, None, self._disk.flush)
-            elif request.op is Op.WRITE_BARRIER:
-                raise BadRequest(request.id, request.op, "not offered", Status.EOPNOTSUPP)
             else:
-                self._transfer(request)
+                raise BadRequest(request.id, request.op, "not offered", Status.EOPNOTSUPP)
         except BadRequest as error:
             self._log.debug("bad request", reason=str(error))
             self._answer(error.id, error.op, error.status)
 
     def _transfer(self, request: Request | Indirect) -> None:
-        id, op = request.id, request.op
+        id, op, disk = request.id, request.op, self._disk
         try:
-            segments = self._segments(request)
-            sectors = sectors_in(segments)
-            check_range(request, sectors, disk_sectors=self._disk.sectors, unit=self._unit)
-            if op is Op.WRITE and self._read_only:
+            runs = runs_in(self._segments(request), request)
+            check_range(request, runs.sectors, disk_sectors=disk.sectors, unit=self._unit)
+            if op is _WRITE and self._read_only:
                 raise BadRequest(id, op, "this disk can only be read")
-            access = self._pages.open(segments, sectors, op)
+            access = self._pages.open(runs, op)
         except XenError as error:
             raise BadRequest(id, op, str(error)) from None
-        offset = request.sector * abi.SECTOR_SIZE
-        if op is Op.WRITE:
-            self._figures.sectors_written += sectors
-            self._do(id, op, access, self._disk.write, offset, access.buffers)
+        offset = request.sector * SECTOR_SIZE
+        if op is _WRITE:
+            self._figures.sectors_written += runs.sectors
+            self._do(id, op, access, disk.write, offset, access.buffers)
         else:
-            self._figures.sectors_read += sectors
-            self._do(id, op, access, self._disk.read_into, offset, access.buffers)
+            self._figures.sectors_read += runs.sectors
+            self._do(id, op, access, disk.read_into, offset, access.buffers)
 
-    def _segments(self, request: Request | Indirect) -> Segments:
+    def _segments(self, request: Request | Indirect) -> bytes:
         if isinstance(request, Request):
             return request.segments
-        size = request.nr_segments * abi.SEGMENT.size
-        return segments_in(self._pages.copy_of(request.refs, size), request)
+        return self._pages.copy_of(request.refs, request.nr_segments * SEGMENT.size)
 
     def _discard(self, request: Discard) -> None:
         id, op = request.id, Op.DISCARD
@@ -181,7 +176,7 @@ class Queue:
             raise BadRequest(id, op, "this disk can only be read")
         check_range(request, request.sectors, disk_sectors=self._disk.sectors, unit=self._unit)
         self._figures.discards += 1
-        offset, length = request.sector * abi.SECTOR_SIZE, request.sectors * abi.SECTOR_SIZE
+        offset, length = request.sector * SECTOR_SIZE, request.sectors * SECTOR_SIZE
         self._do(id, op, None, self._disk.discard, offset, length)
 
     # What becomes of it
@@ -214,22 +209,19 @@ class Queue:
         if not self._closed:
             self._end(id, op, access, failure)
         elif access is not None:
-            access.close()
+            access.close(done=False)
 
     def _end(
         self, id: int, op: Op, access: Access | None, failure: BaseException | None = None
     ) -> None:
         """The disk has done it, or failed: answer."""
-        status = self._failed(id, op, failure) if failure else Status.OKAY
+        status = self._failed(id, op, failure) if failure else _OKAY
         if access is not None:
             try:
-                if status is Status.OKAY:
-                    access.finish()
+                access.close(done=status is _OKAY)
             except XenError as refused:
                 self._log.debug("bad request", request=id, reason=str(refused))
                 status = Status.ERROR
-            finally:
-                access.close()
         self._answer(id, op, status)
 
     def _failed(self, id: int, op: Op, failure: BaseException) -> Status:
@@ -245,7 +237,7 @@ class Queue:
 
     def _answer(self, id: int, op: int, status: Status) -> None:
         self._figures.requests += 1
-        if status is not Status.OKAY:
+        if status is not _OKAY:
             self._figures.errors += 1
         self._ring.put(encode_response(id, op, status))
         if not self._to_publish:
