@@ -29,6 +29,9 @@ class Domain:
         self.clock = lower.clock
         """`virtual`, which jumps over idle time, or `wall`."""
         self.loop = loop
+        self.generation = 0
+        """How often the domain was suspended and resumed. Ports, and the store's connection, are of
+        one generation."""
         self.events = Events(lower, loop)
         self.grants = Grants(lower.grant_table)
         self.log: Any = logs.logger(domain=lower.name)
@@ -78,7 +81,10 @@ class Domain:
     def new_generation(self) -> None:
         """The domain was suspended and resumed: ports and the store's connection are gone. Those
         who wait are told `GenerationEnded`; the store is connected anew at its next use."""
-        self._store = None
+        self.generation += 1
+        store, self._store = self._store, None
+        if store is not None:
+            store.lose("the domain was suspended")
         self.events.new_generation()
 
     async def aclose(self) -> None:

@@ -80,7 +80,7 @@ class Store(Nodes):
 
     async def aclose(self) -> None:
         """Close the connection; whoever still waits gets `StoreClosed`. Twice is harmless."""
-        self._lose("the store was closed")
+        self.lose("the store was closed")
         tasks = [task for task in (self._reader, self._writer) if task is not None]
         self._reader = self._writer = None
         for task in tasks:
@@ -209,9 +209,9 @@ class Store(Nodes):
                 for message in decoder.feed(data):
                     self._dispatch(message)
         except Exception as error:  # whatever it is, those who wait must be told
-            self._lose(f"{type(error).__name__}: {error}", error)
+            self.lose(f"{type(error).__name__}: {error}", error)
         else:
-            self._lose("xenstored went away")
+            self.lose("xenstored went away")
 
     def _dispatch(self, message: Message) -> None:
         if message.kind == MessageType.WATCH_EVENT:
@@ -221,7 +221,8 @@ class Store(Nodes):
         elif waiter := self._waiters.pop(message.req_id, None):
             _answer(waiter, message)
 
-    def _lose(self, why: str, cause: Exception | None = None) -> None:
+    def lose(self, why: str, cause: Exception | None = None) -> None:
+        """The connection is gone: all who wait, and all who ask from now on, get `StoreClosed`."""
         self.closed = self.closed or why
         self._outbox.clear()
         if self._writer:

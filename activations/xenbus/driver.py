@@ -20,7 +20,7 @@ class Driver(ABC):
     @abstractmethod
     async def serve(self) -> None:
         """Work, from the time the ends are connected; cancelled when they part. Ends by itself
-        only by raising."""
+        only by raising: `GenerationEnded` after a suspend ends this connection alone."""
 
     @abstractmethod
     async def disconnect(self) -> None:

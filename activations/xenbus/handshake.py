@@ -7,13 +7,16 @@
 An end watches the other's state and its own, asks the table (`activations.xenbus.states`) what to
 do, has its driver do it, and writes where it stands now. A driver knows nothing of that: the other
 end may die and come back, and the driver is asked to publish or to offer once more.
+
+A suspend is to an end what its own death is: rings, ports and watches are gone, and what it said
+last stands in xenstore. So after the resume it begins as one that died and came back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from errno import EACCES, EIO, ENOENT
 from types import TracebackType
@@ -22,7 +25,7 @@ from typing import ClassVar, Self
 from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
 from activations.errors import ActivationsError
-from activations.store import Nodes, StoreError
+from activations.store import Nodes, StoreError, Watch
 from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
 from activations.xenbus.driver import BackDriver, Driver, FrontDriver, Written
@@ -49,6 +52,8 @@ class Handshake(ABC):
         self.failure = ""
         """Why the device was closed, if something was wrong with it."""
         self.driver = driver
+        self._xen = xen
+        self._generation = xen.generation
         self._store = xen.store
         self._path = device.path(self.side)
         self._home = f"/local/domain/{xen.domid}"
@@ -70,16 +75,11 @@ class Handshake(ABC):
 
         Raises what a driver raises that is no `ActivationsError`, and `StoreClosed`.
         """
-        store, look = self._store, self._look
         try:
-            async with (
-                store.watch(f"{self.device.front_path}/state", arrived=look),
-                store.watch(f"{self.device.back_path}/state", arrived=look),
-            ):
-                try:
-                    await self._follow()
-                finally:
-                    await self._part()
+            try:
+                await self._despite_suspends(self._follow)
+            finally:
+                await self._despite_suspends(self._part)
         finally:
             await self._stop()
             self._enter(Phase.UNPLUGGED)
@@ -142,22 +142,42 @@ class Handshake(ABC):
 
     async def explain(self) -> str:
         """Where each end stands, and what is missing, in a sentence or two."""
-        return await explain(self._store, self.device, self.failure)
+        return await explain(self._xen.store, self.device, self.failure)
 
     # The loop
 
+    async def _despite_suspends(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it; where the domain is suspended meanwhile, give back what is left and begin anew."""
+        while True:
+            self._generation, self._store = self._xen.generation, self._xen.store
+            try:
+                return await work()
+            except ActivationsError:
+                if not self._suspended:
+                    raise
+            self._log.debug("begins anew after a suspend")
+            await self._stop()
+            if self.phase is not Phase.FAILED:
+                self._enter(Phase.FRESH)
+
+    @property
+    def _suspended(self) -> bool:
+        """Whether the domain was, since this end last began. Whatever fails then fails of that."""
+        return self._xen.generation != self._generation
+
     async def _follow(self) -> None:
         """Do what the table says until this end's folder is gone, or the toolstack unplugs it."""
-        found = await self._state(self._path)
-        if found not in (State.UNKNOWN, State.INITIALISING):
-            self._enter(Phase.RESUMED)
-        while self.phase is not Phase.UNPLUGGED:
-            self._look.clear()
-            if not await self._plugged():
-                break
-            if await self._move():
-                continue
-            await self._look.wait()
+        look = self._look
+        async with self._watching("front", look), self._watching("back", look):
+            if self.phase is Phase.FRESH and await self._state(self._path) not in _UNTOUCHED:
+                self._enter(Phase.RESUMED)
+            while self.phase is not Phase.UNPLUGGED:
+                look.clear()
+                if not await self._plugged():
+                    break
+                if await self._move():
+                    continue
+                await look.wait()
 
     async def _move(self) -> bool:
         """Take the next step, if there is one."""
@@ -232,7 +252,7 @@ class Handshake(ABC):
 
     async def _fail(self, error: BaseException) -> None:
         """Close the device, with the reason where people look for it."""
-        if not isinstance(error, ActivationsError):
+        if not isinstance(error, ActivationsError) or self._suspended:
             raise error
         self.failure = str(error)
         self._log.error("device closed", reason=self.failure)
@@ -251,17 +271,21 @@ class Handshake(ABC):
         Without `asyncio.timeout`: this end is cancelled already when it parts, and Python before
         3.11.3 takes a time-out for one more cancellation then.
         """
-        loop = asyncio.get_running_loop()
+        loop, look = asyncio.get_running_loop(), self._look
         deadline = loop.time() + PATIENCE
-        alarm = loop.call_later(PATIENCE, self._look.set)
+        alarm = loop.call_later(PATIENCE, look.set)
         try:
-            while loop.time() < deadline:
-                self._look.clear()  # before the look: what comes during it asks for another
-                if await self._other_state() in states:
-                    return
-                await self._look.wait()
+            async with self._watching(self.other, look):
+                while loop.time() < deadline:
+                    look.clear()  # before the look: what comes during it asks for another
+                    if await self._other_state() in states:
+                        return
+                    await look.wait()
         finally:
             alarm.cancel()
+
+    def _watching(self, side: Side, look: asyncio.Event) -> Watch:
+        return self._store.watch(f"{self.device.path(side)}/state", arrived=look)
 
     async def _other_state(self) -> State:
         return await self._state(self.device.path(self.other))
@@ -415,6 +439,7 @@ def _lasting(keys: Keys) -> dict[str, str]:
     return {name: value for name, value in keys.items() if name not in _PASSING}
 
 
+_UNTOUCHED = (State.UNKNOWN, State.INITIALISING)
 _ANEW = (State.INITIALISING, State.INIT_WAIT)
 
 

@@ -57,7 +57,9 @@ def two(name: str, serve: Callable[[Domain, Device], Awaitable[Any]], run: Run) 
 
     async def dom0(xen: Domain) -> None:
         async with asyncio.timeout(PATIENCE):
-            await serve(xen, await new_device(xen))
+            device = await new_device(xen)
+            await serve(xen, device)
+            await xen.store.write(f"/local/domain/{device.front}/data/seen", 1)
 
     async def guest(xen: Domain) -> None:
         _ = xen.store
@@ -67,6 +69,7 @@ def two(name: str, serve: Callable[[Domain, Device], Awaitable[Any]], run: Run) 
         assert set(xen.events.ports) == before
         assert not xen.grants.open
         await xen.store.write("data/done", 1)
+        await xen.store.wait_for("data/seen")  # what it wrote goes with it
 
     scenario.domain("dom0")(dom0)
     scenario.domain("guest")(guest)
