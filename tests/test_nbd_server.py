@@ -1,5 +1,5 @@
 """The NBD server among the examples, before a block device of the simulator: with a client of our
-own, which speaks every option, and with qemu-img."""
+own, which speaks every option, with qemu-img and with nbdinfo."""
 
 from __future__ import annotations
 
@@ -243,6 +243,21 @@ def test_qemu_img_reads_what_it_has_written(example: ModuleType, tmp_path: Path)
 
     serving(example, use)
     assert back.read_bytes() == there.read_bytes()
+
+
+def test_nbdinfo_sees_a_disk_that_can_be_written_flushed_and_trimmed(example: ModuleType) -> None:
+    if shutil.which("nbdinfo") is None:
+        leave_out("NBD with nbdinfo", "apt-get install libnbd-bin")
+
+    async def use(port: int) -> None:
+        facts = json.loads(await output_of("nbdinfo", "--json", f"nbd://127.0.0.1:{port}/disk"))
+        (export,) = facts["exports"]
+        assert export["export-size"] == 64 << 20
+        assert not export["is_read_only"]
+        assert export["can_flush"]
+        assert export["can_trim"]
+
+    serving(example, use)
 
 
 class Enough(Exception):
