@@ -75,9 +75,12 @@ class ByteRing:
         if not count:
             return 0
         start = prod & (self.size - 1)
-        head = min(count, self.size - start)
-        self._data[start : start + head] = data[:head]
-        self._data[: count - head] = data[head:count]
+        head = self.size - start
+        if count <= head:
+            self._data[start : start + count] = data[:count]
+        else:
+            self._data[start:] = data[:head]
+            self._data[: count - head] = data[head:count]
         self._indices[self._prod] = (prod + count) & _U32
         return count
 
