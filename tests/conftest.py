@@ -8,6 +8,7 @@ sockets, files and processes.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from needs import LEFT_OUT, leave_out
 import xen_lab
 from activations import BackendError, EventLoop
 from xen_lab import cache, emulator, image
+
+# What was started in the background ignores Ctrl-C, and so would the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how busy the machine is says nothing about the code
