@@ -21,7 +21,7 @@ from activations.cli import main
 from activations.cli.demo import command
 from activations.cli.demo.findings import size
 from activations.demo import Plan, ping
-from activations.demo.talk import CONVERSATION
+from activations.demo.talk import CONVERSATION, Talk
 from activations.drivers.block import FileDisk
 from activations.vchan import VchanStream
 
@@ -29,6 +29,8 @@ ACTIVATIONS = Path(sys.executable).with_name("activations")
 SMALL = Plan(size=1 << 20, pings=20, talk=1 << 20, every=0.0)
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 """What a terminal is told about its cursor."""
+CLEAR = "\x1b[2K"
+"""And about a line that is drawn anew."""
 
 
 @pytest.fixture
@@ -94,9 +96,11 @@ def test_json_has_the_figures_as_objects_and_all_that_was_found_in_the_last(
     assert result["results"]["alice"]["pings"]["answered"] == SMALL.pings
 
 
-def test_a_terminal_gets_a_table_that_lives_and_its_cursor_back() -> None:
+@pytest.mark.parametrize("lines", [40, 8])
+def test_a_terminal_gets_a_table_that_lives_and_its_cursor_back(lines: int) -> None:
+    """Of one that is too high for it, nothing is left in the end."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "40"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": str(lines)}
     with subprocess.Popen(
         [ACTIVATIONS, "demo"], stdout=theirs, stderr=theirs, env=environment
     ) as running:
@@ -105,7 +109,10 @@ def test_a_terminal_gets_a_table_that_lives_and_its_cursor_back() -> None:
     assert running.returncode == 0
     assert said.count("in flight") > 2, "drawn again and again"
     assert said.rindex(SHOW) > said.rindex(HIDE)
-    assert "✓" in said[said.rindex(SHOW) :], "the summary stays"
+    drawn, left = said[: said.rindex(SHOW)], said[said.rindex(SHOW) :]
+    assert "in flight" not in drawn[drawn.rindex(CLEAR) :]
+    assert left.count("in flight") == 1
+    assert "✓" in left, "the summary stays"
 
 
 def read_to_the_end(descriptor: int) -> str:
@@ -182,6 +189,45 @@ def test_what_is_no_disk_is_said_in_one_line(
     assert main(["demo", "--json", "--disk", str(tmp_path / name)]) == 2
     (error,) = events(capsys)
     assert (error["event"], error["error"]) == ("error", "NoDisk")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_disk_that_somebody_writes_to_is_said_in_one_line(
+    as_json: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is begun, and with what to do."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(4096))
+    with FileDisk(image):
+        assert main(["demo", "--disk", str(image), *(["--json"] if as_json else [])]) == 2
+    says = "is locked by somebody who writes to it, as `activations attach` does: end that first"
+    if as_json:
+        (error,) = events(capsys)
+        assert error["error"] == "NoDisk"
+        assert says in error["text"]
+    else:
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err == f"activations: {image} {says}, or name a copy of it\n"
+
+
+@pytest.mark.usefixtures("small")
+def test_a_disk_that_others_only_read_is_read_too(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(4096))
+    with FileDisk(image, read_only=True):
+        assert main(["demo", "--disk", str(image)]) == 0
+
+
+def test_a_backend_that_runs_in_one_domain_is_refused_with_a_way_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["demo", "--backend", "linux"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "three domains" in err
+    assert "--backend sim" in err
+    assert "--as" not in err, "the demo has no such option"
 
 
 # What it finds could be otherwise
@@ -271,6 +317,53 @@ def test_a_disk_that_cannot_be_read_fails_the_demo(
     monkeypatch.setattr(FileDisk, "read_into", fails)
     assert main(["demo"]) == 1
     assert "alice failed:" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_who_failed_is_named_and_not_who_was_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the middle of what bob was listening to."""
+    converse = Talk.converse
+
+    async def chokes(talk: Talk, *, begins: bool, show: Any) -> None:
+        if not begins:
+            raise ValueError("a frog in the throat")
+        await converse(talk, begins=begins, show=show)
+
+    monkeypatch.setattr(Talk, "converse", chokes)
+    assert main(["demo"]) == 1
+    err = capsys.readouterr().err
+    assert "alice failed:" in err
+    assert "bob failed:" not in err
+
+
+# Where it is shown
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_output_that_takes_no_more_is_said_in_one_line(as_json: bool) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [ACTIVATIONS, "demo", *(["--json"] if as_json else [])],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "activations: stdout: No space left on device\n"
+
+
+def test_an_output_without_the_characters_for_it_gets_others() -> None:
+    done = subprocess.run(
+        [ACTIVATIONS, "demo"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"? disk" in done.stdout
 
 
 # Interrupted

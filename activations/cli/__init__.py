@@ -14,6 +14,9 @@ Exit status, in all of them: see `status`.
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
+
 import click
 
 from activations.cli.attach import attach
@@ -41,6 +44,9 @@ for _subcommand in (run, demo, attach, detach, doctor, lab, store, vchan):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what it has no character for is no reason to end
+            stream.reconfigure(errors="replace")
     try:
         return int(command.main(arguments, prog_name="activations", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):

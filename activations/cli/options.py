@@ -28,8 +28,8 @@ def complete_backend(
     return [CompletionItem(name) for name in registry.names() if name.startswith(incomplete)]
 
 
-def backend(command: F) -> F:
-    """`--backend`."""
+def backend_among(places: str) -> Callable[[F], F]:
+    """`--backend`; `places` says which there are."""
     return click.option(
         "-b",
         "--backend",
@@ -37,8 +37,13 @@ def backend(command: F) -> F:
         show_default=True,
         metavar="NAME",
         shell_complete=complete_backend,
-        help="Where to run: sim, linux, lab, or another that is installed.",
-    )(command)
+        help=f"Where to run: {places}.",
+    )
+
+
+def backend(command: F) -> F:
+    """`--backend`, any."""
+    return backend_among("sim, linux, lab, or another that is installed")(command)
 
 
 def as_json(command: F) -> F:

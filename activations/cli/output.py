@@ -26,7 +26,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from activations.cli.status import PIPE_GONE
+from activations.cli.status import NOT_TRIED, PIPE_GONE
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 
@@ -157,7 +157,8 @@ class Screen:
 
 
 def write(text: str | bytes) -> None:
-    """Write to stdout at once. Ends the process quietly if nobody reads it any more."""
+    """Write to stdout at once. Ends the process, quietly if nobody reads it any more, or with a
+    word about why nothing can be written."""
     try:
         if isinstance(text, bytes):
             sys.stdout.buffer.write(text)
@@ -167,6 +168,10 @@ def write(text: str | bytes) -> None:
     except BrokenPipeError:
         _drop(sys.stdout)
         raise SystemExit(PIPE_GONE) from None
+    except OSError as error:
+        _drop(sys.stdout)
+        print(f"activations: stdout: {error.strerror}", file=sys.stderr)
+        raise SystemExit(NOT_TRIED) from None
 
 
 def span(ns: int) -> str:

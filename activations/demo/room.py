@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from anyio import BrokenResourceError, EndOfStream
+from anyio import BrokenResourceError, EndOfStream, IncompleteRead
 
 from activations import vchan
 from activations.abi.netif import MAC
@@ -205,7 +205,7 @@ async def _unless_left() -> AsyncIterator[None]:
     the other's half says what has happened."""
     try:
         yield
-    except* (EndOfStream, BrokenResourceError):
+    except* (EndOfStream, IncompleteRead, BrokenResourceError):
         await asyncio.Event().wait()
 
 
@@ -232,7 +232,7 @@ async def _read(disk: Disk, plan: Plan, meter: Meter) -> dict[str, Any]:
     began = perf_counter()
     digest = await read_all(disk, plan.size, ring, meter.tick)
     seconds = perf_counter() - began
-    print(f"xvda: read to its end, {ring.requests:,} times {CHUNK >> 10} KiB")
+    print(f"xvda: read to its end, {plan.size:,} bytes, {CHUNK >> 10} KiB at a time")
     return {
         "sha256": digest,
         "bytes": plan.size,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from errno import EBUSY
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, runtime_checkable
@@ -16,11 +16,12 @@ import click
 from activations import registry
 from activations.cli import options
 from activations.cli.demo.view import Lines, View
+from activations.cli.ending import status_of
 from activations.cli.output import Reporter
 from activations.cli.run import perform
-from activations.cli.status import NOT_TRIED
 from activations.demo import Plan
-from activations.errors import ActivationsError
+from activations.drivers.block import FileDisk
+from activations.errors import ActivationsError, BackendError
 from activations.outcome import RunOptions
 
 HERE = Plan()
@@ -30,8 +31,12 @@ ELSEWHERE = Plan(size=4 << 20, pings=100, talk=4 << 20, every=0.5)
 SCENARIO = "room.py"
 
 
+ONE_DOMAIN_ALONE = "linux"
+"""The backend that runs in one domain, the one that it is started in."""
+
+
 class NoDisk(ActivationsError):
-    """There is no such file, or none that could be a disk."""
+    """There is no such file, or none that could be a disk, or somebody else has it."""
 
 
 @runtime_checkable
@@ -46,7 +51,7 @@ class LendsDisks(Protocol):
 
 
 @click.command(short_help="See it work: a disk, a network, a vchan.")
-@options.backend
+@options.backend_among("sim, or lab: a real Xen, emulated")
 @click.option(
     "--disk",
     type=click.Path(path_type=Path),
@@ -73,18 +78,23 @@ def demo(
     tried (no such file), 130 if interrupted.
     """
     reporter: Reporter = Lines() if as_json else View()
+
+    def run() -> int:
+        with _planned(backend, disk) as plan, _written(plan) as target:
+            return perform(str(target), backend, RunOptions(), reporter, debug)
+
     with options.diagnosing(level, verbose, debug):
-        try:
-            with _planned(backend, disk) as plan, _written(plan) as target:
-                return perform(str(target), backend, RunOptions(), reporter, debug)
-        except ActivationsError as error:
-            reporter.failed(error)
-            return NOT_TRIED
+        return status_of(run, reporter)
 
 
 @contextmanager
 def _planned(backend: str, disk: Path | None) -> Iterator[Plan]:
     """How much is to be done there, and with which disk."""
+    if backend == ONE_DOMAIN_ALONE:
+        raise BackendError(
+            "the machine room has three domains, and backend 'linux' runs in one: try it on a "
+            "simulated Xen (--backend sim), or on a real one that is emulated (--backend lab)"
+        )
     plan = HERE if backend == "sim" else ELSEWHERE
     if disk is None:
         yield plan
@@ -99,13 +109,18 @@ def _planned(backend: str, disk: Path | None) -> Iterator[Plan]:
 def size_of(disk: Path) -> int:
     """The bytes of a file or block device. Raises `NoDisk` if it cannot be read as a disk."""
     try:
-        mode = disk.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise NoDisk(f"{disk} is neither a file nor a block device")
-        with disk.open("rb") as file:
+        with FileDisk(disk, read_only=True), disk.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
+    except BlockingIOError as error:
+        raise NoDisk(
+            f"{disk} is locked by somebody who writes to it, as `activations attach` does: "
+            "end that first, or name a copy of it"
+        ) from error
     except OSError as error:
-        raise NoDisk(f"{disk} cannot be read: {error.strerror}") from error
+        hint = ": unmount it first" if error.errno == EBUSY else ""
+        raise NoDisk(f"{disk} cannot be read: {error.strerror}{hint}") from error
+    except ValueError as error:  # no file, and no block device either
+        raise NoDisk(str(error)) from error
     if not size:
         raise NoDisk(f"{disk} is empty: there is nothing to read")
     return size

@@ -57,7 +57,8 @@ def _disk(image: Mapping[str, Any], disk: Mapping[str, Any]) -> Finding:
             f"alice read something else than {image['name']} in dom0 holds: "
             f"SHA-256 {_short(disk)}, not {_short(image)}"
         )
-    amount = f"{size(disk['bytes'])}, {disk['reads']:,} reads"
+    reads = "1 read" if disk["reads"] == 1 else f"{disk['reads']:,} reads"
+    amount = f"{size(disk['bytes'])}, {reads}"
     return Finding("disk", amount, _bytes_rate(disk["bytes"], disk["seconds"]), ok, why)
 
 

@@ -64,6 +64,7 @@ class View(Screen):
     def close(self) -> None:
         super().close()
         if self._live is not None:
+            self._live.update("")  # of a picture that is higher than the terminal, part would stay
             self._live.stop()
             self._live = None
 

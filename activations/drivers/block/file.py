@@ -57,7 +57,7 @@ class FileDisk:
         self._threads: ThreadPoolExecutor | None = None
         self._fd = os.open(path, _open_flags(self.path, read_only))
         try:
-            fcntl.flock(self._fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            _lock(self._fd, self.path, fcntl.LOCK_SH if read_only else fcntl.LOCK_EX)
             self.sector_size = _sector_size(self._fd, self.path)
             size = os.lseek(self._fd, 0, os.SEEK_END)
             self.sectors = size // self.sector_size * (self.sector_size // SECTOR_SIZE)
@@ -136,6 +136,13 @@ def _open_flags(path: Path, read_only: bool) -> int:
     if stat.S_ISREG(mode):
         return flags
     raise ValueError(f"{path} is neither a file nor a block device")
+
+
+def _lock(fd: int, path: Path, how: int) -> None:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(error.errno, "somebody else has it locked", str(path)) from None
 
 
 def _sector_size(fd: int, path: Path) -> int:
