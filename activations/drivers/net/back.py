@@ -16,7 +16,8 @@ IPv6: no front end sends what was not offered. Those of IPv4 no back end can ref
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from activations.abi import netif as abi
@@ -112,17 +113,18 @@ class NetBack(BackDriver):
             frames = [await self._wire.receive()]
             while len(frames) < BATCH and (frame := self._wire.receive_nowait()) is not None:
                 frames.append(frame)
-            for queue, share in self._shares(frames):
-                await queue.to_guest.deliver(share)
+            shares = self._shares(frames)
+            try:
+                for queue, share in shares:
+                    await queue.to_guest.deliver(share)
+            finally:
+                self.figures.lost += sum(len(share) for _, share in shares)
 
-    def _shares(self, frames: list[bytes]) -> Iterator[tuple[Queue, list[bytes]]]:
+    def _shares(self, frames: list[bytes]) -> list[tuple[Queue, deque[bytes]]]:
         count = len(self._queues)
         if count == 1:
-            yield self._queues[0], frames
-            return
-        shares: list[list[bytes]] = [[] for _ in range(count)]
+            return [(self._queues[0], deque(frames))]
+        shares: list[deque[bytes]] = [deque() for _ in range(count)]
         for frame in frames:
             shares[queues.flow(frame) % count].append(frame)
-        for queue, share in zip(self._queues, shares, strict=True):
-            if share:
-                yield queue, share
+        return list(zip(self._queues, shares, strict=True))

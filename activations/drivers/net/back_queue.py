@@ -89,12 +89,18 @@ class FromGuest:
         """Give every packet to the wire, until cancelled. Raises `RingError` and `NetError` if the
         front end breaks the protocol."""
         seen = PROGRAM_START
-        while True:
-            for frame in self._frames():
-                await wire.send(frame)
-            await asyncio.sleep(0)  # a ring that is never empty keeps nobody else waiting
-            if self._ring.idle():
-                seen = await self._port.after(seen)
+        waiting: deque[bytes] = deque()
+        try:
+            while True:
+                waiting.extend(self._frames())
+                while waiting:
+                    await wire.send(waiting[0])
+                    del waiting[0]
+                await asyncio.sleep(0)  # a ring that is never empty keeps nobody else waiting
+                if self._ring.idle():
+                    seen = await self._port.after(seen)
+        finally:
+            self._terms.figures.lost += len(waiting)
 
     def _frames(self) -> list[bytes]:
         """The next packets, copied and answered."""
@@ -163,19 +169,15 @@ class ToGuest:
         self._offered: deque[Offered] = deque()
         self._seen = PROGRAM_START
 
-    async def deliver(self, frames: Sequence[bytes]) -> None:
-        """Give frames to the front end, waiting until it offers pages for all. Frames that it
-        cannot take are lost. Raises `RingError` if it breaks the ring."""
-        waiting = deque(frames)
-        try:
-            while waiting:
-                if placed := self._place(waiting):
-                    self._hand_over(placed)
-                elif waiting and self._ring.idle():
-                    await self._event()
-                await asyncio.sleep(0)
-        finally:
-            self._terms.figures.lost += len(waiting)
+    async def deliver(self, waiting: deque[bytes]) -> None:
+        """Give frames to the front end and take them from `waiting`, until it has offered pages
+        for all. Frames that it cannot take are lost. Raises `RingError` if it breaks the ring."""
+        while waiting:
+            if placed := self._place(waiting):
+                self._hand_over(placed)
+            elif waiting and self._ring.idle():
+                await self._event()
+            await asyncio.sleep(0)
 
     def _place(self, waiting: deque[bytes]) -> list[tuple[bytes, list[Offered]]]:
         """Take frames from those that wait for as long as there are pages for them."""

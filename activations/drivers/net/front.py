@@ -7,15 +7,15 @@
         frame = await nic.receive()
 
 The driver makes rings, pages and ports anew for each connection. A back end that dies takes the
-packets with it that it had not answered; they are counted, and whoever cares sends them again, as
-in any network.
+packets with it that it had not answered, and so does a suspend; they are counted, and whoever cares
+sends them again, as in any network.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 from activations.abi import netif as abi
 from activations.abi.xenbus import XenbusState
@@ -26,10 +26,10 @@ from activations.drivers.net.front_queue import FromBack, Pages, ToBack
 from activations.drivers.net.nic import Nic
 from activations.drivers.net.queues import QueueKeys, flow, written
 from activations.drivers.net.wire import BATCH, CAPACITY
-from activations.errors import ActivationsError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.port import PROGRAM_START
+from activations.ring import RingError
 from activations.sring import FrontRing
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
 from activations.xenbus.keys import read_keys
@@ -139,6 +139,14 @@ class Queue:
             else:
                 await asyncio.sleep(0)
 
+    def settle(self) -> None:
+        """Take what lies in the rings still, of a back end that has gone; count what it owes."""
+        with suppress(NetError, RingError):
+            self.to_back.collect()
+            for frame in self.from_back.take(RING):
+                self._nic.arrived(frame)
+        self._nic.figures.lost += self.to_back.unanswered
+
     def close(self) -> list[Grant]:
         """Let go of the rings and the ports; give the grants, to be closed."""
         for ring in (self.to_back.ring, self.from_back.ring):
@@ -169,23 +177,22 @@ class NetFront(FrontDriver):
     # What the handshake calls
 
     async def publish(self, back: Keys) -> Written:
-        with self._fatal():
-            if not back.flag(abi.FEATURE_RX_COPY):
-                raise NetError(f"{back.owner} does not give packets by copy")
-            split = back.flag(abi.FEATURE_SPLIT_EVENT_CHANNELS)
-            sg = back.flag(abi.FEATURE_SG)
-            for _ in range(max(1, min(self._most_queues, back.integer(abi.MAX_QUEUES, 1)))):
-                queue = Queue(
-                    self._xen, self._device.back, self._nic, pages=self._pages, split=split, sg=sg
-                )
-                self._queues.append(queue)
-            return {
-                **written([queue.keys for queue in self._queues]),
-                abi.REQUEST_RX_COPY: 1,
-                abi.FEATURE_RX_NOTIFY: 1,
-                abi.FEATURE_SG: 1,
-                abi.FEATURE_NO_CSUM_OFFLOAD: 1,
-            }
+        if not back.flag(abi.FEATURE_RX_COPY):
+            raise NetError(f"{back.owner} does not give packets by copy")
+        split = back.flag(abi.FEATURE_SPLIT_EVENT_CHANNELS)
+        sg = back.flag(abi.FEATURE_SG)
+        for _ in range(max(1, min(self._most_queues, back.integer(abi.MAX_QUEUES, 1)))):
+            queue = Queue(
+                self._xen, self._device.back, self._nic, pages=self._pages, split=split, sg=sg
+            )
+            self._queues.append(queue)
+        return {
+            **written([queue.keys for queue in self._queues]),
+            abi.REQUEST_RX_COPY: 1,
+            abi.FEATURE_RX_NOTIFY: 1,
+            abi.FEATURE_SG: 1,
+            abi.FEATURE_NO_CSUM_OFFLOAD: 1,
+        }
 
     async def connect(self, back: Keys) -> None:
         self._nic.attach(self._put)
@@ -194,23 +201,21 @@ class NetFront(FrontDriver):
         async with asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 for work in (queue.answers, queue.arrivals):
-                    tasks.create_task(
-                        self._until_fatal(work), name=f"{self._device}: {work.__name__}"
-                    )
+                    tasks.create_task(work(), name=f"{self._device}: {work.__name__}")
 
     async def disconnect(self) -> None:
         self._nic.attach(None)
         queues, self._queues = self._queues, []
         for queue in queues:
-            self._nic.figures.lost += queue.to_back.unanswered
+            queue.settle()
             self._leftovers.close(*queue.close())
 
     # What `open` calls
 
     async def outlive(self, end: FrontEnd) -> None:
-        """When the device goes, tell those who wait."""
-        await end.reached(Phase.UNPLUGGED)
-        self._nic.end(NicClosed(f"{self._device} was unplugged"))
+        """When the device is closed or goes, tell those who wait."""
+        await end.reached(Phase.FAILED, Phase.UNPLUGGED)
+        self._nic.end(NicClosed(end.failure or f"{self._device} was unplugged"))
 
     async def aclose(self) -> None:
         """Give the pages back, once the back end has let go of them."""
@@ -222,19 +227,6 @@ class NetFront(FrontDriver):
         count = len(self._queues)
         queue = self._queues[flow(frame) % count if count > 1 else 0]
         return queue.to_back.send(frame)
-
-    async def _until_fatal(self, work: Callable[[], Awaitable[None]]) -> None:
-        with self._fatal():
-            await work()
-
-    @contextmanager
-    def _fatal(self) -> Iterator[None]:
-        """What closes the device ends the user's part too: those who wait are told why."""
-        try:
-            yield
-        except ActivationsError as error:
-            self._nic.end(NicClosed(str(error)))
-            raise
 
 
 async def _nic(xen: Domain, device: Device, capacity: int) -> Nic:
