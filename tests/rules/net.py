@@ -202,10 +202,12 @@ async def live_through_it(xen: Domain) -> None:
 
 
 async def unplug_it(world: World) -> None:
+    await world.says("open")
     await unplug(world.xen, world.device, within=SOON)
 
 
 async def be_told(xen: Domain, nic: Nic) -> None:
+    await xen.store.write("data/open", 1)
     for _ in range(2):
         with suppress(NicClosed):
             await nic.receive()
