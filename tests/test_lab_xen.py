@@ -19,7 +19,7 @@ import pytest
 from activations.cli import main
 from activations.errors import BackendError
 from activations.scenario import Scenario, load
-from xen_lab import Lab, guests, running
+from xen_lab import Lab, Shape, guests, running
 
 pytestmark = pytest.mark.lab
 
@@ -300,6 +300,27 @@ with Lab(progress=lambda text: print("..", text, flush=True)) as lab:
     print("pid", lab.pid, flush=True)
     lab.shell("dom0", ["sleep", "3600"], timeout=3600)
 """
+
+
+class TestCounted:
+    WORK = "import time; b = time.perf_counter(); sum(range(10**6)); print(time.perf_counter() - b)"
+
+    def test_what_else_the_host_does_changes_no_time(self, lab_parts: None) -> None:
+        with Lab(shape=Shape(counted=True)) as counted:
+
+            def seconds() -> float:
+                """The least of three: dom0 has work of its own after its boot."""
+                work = ["python3", "-c", self.WORK]
+                return min(float(counted.shell("dom0", work)[1]) for _ in range(3))
+
+            alone = seconds()
+            busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+            try:
+                assert seconds() == pytest.approx(alone, rel=0.05)
+            finally:
+                for each in busy:
+                    each.kill()
+                    each.wait()
 
 
 class TestEnds:

@@ -29,6 +29,9 @@ LINUX = (
 """For dom0 and guests alike. The second line leaves out what costs seconds under emulation:
 a check of the page tables, self-tests of the ciphers, and what guards against other users."""
 
+PARALLEL = ("-accel", "tcg,thread=multi")
+COUNTED = ("-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off")
+
 Xenstored = Literal["xenstored", "oxenstored"]
 """The daemon of dom0 that keeps xenstore: Xen's in C, or Xen's in OCaml."""
 
@@ -48,6 +51,9 @@ class Shape:
     dom0_vcpus: int = 1
     disk: Path | None = None
     """A file of this machine that is a block device in dom0, `LENT`, to be read only."""
+    counted: bool = False
+    """Whether time in there is the instructions it has executed, two nanoseconds each, on
+    processors that take turns: for comparisons that nothing else on this machine disturbs."""
 
 
 class Machine:
@@ -133,7 +139,8 @@ def _arguments(
     linux = f"{LINUX} quiet xenstored={xenstored}"
     drive = "if=none,format=raw,readonly=on,file.locking=off"
     return [
-        *("-accel", "tcg,thread=multi", "-cpu", CPU),
+        *(COUNTED if shape.counted else PARALLEL),
+        *("-cpu", CPU),
         *("-smp", str(shape.cpus), "-m", str(shape.memory)),
         *("-display", "none", "-nodefaults", "-no-reboot", "-monitor", "none"),
         *("-kernel", str(image.xen), "-append", f"{XEN} {dom0}"),
