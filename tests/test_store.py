@@ -1,4 +1,5 @@
-"""The store's client: requests, replies, and which belong together."""
+"""The store's client, with a xenstored that is played by hand: requests, replies, and which belong
+together. What it does with a xenstored at the other end are rules (`rules/store_client.py`)."""
 
 from __future__ import annotations
 
@@ -6,10 +7,9 @@ import asyncio
 import errno
 
 import pytest
-from store_worlds import World, cancelled, on_asyncio, scripted
+from scripted_store import cancelled, on_asyncio, scripted
 
 from activations.abi.xs_wire import HEADER, MessageType
-from activations.errors import XenError
 from activations.store import StoreError
 from activations.store.wire import Message, join
 
@@ -72,6 +72,28 @@ async def test_a_cancelled_requests_reply_is_swallowed() -> None:
 
 
 @on_asyncio
+async def test_a_transaction_cancelled_while_it_begins_is_dropped() -> None:
+    async with scripted() as (store, script):
+        beginning = asyncio.create_task(store.transaction().__aenter__())
+        request = await script.next()
+        await cancelled(beginning)
+        script.answer(request, b"5\0")
+        end = await script.next(2)
+        assert (end.kind, end.tx_id, end.payload) == (MessageType.TRANSACTION_END, 5, b"F\0")
+
+
+@on_asyncio
+async def test_a_transaction_cancelled_as_its_number_arrives_is_dropped() -> None:
+    async with scripted() as (store, script):
+        beginning = asyncio.create_task(store.transaction().__aenter__())
+        request = await script.next()
+        store._dispatch(Message(request.kind, b"5\0", request.req_id))
+        await cancelled(beginning)
+        end = await script.next(2)
+        assert (end.kind, end.tx_id, end.payload) == (MessageType.TRANSACTION_END, 5, b"F\0")
+
+
+@on_asyncio
 async def test_a_reply_nobody_asked_for_is_ignored() -> None:
     async with scripted() as (store, script):
         script.deliver(Message(MessageType.READ, b"x", 99).encode())
@@ -98,53 +120,6 @@ async def test_an_answer_of_another_type_is_an_error() -> None:
         script.answer(await script.next(), b"OK\0", MessageType.WRITE)
         with pytest.raises(StoreError, match="message of type 11"):
             await asking
-
-
-@on_asyncio
-async def test_what_would_cut_the_connection_off_is_refused_here(world: World) -> None:
-    async with world.store() as store:
-        with pytest.raises(StoreError, match="XS_WRITE /x") as caught:
-            await store.write("/x", "x" * 4096)
-        assert caught.value.errno == errno.E2BIG
-        with pytest.raises(ValueError, match="NUL"):
-            await store.read("/tool\0/tool")
-        with pytest.raises(ValueError, match="permission"):
-            await store.set_perms("/tool", "x1")
-        assert await store.list("/tool") == ["xenstored"]
-
-
-@on_asyncio
-async def test_an_error_is_an_oserror_and_a_xen_error(world: World) -> None:
-    async with world.store() as store:
-        with pytest.raises(OSError, match="XS_READ /missing") as caught:
-            await store.read("/missing")
-        error = caught.value
-        assert isinstance(error, XenError)
-        assert isinstance(error, StoreError)
-        assert (error.errno, error.path, error.kind) == (
-            errno.ENOENT,
-            "/missing",
-            MessageType.READ,
-        )
-
-
-@on_asyncio
-async def test_long_values_pass_whole_among_other_traffic(world: World) -> None:
-    async with world.store() as store:
-        values = {f"/big/{n}": str(n) * 4000 for n in range(8)}
-        await asyncio.gather(*(store.write(path, value) for path, value in values.items()))
-        assert await asyncio.gather(*map(store.read, values)) == list(values.values())
-
-
-@on_asyncio
-async def test_cancelling_amid_long_messages_does_not_tear_one(world: World) -> None:
-    async with world.store() as store:
-        writes = [asyncio.create_task(store.write(f"/{n}", str(n) * 3000)) for n in range(6)]
-        await asyncio.sleep(0)
-        for task in writes[::2]:
-            await cancelled(task)
-        await asyncio.gather(*writes[1::2])
-        assert await store.read("/5") == "5" * 3000
 
 
 @on_asyncio

@@ -1,4 +1,5 @@
-"""The store's client: whoever waits is told when the connection ends, and why."""
+"""The store's client: whoever waits is told when the connection ends, and why. Here xenstored ends
+it, or the way to it does, by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import errno
 
 import pytest
-from store_worlds import FakePort, World, on_asyncio, scripted, settle
+from scripted_store import FakePort, on_asyncio, scripted, settle
 
 from activations.abi.xs_wire import ERROR, RSP_PROD, RingFault
 from activations.errors import PortClosed, XenError
@@ -60,34 +61,6 @@ async def test_a_message_that_cannot_be_sent_fails_its_own_request_alone() -> No
         reading = asyncio.create_task(store.read("/y"))
         script.answer(await script.next(), b"1")
         assert await reading == "1"
-
-
-@on_asyncio
-async def test_closing_tells_who_waits_and_leaves_no_task(world: World) -> None:
-    store = world.store()
-    await store.list("/")
-    never = asyncio.create_task(store.wait_for("/never"))
-    await settle()
-    await store.aclose()
-    await store.aclose()
-    with pytest.raises(StoreClosed, match="the store was closed"):
-        await never
-    with pytest.raises(StoreClosed):
-        await store.read("/")
-
-
-@on_asyncio
-async def test_a_store_that_was_never_used_closes_too(world: World) -> None:
-    await world.store().aclose()
-
-
-@on_asyncio
-async def test_the_reader_can_be_told_from_other_tasks(world: World) -> None:
-    async with world.store() as store:
-        await store.list("/")
-        names = {task.get_name() for task in asyncio.all_tasks()}
-        assert "xenstore reader" in names
-        assert "xenstore writer" not in names, "it exists only while there is something to send"
 
 
 # The ring

@@ -1,5 +1,5 @@
 """What rules are made with: first of all one that a domain can show by itself, a coroutine
-function, as a scenario of dom0 alone."""
+function, as a scenario of dom0 alone, or of a guest."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ PATIENCE = 30
 def rule(main: Callable[[Domain], Coroutine[Any, Any, Any]]) -> Scenario:
     scenario = Scenario(main.__name__)
     scenario.domain("dom0")(main)
+    return scenario
+
+
+def guest_rule(main: Callable[[Domain], Coroutine[Any, Any, Any]]) -> Scenario:
+    scenario = Scenario(main.__name__)
+    scenario.domain("guest")(main)
     return scenario
 
 

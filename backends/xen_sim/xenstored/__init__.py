@@ -11,9 +11,8 @@ It does what Xen's own (C) xenstored does, down to the order of events, replies 
 """
 
 from xen_sim.xenstored.connection import Connection
-from xen_sim.xenstored.memory import MemoryConnection
 from xen_sim.xenstored.quota import Quota
 from xen_sim.xenstored.ring import RingServer
 from xen_sim.xenstored.server import Xenstored
 
-__all__ = ["Connection", "MemoryConnection", "Quota", "RingServer", "Xenstored"]
+__all__ = ["Connection", "Quota", "RingServer", "Xenstored"]

@@ -1,4 +1,8 @@
-"""What tests of the store's client share: two ways to reach a xenstored, and one played by hand."""
+"""What tests of the store's client share that play xenstored by hand.
+
+They are those that need an answer which no xenstored gives, or gives at will. All others are rules
+(`rules/store_client.py`), and run on every xenstored there is.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +11,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import pytest
-
 from activations.errors import PortClosed
 from activations.store import Store
 from activations.store.wire import Decoder, Message
-from xen_sim.store_ring import RingConnection
-from xen_sim.xenstored import MemoryConnection, RingServer, Xenstored, toolstack
 
-Test = Callable[..., Awaitable[None]]
+Test = Callable[[], Awaitable[None]]
 
 
-def on_asyncio(test: Test) -> Callable[..., None]:
-    """Run a coroutine function as a test on stock asyncio, and find tasks it has left behind. One
-    that takes a `world` runs in each kind of it."""
+def on_asyncio(test: Test) -> Callable[[], None]:
+    """Run a coroutine function as a test on stock asyncio, and find tasks it has left behind."""
 
-    async def body(*args: Any) -> None:
+    async def body() -> None:
         async with asyncio.timeout(20):
-            await test(*args)
+            await test()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"left running: {left}"
 
-    @pytest.mark.parametrize("kind", ["memory", "ring"])
-    def run(kind: str) -> None:
-        asyncio.run(body(World(kind)), debug=True)
-
-    def run_alone() -> None:
+    def run() -> None:
         asyncio.run(body(), debug=True)
 
-    wanted = run if "world" in test.__code__.co_varnames[: test.__code__.co_argcount] else run_alone
-    wanted.__name__, wanted.__doc__ = test.__name__, test.__doc__
-    return wanted
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
 
 
 class FakePort:
-    """A port to xenstored without a Xen: an event of either side is a call of the other's."""
+    """A port to xenstored without a Xen."""
 
     def __init__(self) -> None:
-        self.kick: Callable[[], None] = lambda: None
         self._fired = asyncio.Event()
         self._closed = False
 
@@ -52,7 +45,7 @@ class FakePort:
         self._fired.set()
 
     def notify(self) -> None:
-        self.kick()
+        pass
 
     async def wait(self) -> int:
         await self._fired.wait()
@@ -64,34 +57,6 @@ class FakePort:
     def close(self) -> None:
         self._closed = True
         self._fired.set()
-
-
-class World:
-    """A xenstored with dom0 and one guest, and a way to reach it."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.xenstored = Xenstored()
-        toolstack.introduce_dom0(self.xenstored)
-        toolstack.introduce(self.xenstored, 1, "guest")
-
-    def store(self, domid: int = 0) -> Store:
-        if self.kind == "memory":
-            return Store(MemoryConnection(self.xenstored, domid))
-        page, port = memoryview(bytearray(4096)), FakePort()
-        page.cast("I")[512:516] = memoryview(b"\xf0\xff\xff\xff" * 4).cast("I")
-        connection = self.xenstored.connect(domid)
-        port.kick = RingServer(page, connection, port.fire).kick
-        return Store(RingConnection(page, port))  # type: ignore[arg-type]
-
-    def watches(self, domid: int) -> int:
-        return sum(len(each.watches) for each in self._connections(domid))
-
-    def transactions(self, domid: int) -> int:
-        return sum(len(each.transactions) for each in self._connections(domid))
-
-    def _connections(self, domid: int) -> list[Any]:
-        return [each for each in self.xenstored.connections if each.domid == domid]
 
 
 class Script:
