@@ -26,6 +26,7 @@ from raw_blkfront import (
 from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
+from activations.abi.ring import RSP_PROD
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk, ObjectDisk, VolatileDisk
 from activations.drivers.block.disks import Buffers, Done
 from activations.drivers.block.pages import KeptPages
@@ -130,6 +131,29 @@ def test_the_answers_to_a_round_of_requests_are_published_at_once() -> None:
         await front.ask(*read)
 
     assert serving(MemoryDisk(SIZE), use).figures.notifications == 1
+
+
+def test_much_that_was_read_is_announced_before_its_round_is_over() -> None:
+    """256 KiB at a time, so that the front end has something to do meanwhile."""
+    announced: list[int] = []
+    memory = memoryview(b"")
+
+    class Watched(MemoryDisk):
+        def read_into(self, offset: int, buffers: Buffers) -> Done:
+            with memory[RSP_PROD : RSP_PROD + 4] as produced:
+                announced.append(int.from_bytes(produced, "little"))
+            return super().read_into(offset, buffers)
+
+    async def use(front: RawFront) -> None:
+        nonlocal memory
+        page = front.page().refs[0]
+        reads = [front.request(Op.READ, 0, [Segment(page, 0, 7)] * 32) for _ in range(6)]
+        with front.links[0].grant.memory[:] as memory:
+            await front.ask(*reads)
+
+    figures = serving(Watched(SIZE), use).figures
+    assert announced == [0, 0, 2, 2, 4, 4]
+    assert figures.notifications == 1, "an event for the first; the front end asked for no more"
 
 
 def kept(uses: Sequence[Sequence[int]], *, together: int = 1, **limits: int) -> list[int]:

@@ -28,7 +28,6 @@ import select
 import selectors
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from activations.abi.linux_evtchn import PORTS_PER_READ
 from activations.errors import XenError
@@ -37,9 +36,6 @@ from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.guess import Guess
 from xen_linux.store import DescriptorConnection, open_connection
-
-if TYPE_CHECKING:
-    pass
 
 LONGEST_BLOCK = 86_400.0
 """Seconds. No block is longer than a day, as in every lower half."""

@@ -38,6 +38,9 @@ from activations.sring import BackRing
 
 ROUND = 32
 """Requests that are begun before others may run."""
+EARLY = 512
+"""Sectors read or written after which the answers of a round are published before its end: the
+front end copies them out, on its own processor, while the next ones are served here."""
 MAX_INDIRECT = 256
 """Segments of an indirect request: 1 MiB."""
 _READ, _WRITE, _OKAY = Op.READ, Op.WRITE, Status.OKAY
@@ -87,6 +90,8 @@ class Queue:
         self._under_way: set[asyncio.Future[None]] = set()
         self._to_publish = False
         """`_publish` will be called."""
+        self._moved = 0
+        """Sectors since answers were last published."""
         self._closed = False
 
     async def serve(self) -> None:
@@ -124,6 +129,9 @@ class Queue:
         try:
             entries = self._ring.take_some(ROUND)
             for entry in entries:
+                if self._moved >= EARLY:
+                    self._publish()
+                    self._to_publish = True
                 self._begin(entry)
             return len(entries) == ROUND
         finally:
@@ -156,6 +164,7 @@ class Queue:
         except XenError as error:
             raise BadRequest(id, op, str(error)) from None
         offset = request.sector * SECTOR_SIZE
+        self._moved += runs.sectors
         if op is _WRITE:
             self._figures.sectors_written += runs.sectors
             self._do(id, op, access, disk.write, offset, access.buffers)
@@ -247,6 +256,7 @@ class Queue:
     def _publish(self) -> None:
         """Let the front end see the answers, all at once."""
         self._to_publish = False
+        self._moved = 0
         if not self._closed and self._ring.push():
             self._figures.notifications += 1
             with suppress(PortError, XenError):  # nobody to tell: the handshake learns of it
