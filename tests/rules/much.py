@@ -1,0 +1,1 @@
+../libxenvchan/much.py
