@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_rules import RULES, check
+from test_rules import LAB_ONLY, RULES, check
 from test_store_programs import PROGRAMS, answers
 from xens_test_program import built, pass_in_dom0
 
@@ -17,7 +17,8 @@ import xen_lab
 from activations import scenario
 
 OXENSTORED_ONLY = Path(__file__).parent / "oxenstored_only" / "store.py"
-FILES = (RULES / "store.py", RULES / "store_client.py", RULES / "vchan.py", OXENSTORED_ONLY)
+ALIKE = [RULES / f"{name}.py" for name in ("store", "store_client", "vchan")]
+FILES = (*ALIKE, LAB_ONLY / "passing_domain.py", OXENSTORED_ONLY)
 
 pytestmark = pytest.mark.lab
 

@@ -102,22 +102,6 @@ def test_children_are_listed_by_age(dom0: Client) -> None:
 # Paths
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["", "//", "/a/", "/a//b", "/a b", "/a.b", "/ä", "/a\n", "a/", "@special", "/" + "x" * 3072],
-)
-def test_what_is_no_path_is_refused(dom0: Client, path: str) -> None:
-    with Refusal("EINVAL"):
-        dom0.write(path)
-    with Refusal("EINVAL"):
-        dom0.read(path)
-
-
-def test_all_permitted_characters_go(dom0: Client) -> None:
-    dom0.write("/AZaz09-_@/x", "1")
-    assert dom0.read("/AZaz09-_@/x") == b"1"
-
-
 def test_a_relative_path_begins_at_the_domains_home(dom0: Client) -> None:
     dom0.write("data/x", "1")
     assert dom0.read("/local/domain/0/data/x") == b"1"
@@ -191,31 +175,19 @@ def test_what_is_no_request_is_enosys(xenstored: Xenstored, kind: int) -> None:
     assert connection.take_output() == Message(MessageType.ERROR, b"ENOSYS\0", 1).encode()
 
 
-@pytest.mark.parametrize(
-    ("kind", "payload"),
-    [
-        (MessageType.READ, b""),
-        (MessageType.READ, b"/tool"),
-        (MessageType.READ, b"/tool\0more\0"),
-        (MessageType.WRITE, b"/a"),
-        (MessageType.WATCH, b"/a\0"),
-        (MessageType.WATCH, b"/a\0t\0depth\0"),
-        (MessageType.SET_PERMS, b""),
-        (MessageType.SET_PERMS, b"/tool\0"),
-        (MessageType.SET_PERMS, b"/tool\0x1\0"),
-        (MessageType.DIRECTORY_PART, b"/tool\0"),
-        (MessageType.DIRECTORY_PART, b"/tool\0-1\0"),
-        (MessageType.TRANSACTION_END, b"X\0"),
-        (MessageType.GET_DOMAIN_PATH, b"65536\0"),
-        (MessageType.CONTROL, b"check\0"),
-    ],
-)
-def test_arguments_that_make_no_sense_are_einval(
-    xenstored: Xenstored, kind: MessageType, payload: bytes
-) -> None:
+@pytest.mark.parametrize("payload", [b"", b"/tool", b"/tool\0more\0"])
+def test_a_read_of_other_than_one_path_is_einval(xenstored: Xenstored, payload: bytes) -> None:
+    """Xen 4.17's dies of these."""
     connection = xenstored.connect(0)
-    connection.receive(Message(kind, payload, 1).encode())
+    connection.receive(Message(MessageType.READ, payload, 1).encode())
     assert connection.take_output() == Message(MessageType.ERROR, b"EINVAL\0", 1).encode()
+
+
+@pytest.mark.parametrize("domid", ["65536", "-1", "x", "0x1", "²"])
+def test_what_is_no_domid_is_einval(dom0: Client, domid: str) -> None:
+    for kind in (MessageType.GET_DOMAIN_PATH, MessageType.IS_DOMAIN_INTRODUCED):
+        with Refusal("EINVAL"):
+            dom0.ask(kind, domid)
 
 
 def test_replies_come_in_the_order_of_the_requests(xenstored: Xenstored) -> None:

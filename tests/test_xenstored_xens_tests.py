@@ -13,6 +13,8 @@ from xen_lab import Lab
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for what is fetched
+
 
 @pytest.fixture(scope="module")
 def program(pytestconfig: pytest.Config) -> Path:

@@ -28,7 +28,8 @@ class Watch:
     `arrived`, if given, is set at every change: one event for those who wait for several watches
     at once, and look for themselves.
 
-    The iteration does not end by itself. It raises `StoreClosed` if the connection goes away.
+    The iteration does not end by itself. It raises `StoreClosed` if the connection goes away, and
+    `RuntimeError` outside the block.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         del self._store.watches[self._token]
+        self._changed.clear()
+        self.wake()
         with suppress(StoreClosed):  # the watch went with the connection
             await self._store.request(MessageType.UNWATCH, self._payload, path=self.path)
 
@@ -68,6 +71,8 @@ class Watch:
         while not self._changed:
             if closed := self._store.closed:
                 raise StoreClosed(MessageType.WATCH, self.path, closed)
+            if self._token not in self._store.watches:
+                raise RuntimeError("a watch is used outside its `async with` block")
             self._arrived.clear()
             await self._arrived.wait()
         return self._changed.popitem(last=False)[0]

@@ -72,6 +72,18 @@ async def list_names(xen: Domain) -> None:
         await xen.store.rm(AT)
 
 
+sizes = Scenario("a_value_has_2048_bytes_at_most_dom0s_too")
+"""xenstored: a whole message of dom0's."""
+
+
+@sizes.domain("dom0")
+async def write_long(xen: Domain) -> None:
+    await xen.store.write("activations-long", "x" * 2048)
+    error = await refusal(xen.store.write("activations-long", "x" * 2049))
+    assert error.errno == errno.E2BIG, error
+    await xen.store.rm("activations-long")
+
+
 guests = Scenario("what_guests_are_told")
 
 

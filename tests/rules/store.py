@@ -73,6 +73,18 @@ async def an_error_names_the_operation_and_the_path(xen: Domain) -> None:
 
 
 @rule
+async def what_is_no_path_is_refused(xen: Domain) -> None:
+    """Letters, digits and `-/_@` make one; no slash doubles, or ends it."""
+    for path in ("", "//", "/a/", "/a//b", "/a b", "/a.b", "/ä", "/a\n", "a/"):
+        for attempt in (xen.store.read(path), xen.store.write(path, ""), xen.store.rm(path)):
+            error = await refusal(attempt)
+            assert error.errno == errno.EINVAL, (path, error)
+    async with scratch(xen) as (store, at):
+        await store.write(f"{at}/AZaz09-_@/x", "1")
+        assert await store.read(f"{at}/AZaz09-_@/x") == "1"
+
+
+@rule
 async def a_relative_path_begins_at_the_domains_home(xen: Domain) -> None:
     """`/local/domain/0` for dom0."""
     home = await xen.store.get_domain_path(xen.domid)

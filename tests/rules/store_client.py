@@ -202,6 +202,20 @@ async def a_slow_listener_is_told_of_each_path_once(xen: Domain) -> None:
         assert await anext(events) == f"{at}/a"
 
 
+@rule
+async def a_watch_outside_its_block_is_a_mistake(xen: Domain) -> None:
+    """Nobody waits for what will never come: not before it, after it, nor as another leaves it."""
+    async with scratch(xen) as (store, at):
+        watch = store.watch(at)
+        await refusal(anext(watch), RuntimeError)
+        async with watch:
+            assert await anext(watch) == at
+            other = asyncio.create_task(anext(watch))
+            await store.exists(at)
+        await refusal(other, RuntimeError)
+        await refusal(anext(watch), RuntimeError)
+
+
 @guest_rule
 async def leaving_a_watchs_block_takes_it_back(xen: Domain) -> None:
     """One of two on the same path, too."""

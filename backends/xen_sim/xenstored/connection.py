@@ -47,7 +47,7 @@ class Connection:
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.domid, self._xenstored.targets.get(self.domid))
+        return self._xenstored.caller(self.domid)
 
     # Bytes
 

@@ -9,16 +9,17 @@ Source: docs/misc/xenstore.txt; behaviour from tools/xenstored.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from activations.abi.event_channel import DOMID_SELF
 from activations.abi.xs_wire import ERROR_NAMES, PAYLOAD_MAX, MessageType
 from activations.store import Access, Permission
 from activations.store.wire import Message, octets, strings
 from xen_sim.xenstored import paths
-from xen_sim.xenstored.database import Transaction, View
+from xen_sim.xenstored.database import Node, Transaction, View
 from xen_sim.xenstored.refusal import Refused
 from xen_sim.xenstored.tree import PRIVILEGED, Tree
 
@@ -62,11 +63,9 @@ class Request:
     def path(self, argument: str, *, special: bool = False) -> str:
         return paths.absolute(argument, self.connection.domid, special=special)
 
-    def changed(
-        self, path: str, *, exact: bool = False, before: tuple[Permission, ...] = ()
-    ) -> None:
-        """Fire the watches, now or at the transaction's commit. `before` is who could see the
-        node until this change."""
+    def changed(self, path: str, *, exact: bool = False, before: Sequence[Node] = ()) -> None:
+        """Fire the watches, now or at the transaction's commit. Who could see a node as it was
+        `before` may know as well."""
         if self.transaction:
             self.transaction.fire(path, exact)
         else:
@@ -111,8 +110,10 @@ def directory_part(request: Request) -> None:
     listing = node.listing + b"\0"
     generation = octets(node.generation) + b"\0"
     start = min(_number(offset), len(listing) - 1)
-    room = PAYLOAD_MAX - len(generation)
+    room = PAYLOAD_MAX - len(generation) - 1  # always a byte for that name
     end = listing.rfind(b"\0", start, start + room) + 1
+    if end == len(listing) - 1:
+        end += 1
     request.reply(generation + listing[start:end])
 
 
@@ -147,16 +148,16 @@ def rm(request: Request) -> None:
     if request.tree.find(path, Access.WRITE):
         if path == "/":
             raise Refused(errno.EINVAL)
-        for at, node in request.tree.remove(path):
+        for at, before in request.tree.remove(path):
             # watches within the subtree hear of their own node alone
-            request.changed(at, exact=at != path, before=node.permissions)
+            request.changed(at, exact=at != path, before=before)
     elif not request.view.get(paths.parent(path)):
         raise Refused(errno.ENOENT)
     request.reply()
 
 
 def get_perms(request: Request) -> None:
-    path = request.path(request.only_argument, special=True)
+    path = request.path(request.only_argument)
     node = request.tree.get(path, Access.READ)
     request.reply(b"".join(octets(str(each)) + b"\0" for each in node.permissions))
 
@@ -169,11 +170,25 @@ def set_perms(request: Request) -> None:
         raise Refused(errno.EINVAL) from None
     if not permissions:
         raise Refused(errno.EINVAL)
-    path = request.path(argument, special=True)
-    before = request.view.get(path)
-    request.tree.set_permissions(path, permissions)
-    request.changed(path, before=before.permissions if before else ())
+    permitted = request.tree.permitted(permissions)
+    if argument.startswith("@"):
+        _let_hear(request, argument, permitted)
+    else:
+        path = request.path(argument)
+        before = request.tree.set_permissions(path, permitted)
+        request.changed(path, before=[before])
     request.reply()
+
+
+def _let_hear(request: Request, path: str, permitted: Node) -> None:
+    """Say who may hear of domains that come and go: at once, within a transaction too."""
+    xenstored = request.xenstored
+    if path not in xenstored.special:
+        raise Refused(errno.EINVAL)
+    if not request.connection.caller.owns(xenstored.special[path]):
+        raise Refused(errno.EACCES)
+    generation = xenstored.database.new_generation()
+    xenstored.special[path] = replace(permitted, generation=generation)
 
 
 # Watches
@@ -185,8 +200,8 @@ def watch(request: Request) -> None:
     path = request.path(argument, special=True)
     if any((each.path, each.token) == (path, token) for each in connection.watches):
         raise Refused(errno.EEXIST)
-    if not connection.caller.privileged and len(connection.watches) >= quota.watches:
-        raise Refused(errno.ENOSPC)
+    if not connection.caller.privileged and len(connection.watches) > quota.watches:
+        raise Refused(errno.E2BIG)
     relative = "" if argument[0] in "/@" else paths.home(connection.domid) + "/"
     added = request.xenstored.watches.add(connection, path, token, relative)
     connection.watches.append(added)
@@ -217,10 +232,14 @@ def transaction_start(request: Request) -> None:
     connection = request.connection
     if request.transaction:
         raise Refused(errno.EBUSY)
-    open_now, limit = len(connection.transactions), request.xenstored.quota.transactions
-    if not connection.caller.privileged and open_now >= limit:
+    quota, database = request.xenstored.quota, request.xenstored.database
+    if connection.caller.privileged:
+        transaction = Transaction(database)
+    elif len(connection.transactions) > quota.transactions:
         raise Refused(errno.ENOSPC)
-    number = connection.new_transaction(Transaction(request.xenstored.database))
+    else:
+        transaction = Transaction(database, quota.transaction_nodes)
+    number = connection.new_transaction(transaction)
     request.reply(octets(number) + b"\0")
 
 
@@ -239,7 +258,9 @@ def transaction_end(request: Request) -> None:
 
 def _commit(request: Request, transaction: Transaction) -> None:
     caller, quota = request.connection.caller, request.xenstored.quota
-    if not caller.privileged and transaction.owned(caller.domid) > quota.nodes:
+    if transaction.spoilt:
+        raise Refused(errno.ENOMEM)
+    if not caller.privileged and transaction.overdrawn(caller.domid, quota.nodes):
         raise Refused(errno.ENOSPC)
     if not request.xenstored.commit(transaction):
         raise Refused(errno.EAGAIN)
@@ -268,7 +289,8 @@ def resume(request: Request) -> None:
 
 
 def is_domain_introduced(request: Request) -> None:
-    known = _domid(request.only_argument) in request.xenstored.introduced
+    domid = _domid(request.only_argument)
+    known = domid == DOMID_SELF or domid in request.xenstored.introduced
     request.reply(b"T\0" if known else b"F\0")
 
 

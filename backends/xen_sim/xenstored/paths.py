@@ -41,7 +41,7 @@ def _fits(path: str) -> bool:
 
 
 def parent(path: str) -> str:
-    """The node above; above a special path is the root, as above the root itself."""
+    """The node above; above the root, the root itself."""
     return path[: path.rfind("/")] if "/" in path[1:] else "/"
 
 

@@ -6,7 +6,7 @@ calls: no clock, no hashing, no global state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from activations.store import Access, Permission
@@ -32,8 +32,14 @@ class Xenstored:
         self.quota = quota or Quota()
         self.database = Database()
         self.watches = Watches()
+        self.domains: dict[int, int] = {PRIVILEGED: 0}
+        """The domains there are, each with the generation of the database in which it came."""
         self.introduced: dict[int, bool] = {PRIVILEGED: False}
         """The domains that are introduced, and whether each has shut down."""
+        self.special = {
+            path: Node(_CLOSED) for path in (paths.INTRODUCE_DOMAIN, paths.RELEASE_DOMAIN)
+        }
+        """Who may hear of domains that come and go."""
         self.targets: dict[int, int] = {}
         """Which domain another may act for (XS_SET_TARGET)."""
         self.on_introduce: Callable[[int, str, int], None] = lambda domid, gfn, port: None
@@ -43,8 +49,6 @@ class Xenstored:
         self._with_output: dict[int, Connection] = {}
         self.database.put("/", Node(_CLOSED))
         self._tree.create("/tool/xenstored")
-        for path in (paths.INTRODUCE_DOMAIN, paths.RELEASE_DOMAIN):
-            self.database.put(path, Node(_CLOSED))
 
     # Connections
 
@@ -77,10 +81,11 @@ class Xenstored:
 
     # Changes
 
-    def fire(self, path: str, *, exact: bool = False, before: tuple[Permission, ...] = ()) -> None:
+    def fire(self, path: str, *, exact: bool = False, before: Sequence[Node] = ()) -> None:
         """Tell of a change those who watch this path and, unless `exact`, those above it.
 
-        Whoever can read the node, could until now (`before`), or can read its parent, may know.
+        Whoever can read the node or its parent may know, and who can read a node as it was
+        `before`.
         """
         permitted: dict[int, bool] = {}
         for watch in self.watches.matching(path, exact):
@@ -96,24 +101,33 @@ class Xenstored:
             return False
         for path, exact in transaction.changes():
             before = transaction.before(path)
-            self.fire(path, exact=exact, before=before.permissions if before else ())
+            self.fire(path, exact=exact, before=[before] if before else [])
         return True
 
-    def _may_hear(self, caller: Caller, path: str, before: tuple[Permission, ...]) -> bool:
-        node = self.database.get(path)
-        if not (node or before):
-            return False  # made and removed within one transaction
-        above = self.database.get(paths.parent(path))
-        seen = [before, node.permissions if node else (), above.permissions if above else ()]
-        return any(Access.READ in caller.access(each) for each in seen if each)
+    def _may_hear(self, caller: Caller, path: str, before: Sequence[Node]) -> bool:
+        if special := self.special.get(path):
+            return Access.READ in caller.access(special)
+        now = [self.database.get(at) for at in (path, paths.parent(path))]
+        seen = [*before, *(now if now[0] else ())]
+        return any(Access.READ in caller.access(node) for node in seen if node)
 
     # Domains
 
+    def caller(self, domid: int) -> Caller:
+        """Who asks, when this domain does."""
+        return Caller(domid, self.targets.get(domid), self.domains)
+
+    def create(self, domid: int) -> None:
+        """There is such a domain: permissions that name it from now on are for this one."""
+        self.domains.setdefault(domid, self.database.generation)
+
     def introduce(self, domid: int) -> None:
         """The domain has come: fire @introduceDomain. Again: its connection starts afresh."""
+        self.create(domid)
         if domid in self.introduced:
             for connection in self._of(domid):
                 connection.reset()
+                connection.take_output()
         else:
             self.introduced[domid] = False
             self.fire(paths.INTRODUCE_DOMAIN)
@@ -131,23 +145,27 @@ class Xenstored:
         self.introduced[domid] = False
 
     def release(self, domid: int) -> None:
-        """The domain is gone: drop its connections, remove what it owns anywhere, take it out of
-        all permissions, then fire @releaseDomain."""
+        """The domain is gone: drop its connections, remove what it owns anywhere, then fire
+        @releaseDomain. Permissions that name it are for nobody any more."""
         for connection in self._of(domid):
             connection.close()
         for former in [each for each, target in self.targets.items() if domid in (each, target)]:
             del self.targets[former]
-        if self.database.names(domid):  # mostly its home is gone, and nothing else was its own
+        if self.database.owned(domid):  # mostly its home is gone, and nothing else was its own
             self._disown(domid)
-            for special in (paths.INTRODUCE_DOMAIN, paths.RELEASE_DOMAIN):
-                self._strip(special, domid)
+        for path, node in self.special.items():
+            if node.owner == domid:
+                owners, *others = node.permissions
+                given = (owners._replace(domid=PRIVILEGED), *others)
+                self.special[path] = replace(node, permissions=given)
+        self.domains.pop(domid, None)
         if self.introduced.pop(domid, None) is not None:
             self.fire(paths.RELEASE_DOMAIN)
         self.announce()
 
     @property
     def _tree(self) -> Tree:
-        return Tree(self.database, Caller(PRIVILEGED), self.quota)
+        return Tree(self.database, self.caller(PRIVILEGED), self.quota)
 
     def _of(self, domid: int) -> list[Connection]:
         return [each for each in self._connections.values() if each.domid == domid]
@@ -158,15 +176,7 @@ class Xenstored:
             path = waiting.pop()
             node = self.database.get(path)
             if node and node.owner == domid and path != "/":
-                for at, gone in self._tree.remove(path):
-                    self.fire(at, exact=at != path, before=gone.permissions)
+                for at, before in self._tree.remove(path):
+                    self.fire(at, exact=at != path, before=before)
             elif node:
-                self._strip(path, domid)
                 waiting += [paths.child(path, name) for name in reversed(node.children)]
-
-    def _strip(self, path: str, domid: int) -> None:
-        node = self.database.get(path)
-        if node and any(each.domid == domid for each in node.permissions[1:]):
-            owner, *others = node.permissions
-            kept = (owner, *(each for each in others if each.domid != domid))
-            self.database.put(path, replace(node, permissions=kept))

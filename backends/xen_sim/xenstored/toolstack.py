@@ -14,7 +14,7 @@ from activations.store.wire import octets
 from xen_sim.xenstored.database import Transaction
 from xen_sim.xenstored.paths import home
 from xen_sim.xenstored.server import Xenstored
-from xen_sim.xenstored.tree import PRIVILEGED, Caller, Tree
+from xen_sim.xenstored.tree import PRIVILEGED, Tree
 
 GUEST_READS = ("", "/cpu", "/memory", "/device", "/control")
 """Below the home: the guest may read (`n0`, `rN`)."""
@@ -42,7 +42,7 @@ class _Writer:
 
     def make(self, path: str, *permissions: Permission) -> None:
         self.write(path, "")
-        self.tree.set_permissions(path, permissions)
+        self.tree.set_permissions(path, self.tree.permitted(permissions))
 
     def write(self, path: str, value: str | int) -> None:
         if node := self.tree.find(path, Access.WRITE):
@@ -89,6 +89,7 @@ def introduce(
 
     toolstack = Permission(PRIVILEGED, Access.NONE)
     readable = (toolstack, Permission(domid, Access.READ))
+    xenstored.create(domid)
     writer = _begin(xenstored)
     for path in (*(at + below for below in GUEST_READS), vm):
         writer.make(path, *readable)
@@ -123,7 +124,8 @@ def release(xenstored: Xenstored, domid: int) -> None:
 
 def _begin(xenstored: Xenstored) -> _Writer:
     transaction = Transaction(xenstored.database)
-    return _Writer(Tree(transaction, Caller(PRIVILEGED), xenstored.quota), transaction)
+    caller = xenstored.caller(PRIVILEGED)
+    return _Writer(Tree(transaction, caller, xenstored.quota), transaction)
 
 
 def _vm(domid: int) -> str:

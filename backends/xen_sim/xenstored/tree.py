@@ -7,7 +7,7 @@ its business.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -25,10 +25,12 @@ _ALL = Access.READ | Access.WRITE
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `target` is the domain it may act for (XS_SET_TARGET), if any."""
+    """Who asks. `target` is the domain it may act for (XS_SET_TARGET), if any; `domains` are those
+    there are, each with the generation of the database in which it came."""
 
     domid: int
-    target: int | None = None
+    target: int | None
+    domains: Mapping[int, int]
 
     @property
     def privileged(self) -> bool:
@@ -37,15 +39,20 @@ class Caller:
     def owns(self, node: Node) -> bool:
         return self.privileged or node.owner in (self.domid, self.target)
 
-    def access(self, permissions: Sequence[Permission]) -> Access:
-        """What these permissions let the caller do. The first one listed for it counts."""
-        first, *others = permissions
-        if self.privileged or first.domid in (self.domid, self.target):
+    def access(self, node: Node) -> Access:
+        """What the node's permissions let the caller do. The first one listed for it counts."""
+        if self.owns(node):
             return _ALL
+        owners, *others = node.permissions
         for each in others:
-            if each.domid in (self.domid, self.target):
+            if each.domid in (self.domid, self.target) and self.is_meant(each.domid, node):
                 return each.access
-        return first.access
+        return owners.access
+
+    def is_meant(self, domid: int, node: Node) -> bool:
+        """Whether the node's permissions for a domain are for the one that has this number now."""
+        came = self.domains.get(domid)
+        return came is not None and came <= node.generation and domid not in node.void
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,11 @@ class Tree:
     caller: Caller
     quota: Quota
 
-    def find(self, path: str, want: Access) -> Node | None:
-        """The node, or None if there is none and the caller may know it. EACCES otherwise."""
+    def find(self, path: str, want: Access, *, own: bool = False) -> Node | None:
+        """The node, or None if there is none and the caller may know it. EACCES otherwise; also,
+        if it has to be its `own`, where it is not."""
         node = self.view.get(path)
-        if node and want in self.caller.access(node.permissions):
+        if node and want in self.caller.access(node) and (self.caller.owns(node) or not own):
             return node
         # the parents are asked in either case, as Xen's xenstored does: a transaction that was
         # refused a node has seen the node's parent
@@ -67,9 +75,9 @@ class Tree:
             raise Refused(errno.EACCES)
         return None
 
-    def get(self, path: str, want: Access) -> Node:
+    def get(self, path: str, want: Access, *, own: bool = False) -> Node:
         """The node. ENOENT, or EACCES where the caller may not even know that."""
-        node = self.find(path, want)
+        node = self.find(path, want, own=own)
         if node is None:
             raise Refused(errno.ENOENT)
         return node
@@ -82,14 +90,15 @@ class Tree:
         missing = [path]
         while not (above := self.view.get(parent(missing[-1]))):
             missing.append(parent(missing[-1]))
+        above = self._renewed(above)
         permissions = above.permissions
         if not self.caller.privileged:
             permissions = (permissions[0]._replace(domid=self.caller.domid), *permissions[1:])
             if self.view.owned(self.caller.domid) + len(missing) > self.quota.nodes:
                 raise Refused(errno.ENOSPC)
-        nodes = {path: Node(permissions, value)}
+        nodes = {path: Node(permissions, value, void=above.void)}
         for below, at in pairwise(missing):
-            nodes[at] = Node(permissions, children=(leaf(below),))
+            nodes[at] = Node(permissions, children=(leaf(below),), void=above.void)
         nodes[parent(missing[-1])] = above.with_child(leaf(missing[-1]))
         for node in nodes.values():
             self._check_size(node)
@@ -98,21 +107,29 @@ class Tree:
 
     def write(self, path: str, node: Node, value: bytes) -> None:
         """Give an existing node another value."""
-        self._put(path, replace(node, value=value))
+        self._put(path, replace(self._renewed(node), value=value))
 
-    def set_permissions(self, path: str, permissions: tuple[Permission, ...]) -> None:
-        """The owner may, or dom0; a guest cannot give a node away."""
+    def set_permissions(self, path: str, permitted: Node) -> Node:
+        """The owner may, or dom0; a guest cannot give a node away. Gives the node as it was."""
+        node = self.get(path, Access.WRITE, own=True)
+        if not self.caller.privileged and permitted.owner != node.owner:
+            raise Refused(errno.EPERM)
+        self._put(path, replace(node, permissions=permitted.permissions, void=permitted.void))
+        return node
+
+    def permitted(self, permissions: tuple[Permission, ...]) -> Node:
+        """A node that has these permissions and nothing else. ENOENT for an owner that is not
+        there; others may be named in vain."""
         if not self.caller.privileged and len(permissions) > self.quota.permissions:
             raise Refused(errno.ENOSPC)
-        node = self.get(path, Access.WRITE)
-        if not self.caller.owns(node):
-            raise Refused(errno.EACCES)
-        if not self.caller.privileged and permissions[0].domid != node.owner:
-            raise Refused(errno.EPERM)
-        self._put(path, replace(node, permissions=permissions))
+        absent = {each.domid for each in permissions} - self.caller.domains.keys()
+        if permissions[0].domid in absent:
+            raise Refused(errno.ENOENT)
+        return Node(permissions, void=frozenset(absent))
 
-    def remove(self, path: str) -> list[tuple[str, Node]]:
-        """Take a node out, with all below it; give what went, children before their parents.
+    def remove(self, path: str) -> list[tuple[str, tuple[Node, Node]]]:
+        """Take a node out, with all below it; give the path of each, the node, and the one that
+        was above it, children before their parents.
 
         A transaction that others have already spoilt may see nodes that do not fit together:
         EIO, or EINVAL where the parent is missing, and what was removed until then stays so.
@@ -121,33 +138,41 @@ class Tree:
         if above is None:
             raise Refused(errno.EINVAL)
         gone = []
-        for at, node in self._subtree(path):
+        for at, node, over in self._subtree(path, above):
             self.view.delete(at)
-            gone.append((at, node))
+            gone.append((at, (node, over)))
         if leaf(path) not in above.children:
             raise Refused(errno.EIO)
-        self.view.put(parent(path), above.without_child(leaf(path)))
+        self.view.put(parent(path), self._renewed(above).without_child(leaf(path)))
         return gone
 
-    def _subtree(self, path: str) -> Iterator[tuple[str, Node]]:
-        """Children before their parents. Without recursion: a guest's path has up to 1024 parts."""
-        waiting = [(path, False)]
+    def _subtree(self, path: str, above: Node) -> Iterator[tuple[str, Node, Node]]:
+        """Each with the one above it, children before their parents. Without recursion: a guest's
+        path has up to 1024 parts."""
+        waiting = [(path, above, False)]
         while waiting:
-            at, entered = waiting.pop()
+            at, above, entered = waiting.pop()
             node = self.view.get(at)
             if node is None:
                 raise Refused(errno.EIO)
             if entered:
-                yield at, node
+                yield at, node, above
             else:
-                waiting.append((at, True))
-                waiting += [(child(at, name), False) for name in reversed(node.children)]
+                waiting.append((at, above, True))
+                waiting += [(child(at, name), node, False) for name in reversed(node.children)]
 
     def _may_know(self, path: str, want: Access) -> bool:
         """Whether a missing node's nearest ancestor would grant as much."""
         while not (above := self.view.get(parent(path))):
             path = parent(path)
-        return bool(self.caller.access(above.permissions) & want)
+        return bool(self.caller.access(above) & want)
+
+    def _renewed(self, node: Node) -> Node:
+        """A node that is to be changed: from now on its age does not tell any more which domains
+        its permissions do not mean."""
+        named = {each.domid for each in node.permissions[1:]}
+        void = frozenset(domid for domid in named if not self.caller.is_meant(domid, node))
+        return replace(node, void=void) if void else node
 
     def _put(self, path: str, node: Node) -> None:
         self._check_size(node)
@@ -155,4 +180,5 @@ class Tree:
 
     def _check_size(self, node: Node) -> None:
         if not self.caller.privileged and node.size >= self.quota.node_size:
+            self.view.spoil()
             raise Refused(errno.ENOSPC)
