@@ -7,14 +7,15 @@
 
 The driver makes rings and ports for each connection, and keeps one pool of granted pages and the
 requests over all of them: a back end that dies and comes back finds what it left undone sent to it
-again. `requests` is the protocol without I/O.
+again, and so does one whose front end's domain was suspended. `requests` is the protocol without
+I/O.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from activations.abi import blkif as abi
@@ -25,7 +26,7 @@ from activations.drivers.block.errors import DiskGone
 from activations.drivers.block.offer import Geometry, Offer
 from activations.drivers.block.pool import Pool
 from activations.drivers.block.requests import Queue, Requests
-from activations.errors import ActivationsError, PortError, XenError
+from activations.errors import PortError, XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.port import Port
@@ -119,26 +120,23 @@ class BlkFront(FrontDriver):
     # What the handshake calls
 
     async def publish(self, back: Keys) -> Written:
-        with self._fatal():
-            offer = Offer.of(back)
-            order = min(self._ring_order, offer.ring_order)
-            for _ in range(max(1, min(self._queues, offer.queues))):
-                self._links.append(self._link(1 << order))
-            if self._stock is None:
-                self._stock = self._pool.stock(self._share, self._pages)
-            return self._keys(order)
+        offer = Offer.of(back)
+        order = min(self._ring_order, offer.ring_order)
+        for _ in range(max(1, min(self._queues, offer.queues))):
+            self._links.append(self._link(1 << order))
+        if self._stock is None:
+            self._stock = self._pool.stock(self._share, self._pages)
+        return self._keys(order)
 
     async def connect(self, back: Keys) -> None:
-        with self._fatal():
-            self.disk.geometry = Geometry.of(back)
+        self.disk.geometry = Geometry.of(back)
         queues = [link.queue for link in self._links]
         self.requests.attach(queues, max_indirect=self.disk.geometry.max_indirect)
 
     async def reconfigure(self, back: Keys) -> None:
         if abi.SECTORS not in back:  # it is on its way out
             return
-        with self._fatal():
-            self.disk.geometry = Geometry.of(back)
+        self.disk.geometry = Geometry.of(back)
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -159,12 +157,12 @@ class BlkFront(FrontDriver):
         """Wait until there is a disk. Raises as `open` does."""
         await end.reached(Phase.CONNECTED, Phase.FAILED, within=within)
         if end.phase is Phase.FAILED:
-            raise self.requests.closed or DiskGone(end.failure)
+            raise DiskGone(end.failure)
 
     async def outlive(self, end: FrontEnd) -> None:
-        """When the device goes, tell those who wait."""
-        await end.reached(Phase.UNPLUGGED)
-        self.requests.end(DiskGone("it was unplugged"))
+        """When the device is closed or goes, tell those who wait why."""
+        await end.reached(Phase.FAILED, Phase.UNPLUGGED)
+        self.requests.end(DiskGone(end.failure or "it was unplugged"))
 
     async def aclose(self) -> None:
         """Give the pages back, once the back end has let go of them."""
@@ -211,17 +209,7 @@ class BlkFront(FrontDriver):
 
     async def _answers(self, link: Link) -> None:
         """Take answers, and use the room that they leave, until cancelled."""
-        with self._fatal():
-            while True:
-                self.requests.collect(link.queue)
-                self.requests.fill()
-                await link.port.wait()
-
-    @contextmanager
-    def _fatal(self) -> Iterator[None]:
-        """What closes the device ends the disk too: those who wait are told why."""
-        try:
-            yield
-        except ActivationsError as error:
-            self.requests.end(DiskGone(str(error)))
-            raise
+        while True:
+            self.requests.collect(link.queue)
+            self.requests.fill()
+            await link.port.wait()
