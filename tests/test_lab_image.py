@@ -319,6 +319,21 @@ if "source" in sys.argv:
         (stanzas,) = Path(options["Dir::Etc::sourceparts"]).glob("*.sources")
         assert stanzas.read_text() == "Types: deb-src\nURIs: http://two\n"
 
+    def test_a_source_package_without_lists_is_refused_for_what_is_wrong_with_these(
+        self, tools: Path, tmp_path: Path
+    ) -> None:
+        program(tools, "apt-config", "print('lines=/nowhere folder=/nowhere')")
+        script = """
+import sys
+if "APT::Update::Error-Mode=any" in sys.argv:
+    exit("E: Could not resolve the name")
+if "source" in sys.argv:
+    exit("E: You must put some 'deb-src' URIs in your sources.list")
+"""
+        program(tools, "apt-get", script)
+        with pytest.raises(BackendError, match="Could not resolve the name"):
+            packages.fetch_source("xen", tmp_path, tmp_path / "state")
+
     def test_another_release_is_asked_for_the_sources_of_a_debian_12(
         self, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -154,7 +154,11 @@ class _Apt:
     def download_source(self, name: str, into: Path) -> list[Path]:
         apt = self._for_sources()
         apt.update(fresh=False)
-        apt.run("apt-get", "-q", "source", "--download-only", f"{name}/{RELEASE}", cwd=into)
+        try:
+            apt.run("apt-get", "-q", "source", "--download-only", f"{name}/{RELEASE}", cwd=into)
+        except _Refused:
+            apt.update(fresh=True)  # if it is for the lists, this says why
+            raise
         return sorted(into.iterdir())
 
     def _for_sources(self) -> _Apt:

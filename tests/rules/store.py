@@ -98,12 +98,13 @@ async def a_relative_path_begins_at_the_domains_home(xen: Domain) -> None:
 
 @rule
 async def a_listing_of_any_length_comes_whole(xen: Domain) -> None:
-    """One message holds 4096 bytes; this takes three."""
+    """One message holds 4096 bytes; this takes three. Within a transaction, too."""
     names = sorted(f"a-name-of-some-length-{number}" for number in range(400))
     async with scratch(xen) as (store, at):
         async with store.transaction() as t:
             for name in names:
                 await t.mkdir(f"{at}/{name}")
+            assert sorted(await t.list(at)) == names
         assert sorted(await store.list(at)) == names
 
 
