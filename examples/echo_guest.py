@@ -3,17 +3,21 @@
     activations run examples/echo_guest.py
     activations run examples/echo_guest.py --backend lab
 
-dom0 plugs a device into the guest and asks, by hand, at the other end of a cable. With a TAP device
-in the cable's place the guest would answer dom0's own `ping`.
+dom0 plugs a device into the guest and asks at the other end of a cable. With a TAP device in the
+cable's place the guest would answer dom0's own `ping`. dpkt makes and reads the packets.
 """
 
-from struct import pack, unpack_from
+import dpkt
+from dpkt.arp import ARP, ARP_OP_REPLY, ARP_OP_REQUEST
+from dpkt.ethernet import ETH_TYPE_ARP, Ethernet
+from dpkt.icmp import ICMP, ICMP_ECHO, ICMP_ECHOREPLY
+from dpkt.ip import IP, IP_PROTO_ICMP, IP_PROTO_UDP
+from dpkt.udp import UDP
 
 from activations import Domain, Scenario
 from activations.drivers.net import NicClosed, cable
 from activations.drivers.net import back as netback
 from activations.drivers.net import front as netfront
-from activations.drivers.net.checksum import complete
 from activations.xenbus import Device, front_device, plug, unplug
 
 echo_guest = Scenario("echo_guest")
@@ -24,26 +28,33 @@ MAC = bytes.fromhex("00163e000001")
 ASKER = bytes.fromhex("00163e0000ff")
 GUEST, DOM0 = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1])
 ALL = b"\xff" * 6
-ARP, IPV4 = b"\x08\x06", b"\x08\x00"
-ICMP, UDP = 1, 17
-PING = 8
 
 
 def answer(frame: bytes) -> bytes | None:
-    """The guest's reply to a frame, if it is for us and asks for one. Turning addresses around
-    leaves every checksum as it is."""
-    back = frame[6:12] + MAC + frame[12:14]
-    if frame[12:14] == ARP and frame[20:22] == b"\0\1" and frame[38:42] == GUEST:
-        return back + frame[14:20] + b"\0\2" + MAC + GUEST + frame[22:32]
-    if frame[12:14] != IPV4 or frame[30:34] != GUEST:
+    """The guest's reply to a frame, if it is for us and asks for one."""
+    try:
+        asked = Ethernet(frame)
+    except (dpkt.Error, IndexError, AttributeError, RecursionError):
+        return None  # frames that make no sense
+    inner = asked.data
+    if isinstance(inner, ARP) and inner.op == ARP_OP_REQUEST and inner.tpa == GUEST:
+        inner = ARP(op=ARP_OP_REPLY, sha=MAC, spa=GUEST, tha=inner.sha, tpa=inner.spa)
+    elif isinstance(inner, IP) and inner.dst == GUEST and answered(inner.data):
+        inner.src, inner.dst = inner.dst, inner.src
+    else:
         return None
-    back += frame[14:26] + GUEST + frame[26:30]
-    if frame[23] == UDP:
-        return back + frame[36:38] + frame[34:36] + frame[38:]
-    if frame[23] == ICMP and frame[34] == PING:
-        checksum = unpack_from("!H", frame, 36)[0] + (PING << 8)
-        return back + b"\0\0" + pack("!H", checksum % 0xFFFF) + frame[38:]
-    return None
+    return bytes(Ethernet(src=MAC, dst=asked.src, type=asked.type, data=inner))
+
+
+def answered(message: object) -> bool:
+    """Make a ping or a datagram its own answer, if that is what it is."""
+    if isinstance(message, ICMP) and message.type == ICMP_ECHO:
+        message.type, message.sum = ICMP_ECHOREPLY, 0  # the latter has dpkt compute it
+        return True
+    if isinstance(message, UDP):
+        message.sport, message.dport = message.dport, message.sport
+        return True
+    return False
 
 
 @echo_guest.domain("guest")
@@ -67,22 +78,26 @@ async def ask(xen: Domain) -> list[str]:
     near, far = cable()
     await plug(xen, device, front={"mac": MAC.hex(":")})
     async with netback.serve(xen, device, far):
-        await near.send(ALL + ASKER + ARP + b"\0\1\x08\0\6\4\0\1" + ASKER + DOM0 + bytes(6) + GUEST)
-        mac = (await near.receive())[22:28]
-        await near.send(packet(mac, ICMP, pack("!BBHI", PING, 0, 0xF7FF - 0x1234, 0x1234)))
-        pong = await near.receive()
-        await near.send(packet(mac, UDP, pack("!4H", 7000, 7, 13, 0) + b"hello"))
-        echo = await near.receive()
+        await near.send(question())
+        mac = Ethernet(await near.receive()).arp.sha
+        await near.send(packet(mac, IP_PROTO_ICMP, ICMP(data=ICMP.Echo(seq=1, data=b"howdy"))))
+        pong = Ethernet(await near.receive()).ip.icmp
+        hello = UDP(sport=7000, dport=7, ulen=13, data=b"hello")
+        await near.send(packet(mac, IP_PROTO_UDP, hello))
+        echo = Ethernet(await near.receive()).ip.udp
         await unplug(xen, device)
-    said = [mac.hex(":"), pong[34:].hex(), echo[42:].decode()]
+    assert (pong.type, echo.sport, echo.dport) == (ICMP_ECHOREPLY, 7, 7000)
+    said = [mac.hex(":"), pong.data.data.decode(), echo.data.decode()]
     print(*said)
     return said
 
 
-def packet(to: bytes, protocol: int, inner: bytes) -> bytes:
-    """An IPv4 packet in a frame; its own checksum is left out, since nobody here looks at it."""
-    header = pack("!BBHHHBBH", 0x45, 0, 20 + len(inner), 0, 0, 64, protocol, 0)
-    frame = bytearray(to + ASKER + IPV4 + header + DOM0 + GUEST + inner)
-    if protocol == UDP:
-        complete(frame)
-    return bytes(frame)
+def question() -> bytes:
+    """Who has the guest's address?"""
+    arp = ARP(sha=ASKER, spa=DOM0, tpa=GUEST)
+    return bytes(Ethernet(src=ASKER, dst=ALL, type=ETH_TYPE_ARP, data=arp))
+
+
+def packet(to: bytes, protocol: int, inner: ICMP | UDP) -> bytes:
+    """A packet for the guest, in a frame."""
+    return bytes(Ethernet(src=ASKER, dst=to, data=IP(src=DOM0, dst=GUEST, p=protocol, data=inner)))

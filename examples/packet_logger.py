@@ -9,8 +9,9 @@ that passes everything on and writes it into a file, which tcpdump and Wireshark
 
 from contextlib import closing, suppress
 from pathlib import Path
-from struct import Struct
 from tempfile import TemporaryDirectory
+
+from dpkt import pcap
 
 from activations import Domain, Scenario
 from activations.drivers.net import Interface, NicClosed, cable
@@ -24,10 +25,6 @@ KIND = "example-vif"
 """One that no kernel has a driver for; Linux's would take a `vif`."""
 MAC = "00:16:3e:00:00:01"
 WORDS = [b"one", b"two", b"three"]
-FILE = Struct("<IHHiIII")
-"""Of a pcap file: magic number, version 2.4, two unused, longest frame, Ethernet."""
-RECORD = Struct("<IIII")
-"""Of a frame: seconds, microseconds, bytes that follow, bytes it had."""
 
 
 class Logged:
@@ -35,11 +32,10 @@ class Logged:
 
     def __init__(self, inner: Interface, path: Path, xen: Domain) -> None:
         self.inner, self.xen = inner, xen
-        self.file = path.open("wb")
-        self.file.write(FILE.pack(0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        self.pcap = pcap.Writer(path.open("wb"), snaplen=65535)
 
     def close(self) -> None:
-        self.file.close()
+        self.pcap.close()
 
     async def send(self, frame: bytes) -> None:
         await self.inner.send(self.logged(frame))
@@ -52,8 +48,7 @@ class Logged:
         return None if frame is None else self.logged(frame)
 
     def logged(self, frame: bytes) -> bytes:
-        seconds, rest = divmod(self.xen.time_ns(), 10**9)
-        self.file.write(RECORD.pack(seconds, rest // 1000, len(frame), len(frame)) + frame)
+        self.pcap.writepkt_time(frame, self.xen.time_ns() / 10**9)
         return frame
 
 
@@ -63,19 +58,23 @@ async def log(xen: Domain) -> int:
     device = Device(KIND, 0, guest, 0)
     near, far = cable()
     await plug(xen, device, front={"mac": MAC})
-    with (
-        TemporaryDirectory() as folder,
-        closing(Logged(far, Path(folder, "guest.pcap"), xen)) as wire,
-    ):
-        async with netback.serve(xen, device, wire):
-            for word in WORDS:
-                frame = await near.receive()
-                assert frame[14:] == word
-                await near.send(frame[6:12] + frame[:6] + frame[12:])
-            await unplug(xen, device)
-        size = wire.file.tell()
-    print(f"{size} bytes of pcap")
-    return size
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "guest.pcap")
+        with closing(Logged(far, path, xen)) as wire:
+            async with netback.serve(xen, device, wire):
+                for word in WORDS:
+                    frame = await near.receive()
+                    assert frame[14:] == word
+                    await near.send(frame[6:12] + frame[:6] + frame[12:])
+                await unplug(xen, device)
+        written = frames_in(path)
+    print("in the file:", *(frame[14:].decode() for frame in written))
+    return len(written)
+
+
+def frames_in(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        return [frame for _, frame in pcap.Reader(file)]
 
 
 @packet_logger.domain("guest")

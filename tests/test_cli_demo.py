@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dpkt.ethernet import Ethernet
+from dpkt.ip import IP
 
 from activations import scenario
 from activations.cli import main
@@ -251,13 +253,11 @@ def spoil_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = ping.answer
 
     def spoiled(own: ping.Station, frame: bytes) -> bytes | None:
-        found = ping.reply_in(own, answered) if (answered := answer(own, frame)) else None
-        if answered and found is None and (asked := ping._ip(own, frame)):
-            sender, _, content = asked
-            if content.sequence == 7:
-                wrong = ping.Echo(7, bytes(ping.PAYLOAD))
-                return ping._icmp(own, sender, ping.ECHO_REPLY, wrong)
-        return answered
+        asked = Ethernet(frame)
+        if isinstance(asked.data, IP) and asked.ip.icmp.data.seq == 7:
+            sender = ping.Station(asked.src, asked.ip.src)
+            frame = ping.echo(sender, own, ping.Echo(7, bytes(ping.PAYLOAD)))
+        return answer(own, frame)
 
     monkeypatch.setattr(ping, "answer", spoiled)
 

@@ -14,24 +14,6 @@ BOB = Station(b"\x02bob..", bytes([10, 0, 0, 2]))
 ECHO = Echo(7, b"are you there?")
 
 
-def test_the_checksum_is_the_internets() -> None:
-    """The example of RFC 1071; and bytes that hold their own checksum have none left."""
-    data = bytes.fromhex("0001f203f4f5f6f7")
-    assert ping.checksum(data) == 0xFFFF - 0xDDF2
-    assert ping.checksum(data + (0xFFFF - 0xDDF2).to_bytes(2)) == 0
-    assert ping.checksum(bytes(8)) == 0xFFFF
-
-
-@given(st.binary(max_size=200))
-def test_the_checksum_is_the_sum_of_words_in_ones_complement(data: bytes) -> None:
-    total = 0
-    padded = data + bytes(len(data) % 2)
-    for at in range(0, len(padded), 2):
-        total += int.from_bytes(padded[at : at + 2])
-        total = (total & 0xFFFF) + (total >> 16)
-    assert ping.checksum(data) == total ^ 0xFFFF
-
-
 def test_who_has_an_address_says_so_to_who_asked() -> None:
     asked = ping.who_has(ALICE, BOB.address)
     assert asked[:6] == BROADCAST
@@ -66,6 +48,13 @@ def test_no_bytes_whatever_are_anything_but_answered_or_left_alone(junk: bytes) 
             ping.reply_in(own, frame)
             answered = ping.answer(own, frame)
             assert answered is None or len(answered) >= 42
+
+
+def test_a_frame_within_a_frame_without_end_is_left_alone() -> None:
+    """Which no parser follows to its end."""
+    nested = (bytes(12) + b"\x65\x58") * 640
+    assert ping.answer(BOB, nested) is None
+    assert ping.is_at(BOB, nested) is None
 
 
 @given(st.integers(0, 70))

@@ -13,12 +13,12 @@ from activations import scenario
 FOLDER = Path(__file__).parent.parent / "examples"
 
 RESULTS: dict[str, dict[str, Any]] = {
-    "echo_guest": {"dom0": ["00:16:3e:00:00:01", "0000edcb00001234", "hello"], "guest": 3},
+    "echo_guest": {"dom0": ["00:16:3e:00:00:01", "howdy", "hello"], "guest": 3},
     "fan_in": {"dom0": {"red": 3, "green": 3, "blue": 3}, "red": 3, "green": 3, "blue": 3},
     "function_disk": {"dom0": 3, "guest": f"    {'#' * 48}=-::......."},
     "http_disk": {"dom0": 176, "guest": "Read from a disk, which got it from the web."},
     "lost_wakeup": {"dom0": 1, "guest": None},
-    "packet_logger": {"dom0": 226, "guest": ["one", "two", "three"]},
+    "packet_logger": {"dom0": 6, "guest": ["one", "two", "three"]},
     "pingpong": {"dom0": 10, "guest": 10},
     "shared_page": {"dom0": "42", "guest": "what is the answer?"},
     "ticker": {"dom0": None, "guest": 5},

@@ -1,4 +1,4 @@
-"""Pings, by hand: ARP to learn who has an address, then ICMP echoes (RFC 826, 791, 792).
+"""Pings: ARP to learn who has an address, then ICMP echoes.
 
 Frames are made and understood by functions that wait for nothing; `Pinger` sends and receives.
 """
@@ -8,30 +8,26 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from statistics import median
-from struct import Struct
 from time import perf_counter
 from typing import NamedTuple
+
+import dpkt
+from dpkt.arp import ARP, ARP_HRD_ETH, ARP_OP_REPLY, ARP_OP_REQUEST, ARP_PRO_IP
+from dpkt.dpkt import in_cksum
+from dpkt.ethernet import ETH_TYPE_ARP, ETH_TYPE_IP, Ethernet
+from dpkt.icmp import ICMP, ICMP_ECHO, ICMP_ECHOREPLY
+from dpkt.ip import IP, IP_PROTO_ICMP
 
 from activations.demo.figures import Ring
 from activations.drivers.net import Interface
 
-ETHERNET = Struct("!6s6sH")
-"""Destination, source, type."""
-ARP = Struct("!HHBBH6s4s6s4s")
-"""Hardware, protocol, the lengths of their addresses, operation; sender's two, target's two."""
-IPV4 = Struct("!BBHHHBBH4s4s")
-ICMP = Struct("!BBHHH")
-"""Type, code, checksum, identifier, sequence number."""
-
+ARP_OF_ETHERNET = (ARP_HRD_ETH, ARP_PRO_IP, 6, 4)
+"""Hardware, protocol, the lengths of their addresses."""
 BROADCAST = b"\xff" * 6
-TYPE_IPV4, TYPE_ARP = 0x0800, 0x0806
-ARP_OF_ETHERNET = (1, TYPE_IPV4, 6, 4)
-WHO_HAS, IS_AT = 1, 2
-PROTOCOL_ICMP = 1
-ECHO_REPLY, ECHO = 0, 8
-TTL = 64
 PAYLOAD = 56
 """Bytes, as `ping` sends."""
+NO_PACKET = (dpkt.Error, IndexError, AttributeError, RecursionError)
+"""What dpkt raises for bytes that are none of the many protocols it looks into, however deep."""
 
 
 class Station(NamedTuple):
@@ -49,86 +45,88 @@ class Echo(NamedTuple):
     payload: bytes
 
 
+class Message(NamedTuple):
+    """An ICMP message to us: who sent it, of what type it is, and what it holds."""
+
+    sender: Station
+    kind: int
+    content: Echo
+
+
 def who_has(own: Station, address: bytes) -> bytes:
     """The frame that asks all who has the address."""
-    arp = ARP.pack(*ARP_OF_ETHERNET, WHO_HAS, *own, bytes(6), address)
-    return ETHERNET.pack(BROADCAST, own.mac, TYPE_ARP) + arp
+    return _arp(own, ARP_OP_REQUEST, Station(BROADCAST, address))
 
 
 def is_at(own: Station, frame: bytes) -> Station | None:
     """Who says in this frame, to us, that it has an address; None for any other frame."""
-    said = _arp(frame)
-    return said[1] if said and said[0] == IS_AT and frame[:6] == own.mac else None
+    if (arp := _arp_in(frame)) and arp.op == ARP_OP_REPLY and arp.tha == own.mac:
+        return Station(arp.sha, arp.spa)
+    return None
 
 
 def echo(own: Station, peer: Station, sent: Echo) -> bytes:
-    return _icmp(own, peer, ECHO, sent)
+    return _icmp(own, peer, ICMP_ECHO, sent)
 
 
 def reply_in(own: Station, frame: bytes) -> Echo | None:
     """The reply to us in this frame; None for any other frame, and one with a wrong checksum."""
-    found = _ip(own, frame)
-    return found[2] if found and found[1] == ECHO_REPLY else None
+    found = _icmp_in(own, frame)
+    return found.content if found and found.kind == ICMP_ECHOREPLY else None
 
 
 def answer(own: Station, frame: bytes) -> bytes | None:
     """What a station answers this frame with, if anything: ARP for its address, and echoes."""
-    if said := _arp(frame):
-        operation, asker, target = said
-        if operation != WHO_HAS or target != own.address:
-            return None
-        arp = ARP.pack(*ARP_OF_ETHERNET, IS_AT, *own, *asker)
-        return ETHERNET.pack(asker.mac, own.mac, TYPE_ARP) + arp
-    if (found := _ip(own, frame)) and found[1] == ECHO:
-        return _icmp(own, found[0], ECHO_REPLY, found[2])
+    if arp := _arp_in(frame):
+        asked = arp.op == ARP_OP_REQUEST and arp.tpa == own.address
+        return _arp(own, ARP_OP_REPLY, Station(arp.sha, arp.spa)) if asked else None
+    if (found := _icmp_in(own, frame)) and found.kind == ICMP_ECHO:
+        return _icmp(own, found.sender, ICMP_ECHOREPLY, found.content)
     return None
 
 
-def checksum(data: bytes) -> int:
-    """The internet's (RFC 1071); that of bytes which hold their own is 0."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))
-    return ~(total % 0xFFFF or (total and 0xFFFF)) & 0xFFFF
+def _arp(own: Station, operation: int, peer: Station) -> bytes:
+    arp = ARP(op=operation, sha=own.mac, spa=own.address, tha=peer.mac, tpa=peer.address)
+    return bytes(Ethernet(src=own.mac, dst=peer.mac, type=ETH_TYPE_ARP, data=arp))
 
 
-def _arp(frame: bytes) -> tuple[int, Station, bytes] | None:
-    """Operation, sender, and the address that it is about."""
-    if len(frame) < ETHERNET.size + ARP.size or _type(frame) != TYPE_ARP:
-        return None
-    *kind, operation, mac, address, _, target = ARP.unpack_from(frame, ETHERNET.size)
-    return (operation, Station(mac, address), target) if tuple(kind) == ARP_OF_ETHERNET else None
-
-
-def _ip(own: Station, frame: bytes) -> tuple[Station, int, Echo] | None:
-    """An ICMP message to us in a packet without options: its sender, type and content."""
-    packet = frame[ETHERNET.size :]
-    if len(packet) < IPV4.size + ICMP.size or _type(frame) != TYPE_IPV4:
-        return None
-    version, _, length, _, fragment, _, protocol, _, source, target = IPV4.unpack_from(packet)
-    packet = packet[:length]
-    message = packet[IPV4.size :]
-    whole = version == 0x45 and not fragment & 0x3FFF and len(packet) == length
-    if not whole or protocol != PROTOCOL_ICMP or target != own.address or len(message) < ICMP.size:
-        return None
-    if checksum(packet[: IPV4.size]) or checksum(message):
-        return None
-    kind, _, _, _, sequence = ICMP.unpack_from(message)
-    return Station(frame[6:12], source), kind, Echo(sequence, message[ICMP.size :])
+def _arp_in(frame: bytes) -> ARP | None:
+    arp = _inside(frame, ETH_TYPE_ARP)
+    if isinstance(arp, ARP) and (arp.hrd, arp.pro, arp.hln, arp.pln) == ARP_OF_ETHERNET:
+        return arp
+    return None
 
 
 def _icmp(own: Station, peer: Station, kind: int, content: Echo) -> bytes:
-    sequence, payload = content
-    message = ICMP.pack(kind, 0, 0, 0, sequence) + payload
-    message = ICMP.pack(kind, 0, checksum(message), 0, sequence) + payload
-    fields = [0x45, 0, IPV4.size + len(message), 0, 0, TTL, PROTOCOL_ICMP, 0]
-    fields[-1] = checksum(IPV4.pack(*fields, own.address, peer.address))
-    packet = IPV4.pack(*fields, own.address, peer.address) + message
-    return ETHERNET.pack(peer.mac, own.mac, TYPE_IPV4) + packet
+    message = ICMP(type=kind, data=ICMP.Echo(seq=content.sequence, data=content.payload))
+    packet = IP(src=own.address, dst=peer.address, p=IP_PROTO_ICMP, data=message)
+    return bytes(Ethernet(src=own.mac, dst=peer.mac, data=packet))
 
 
-def _type(frame: bytes) -> int:
-    return int.from_bytes(frame[12:14])
+def _icmp_in(own: Station, frame: bytes) -> Message | None:
+    """An echo, or a reply to one, that is for us, whole, and has the right checksums."""
+    packet = _inside(frame, ETH_TYPE_IP)
+    if not isinstance(packet, IP) or packet.dst != own.address or packet.p != IP_PROTO_ICMP:
+        return None
+    message = packet.data
+    whole = not packet.mf and len(packet) == packet.len
+    if not whole or not isinstance(message, ICMP) or not isinstance(message.data, ICMP.Echo):
+        return None
+    # of the bytes as they came: to write a packet whose checksum is 0 is to have dpkt put one in
+    sums = packet.pack_hdr() + packet.opts, message.pack_hdr() + bytes(message.data)
+    if any(in_cksum(each) for each in sums):
+        return None
+    echoed = Echo(message.data.seq, message.data.data)
+    return Message(Station(frame[6:12], packet.src), message.type, echoed)
+
+
+def _inside(frame: bytes, kind: int) -> dpkt.Packet | None:
+    """What a frame of this type holds; None for any other frame."""
+    try:
+        ethernet = Ethernet(frame)
+    except NO_PACKET:
+        return None
+    return ethernet.data if ethernet.type == kind else None
 
 
 @dataclass(slots=True)

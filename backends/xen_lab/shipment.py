@@ -27,7 +27,7 @@ from xen_lab.inside.channel import pack
 
 HERE = Path(__file__).parent
 OURS = ("activations", "xen_linux")
-NEEDED = ("anyio", "idna", "sniffio", "typing_extensions", "sortedcontainers", "structlog")
+NEEDED = ("anyio", "dpkt", "idna", "sniffio", "sortedcontainers", "structlog", "typing_extensions")
 COMMANDS = "activations/cli/"
 NEEDED_BY_COMMAND = ("click", "rich")
 SITE = "lab/site"

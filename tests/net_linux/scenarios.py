@@ -11,10 +11,16 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from struct import pack, unpack_from
+from struct import pack
+
+from dpkt.arp import ARP, ARP_OP_REPLY, ARP_OP_REQUEST
+from dpkt.ethernet import Ethernet
+from dpkt.icmp import ICMP, ICMP_ECHO, ICMP_ECHOREPLY
+from dpkt.ip import IP
+from dpkt.udp import UDP
 
 from activations import Domain, Scenario
-from activations.drivers.net import Figures, NicClosed, Tap, checksum
+from activations.drivers.net import Figures, NicClosed, Tap
 from activations.drivers.net import back as netback
 from activations.drivers.net import front as netfront
 from activations.xenbus import Device, front_device, plug, unplug
@@ -248,10 +254,10 @@ async def answer_in_user_space(xen: Domain) -> dict[str, object]:
             await xen.store.write("data/answering", 1)
             counted = 0
             while True:
-                frame = await nic.receive()
-                if reply := answer(frame, nic.mac, own):
+                asked = Ethernet(await nic.receive())
+                if reply := answer(asked, nic.mac, own):
                     await nic.send(reply)
-                elif data := udp_data(frame, own):
+                elif data := udp_data(asked, own):
                     if data == b"done":
                         break
                     assert data == datagram(counted, len(data)), f"datagram {counted} is malformed"
@@ -263,30 +269,30 @@ async def answer_in_user_space(xen: Domain) -> dict[str, object]:
     return {"figures": str(nic.figures)}
 
 
-ARP, IPV4 = b"\x08\x06", b"\x08\x00"
-ICMP, UDP = 1, 17
-
-
-def answer(frame: bytes, mac: bytes, own: bytes) -> bytes | None:
+def answer(asked: Ethernet, mac: bytes, own: bytes) -> bytes | None:
     """The reply to a question for an address, or to a ping."""
-    asker = frame[6:12]
-    if frame[12:14] == ARP and frame[20:22] == b"\0\1" and frame[38:42] == own:
-        return asker + mac + frame[12:20] + b"\0\2" + mac + own + frame[22:32]
-    if frame[12:14] == IPV4 and frame[23] == ICMP and frame[30:34] == own and frame[34] == 8:
-        (checksum,) = unpack_from("!H", frame, 36)
-        checksum += 0x0800  # what the type loses, with its carry
-        checksum = (checksum & 0xFFFF) + (checksum >> 16)
-        swapped = asker + mac + frame[12:26] + own + frame[26:30]
-        return swapped + b"\0\0" + pack("!H", checksum) + frame[38:]
-    return None
+    inner = asked.data
+    if isinstance(inner, ARP) and inner.op == ARP_OP_REQUEST and inner.tpa == own:
+        inner = ARP(op=ARP_OP_REPLY, sha=mac, spa=own, tha=inner.sha, tpa=inner.spa)
+    elif isinstance(inner, IP) and inner.dst == own and is_ping(inner.data):
+        inner.src, inner.dst = inner.dst, inner.src
+        inner.data.type, inner.data.sum = ICMP_ECHOREPLY, 0
+    else:
+        return None
+    return bytes(Ethernet(src=mac, dst=asked.src, type=asked.type, data=inner))
 
 
-def udp_data(frame: bytes, own: bytes) -> bytes:
+def is_ping(message: object) -> bool:
+    return isinstance(message, ICMP) and message.type == ICMP_ECHO
+
+
+def udp_data(asked: Ethernet, own: bytes) -> bytes:
     """What a datagram for this address carries; empty if it is none. It has to be whole."""
-    if frame[12:14] != IPV4 or frame[23] != UDP or frame[30:34] != own:
+    inner = asked.data
+    if not isinstance(inner, IP) or inner.dst != own or not isinstance(inner.data, UDP):
         return b""
-    whole = bytearray(frame)
-    checksum.complete(whole)
-    assert whole == frame, "its checksum is not complete"
-    (length,) = unpack_from("!H", frame, 38)
-    return frame[42 : 34 + length]
+    datagram = inner.data
+    said, datagram.sum, inner.sum = datagram.sum, 0, 0
+    bytes(inner)
+    assert datagram.sum == said, "its checksum is not complete"
+    return bytes(datagram.data)
