@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import socket
-import struct
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from needs import leave_out
+from pyroute2 import AsyncIPRoute
 
 import activations
 from activations import Domain
 from activations.drivers.net import NicClosed, Tap
 from activations.drivers.net import back as netback
 from activations.drivers.net import front as netfront
-from activations.xenbus import Device, front_device, plug, unplug
+from activations.xenbus import Device, Phase, front_device, plug, unplug
 from xen_sim import Machine
 
 KIND = 0x88B5
 """Frames for experiments: IEEE's own number for them."""
 MAC = bytes([0, 0x16, 0x3E, 0, 0, 1])
-GET_FLAGS, SET_FLAGS, UP = 0x8913, 0x8914, 1
 
 
 @pytest.fixture(autouse=True)
@@ -47,18 +47,28 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     activations.run(on, clock="wall")
 
 
-@contextmanager
-def this_end(tap: Tap) -> Iterator[socket.socket]:
+@asynccontextmanager
+async def this_end(tap: Tap) -> AsyncIterator[socket.socket]:
     """The kernel's end of a device, up, as a socket for such frames."""
+    await link(tap, "set", state="up")
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(KIND)) as packets:
-        request = bytearray(struct.pack("16sH22x", tap.name.encode(), 0))
-        fcntl.ioctl(packets, GET_FLAGS, request)
-        (flags,) = struct.unpack_from("H", request, 16)
-        struct.pack_into("H", request, 16, flags | UP)
-        fcntl.ioctl(packets, SET_FLAGS, request)
         packets.bind((tap.name, KIND))
         packets.setblocking(False)
         yield packets
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[Tap, socket.socket]]:
+    """A device's two ends."""
+    with Tap() as tap:
+        async with this_end(tap) as packets:
+            yield tap, packets
+
+
+async def link(tap: Tap, what: str, **how: str) -> None:
+    """Have the kernel do something with a device."""
+    async with AsyncIPRoute() as netlink:
+        await netlink.link(what, index=socket.if_nametoindex(tap.name), **how)
 
 
 async def ours(tap: Tap) -> bytes:
@@ -72,7 +82,7 @@ async def ours(tap: Tap) -> bytes:
 def test_frames_pass_both_ways() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        with Tap() as tap, this_end(tap) as packets:
+        async with opened() as (tap, packets):
             for number in range(20):
                 await tap.send(frame(b"in %d" % number))
                 assert await loop.sock_recv(packets, 2000) == frame(b"in %d" % number)
@@ -89,6 +99,36 @@ def test_a_device_that_is_down_drops_and_says_so() -> None:
             await tap.send(frame(b"nobody"))
             assert tap.dropped == 1
             assert tap.receive_nowait() is None
+
+    run(main)
+
+
+def test_a_device_that_was_down_goes_on_once_it_is_up() -> None:
+    async def main() -> None:
+        async with opened() as (tap, _):
+            receiving = asyncio.create_task(ours(tap))
+            await link(tap, "set", state="down")
+            await tap.send(frame(b"nobody"))
+            assert tap.dropped == 1
+            async with this_end(tap) as packets:
+                packets.send(frame(b"up again"))
+                assert await receiving == frame(b"up again")
+
+    run(main)
+
+
+def test_removing_a_device_tells_who_receives_and_who_sends() -> None:
+    async def main() -> None:
+        with Tap() as tap:
+            receiving = asyncio.create_task(tap.receive())
+            await asyncio.sleep(0.01)
+            await link(tap, "del")
+            with pytest.raises(NicClosed, match="was removed"):
+                await receiving
+            with pytest.raises(NicClosed, match="was removed"):
+                await tap.send(frame(b"?"))
+            with pytest.raises(NicClosed, match="was removed"):
+                tap.receive_nowait()
 
     run(main)
 
@@ -114,7 +154,7 @@ def test_closing_a_device_tells_all_who_receive_and_removes_it() -> None:
 
 def test_cancelling_a_receiver_leaves_the_others() -> None:
     async def main() -> None:
-        with Tap() as tap, this_end(tap) as packets:
+        async with opened() as (tap, packets):
             first, second = (asyncio.create_task(ours(tap)) for _ in range(2))
             await asyncio.sleep(0.01)
             first.cancel()
@@ -135,6 +175,37 @@ def test_a_name_can_be_asked_for_and_is_had_once() -> None:
         Tap("a-name-too-long-")
 
 
+def test_a_back_end_whose_device_is_removed_closes_and_says_why() -> None:
+    async def dom0(xen: Domain) -> None:
+        device = Device("vif", 0, 1, 0)
+        with Tap() as tap:
+            await plug(xen, device, front={"mac": MAC.hex(":")})
+            async with netback.serve(xen, device, tap) as end:
+                await end.connected()
+                await link(tap, "del")
+                await end.reached(Phase.CLOSED, within=10)
+                assert end.failure == f"the TAP device {tap.name} was removed"
+            await unplug(xen, device)
+
+    async def guest(xen: Domain) -> None:
+        async with netfront.open(xen, await front_device(xen, "vif", 0)) as nic:
+            with pytest.raises(NicClosed):
+                await nic.receive()
+
+    machine = Machine(clock="wall")
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
+
+
+def test_whoever_needs_no_device_of_the_kernel_s_imports_no_library_for_it() -> None:
+    """Nor one for packets: imports are slow where the drivers run."""
+    program = "import sys, activations.drivers.net.back, activations.drivers.net.front as front\n"
+    program += "print(*sorted({'dpkt', 'pyroute2', 'pytun_pmd3'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b""
+
+
 def test_a_simulated_guest_is_on_this_machine_s_network() -> None:
     """From the kernel's socket through the TAP device, netback, netfront, and back."""
 
@@ -142,7 +213,7 @@ def test_a_simulated_guest_is_on_this_machine_s_network() -> None:
         loop = asyncio.get_running_loop()
         device = Device("vif", 0, 1, 0)
         heard = []
-        with Tap() as tap, this_end(tap) as packets:
+        async with opened() as (tap, packets):
             await plug(xen, device, front={"mac": MAC.hex(":")})
             async with netback.serve(xen, device, tap) as end:
                 await end.connected()

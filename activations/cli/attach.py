@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
 from pathlib import Path
 
 import click
 
 from activations.cli import options
 from activations.cli.attaching import Attachment, perform
+from activations.cli.links import bring_up
 from activations.domain import Domain
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
 from activations.drivers.block.names import devid_of, name_of
@@ -163,7 +163,7 @@ def net(
 
     async def attachment(xen: Domain, domid: int) -> Attachment:
         number = await free_number(xen, domid)
-        tap = _tap(tap_name or f"pyvif{domid}.{number}", bridge)
+        tap = await _tap(tap_name or f"pyvif{domid}.{number}", bridge)
         return Attachment(
             kind="vif",
             devid=number,
@@ -179,7 +179,7 @@ def net(
         return perform(guest, attachment, as_json)
 
 
-def _tap(name: str, bridge: str | None) -> Tap:
+async def _tap(name: str, bridge: str | None) -> Tap:
     """A TAP device that is up, and in the bridge."""
     try:
         tap = Tap(name)
@@ -188,22 +188,11 @@ def _tap(name: str, bridge: str | None) -> Tap:
     except (OSError, ValueError) as error:
         raise CannotServe(f"TAP device {name}: {error}") from None
     try:
-        _ip("link", "set", tap.name, "up")
-        if bridge is not None:
-            _ip("link", "set", tap.name, "master", bridge)
+        await bring_up(tap.name, bridge)
     except BaseException:
         tap.close()
         raise
     return tap
-
-
-def _ip(*words: str) -> None:
-    try:
-        subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise CannotServe("there is no program `ip` here: apt-get install iproute2") from None
-    except subprocess.CalledProcessError as error:
-        raise CannotServe(f"ip {' '.join(words)}: {error.stderr.strip()}") from None
 
 
 async def free_number(xen: Domain, domid: int) -> int:

@@ -179,6 +179,8 @@ class Session:
             async for phase in phases:
                 if phase is Phase.CONNECTED:
                     self._say("connected", "in use")
+                elif phase is Phase.FAILED:
+                    self._say("failed", f"closed: {end.failure}")
                 elif in_use and phase is Phase.CLOSED:
                     self._say("parted", "the guest has let go of it", **figures(end))
                 in_use = phase is Phase.CONNECTED or (in_use and phase is not Phase.CLOSED)

@@ -27,9 +27,18 @@ from xen_lab.inside.channel import pack
 
 HERE = Path(__file__).parent
 OURS = ("activations", "xen_linux")
-NEEDED = ("anyio", "dpkt", "idna", "sniffio", "sortedcontainers", "structlog", "typing_extensions")
+NEEDED = (
+    "anyio",
+    "dpkt",
+    "idna",
+    "pytun_pmd3",
+    "sniffio",
+    "sortedcontainers",
+    "structlog",
+    "typing_extensions",
+)
 COMMANDS = "activations/cli/"
-NEEDED_BY_COMMAND = ("click", "rich")
+NEEDED_BY_COMMAND = ("click", "pyroute2", "rich")
 SITE = "lab/site"
 COMMAND_SITE = "lab/command"
 """Apart: structlog would import rich if it found it, in every half, and imports are slow there."""

@@ -3,27 +3,25 @@
 What Linux sends through it is read here, what is written here Linux receives. So a guest behind a
 `Tap` is on this domain's network: give the device an address, or put it into a bridge.
 
-    with Tap("tap0") as tap:
-        subprocess.run(["ip", "link", "set", tap.name, "up"])
+    with Tap("tap0") as tap:                                     # ip link set tap0 up
         async with netback.serve(xen, device, tap): ...
 
-Making one is one ioctl, so it is made here: a library for netlink takes longer to import than a
-domain under emulation takes to do the rest.
+pytun-pmd3 makes the device. It is imported where that happens: whoever needs no TAP has none of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 from types import TracebackType
 from typing import Self
 
-from activations.abi import linux_tun as abi
 from activations.abi.netif import MAX_TX_SIZE
 from activations.drivers.net.errors import NicClosed
 
+LONGEST_NAME = 15
+"""Bytes of a device's name (IFNAMSIZ, less the zero at its end)."""
 _NOT_TAKEN = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EIO, errno.EINVAL}
 """The device is full, or down, or the frame makes no sense to it."""
 
@@ -37,17 +35,14 @@ class Tap:
     """
 
     def __init__(self, name: str = "") -> None:
-        asked = name.encode()
-        if len(asked) >= abi.IFNAMSIZ:
-            raise ValueError(f"{name!r}: a device's name has {abi.IFNAMSIZ - 1} bytes at most")
-        self._fd = os.open(abi.PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            request = bytearray(abi.IFREQ.pack(asked, abi.IFF_TAP | abi.IFF_NO_PI))
-            fcntl.ioctl(self._fd, abi.TUNSETIFF, request)
-        except OSError:
-            os.close(self._fd)
-            raise
-        self.name: str = abi.IFREQ.unpack(request)[0].rstrip(b"\0").decode()
+        if len(name.encode()) > LONGEST_NAME:
+            raise ValueError(f"{name!r}: a device's name has {LONGEST_NAME} bytes at most")
+        from pytun_pmd3.linux import IFF_NO_PI, IFF_TAP, TunTapDevice
+
+        self._device = TunTapDevice(name, IFF_TAP | IFF_NO_PI)
+        self._fd: int = self._device.fileno()
+        os.set_blocking(self._fd, False)
+        self.name: str = self._device.name
         """As Linux knows it."""
         self.dropped = 0
         """Frames that Linux did not take: the device was down, or full."""
@@ -57,16 +52,17 @@ class Tap:
         return f"<Tap {self.name}: {'closed' if self._fd < 0 else 'open'}>"
 
     async def send(self, frame: bytes) -> None:
-        """Have Linux receive a frame; never waits. Raises `NicClosed`."""
+        """Have Linux receive a frame; never waits. Raises `NicClosed` as `receive` does."""
         try:
             os.write(self._open(), frame)
         except OSError as error:
             if error.errno not in _NOT_TAKEN:
-                raise
+                raise self._meant(error) from None
             self.dropped += 1
 
     async def receive(self) -> bytes:
-        """The next frame that Linux sends. Raises `NicClosed` if this is or gets closed."""
+        """The next frame that Linux sends. Raises `NicClosed` if this is or gets closed, or
+        somebody removed the device."""
         while (frame := self.receive_nowait()) is None:
             await self._readable()
         return frame
@@ -77,6 +73,8 @@ class Tap:
             return os.read(self._open(), MAX_TX_SIZE)
         except BlockingIOError:
             return None
+        except OSError as error:
+            raise self._meant(error) from None
 
     def close(self) -> None:
         """The device goes, and whoever receives is told. Twice is harmless."""
@@ -86,7 +84,7 @@ class Tap:
                     reader.set_result(None)
             if self._readers:
                 asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
+            self._device.close()
             self._fd = -1
 
     def __enter__(self) -> Self:
@@ -104,6 +102,12 @@ class Tap:
         if self._fd < 0:
             raise NicClosed(f"the TAP device {self.name} was closed")
         return self._fd
+
+    def _meant(self, error: OSError) -> Exception:
+        """What an error of the file says of the device."""
+        if error.errno == errno.EBADFD:
+            return NicClosed(f"the TAP device {self.name} was removed")
+        return error
 
     async def _readable(self) -> None:
         """Wait until there may be a frame."""
