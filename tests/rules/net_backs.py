@@ -75,9 +75,26 @@ async def send_one(xen: Domain, nic: Nic) -> None:
     await just_receive(xen, nic)
 
 
+async def send_two(xen: Domain, nic: Nic) -> None:
+    await nic.send(frame(DOM0, nic.mac, bytes(46)))
+    await send_one(xen, nic)
+
+
 async def answer_nothing(back: RawBack) -> None:
     _, _, _, id, _ = await back.sent()
     back.answer(id ^ 1, 0)
+
+
+async def answer_twice(back: RawBack) -> None:
+    sent = [await back.sent() for _ in range(2)]
+    for _ in sent:
+        back.answer(sent[0][3], 0)
+
+
+async def answer_far_ahead(back: RawBack) -> None:
+    await back.sent()
+    pack_into("<I", back.tx_memory, ring_abi.RSP_PROD, 2)
+    back.port.notify()
 
 
 async def answer_too_much(back: RawBack) -> None:
@@ -98,6 +115,12 @@ async def fill_for_ever(back: RawBack) -> None:
 
 unasked = against_back(
     "an_answer_to_nothing_closes_the_device", answer_nothing, send_one, why="not under way"
+)
+twice = against_back(
+    "an_answer_given_twice_closes_the_device", answer_twice, send_two, why="not under way"
+)
+far_ahead = against_back(
+    "an_answer_before_its_packet_closes_the_device", answer_far_ahead, send_one, why="responses to"
 )
 too_many_answers = against_back(
     "answers_to_what_nobody_asked_close_the_device", answer_too_much, why="responses to"
@@ -149,3 +172,26 @@ async def send_three(xen: Domain, nic: Nic) -> None:
 
 
 refused = against_back("packets_that_are_refused_are_counted", refuse_and_take, send_three)
+
+
+async def ring_and_ring(back: RawBack) -> None:
+    """Thousands of events, and nothing in the rings; then a frame."""
+    for _ in range(50):
+        for _ in range(100):
+            back.port.notify()
+        await asyncio.sleep(0)
+    id, _ = await back.page()
+    back.fill(id, 60)
+
+
+async def timers_go_on(xen: Domain, nic: Nic) -> None:
+    ticks = 0
+    arriving = asyncio.create_task(nic.receive())
+    while not arriving.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert len(await arriving) == 60
+    assert ticks
+
+
+flood = against_back("a_flood_of_events_keeps_no_guest_from_working", ring_and_ring, timers_go_on)

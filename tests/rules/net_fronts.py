@@ -51,6 +51,7 @@ def against_front(
                 world = World(xen, guest, device, near)
                 async with netback.serve(xen, device, far, figures=world.figures) as end:
                     if why:
+                        await behind(world)
                         await end.reached(Phase.FAILED, within=SOON)
                         assert why in end.failure, end.failure
                     else:
@@ -160,6 +161,15 @@ async def pretend_work(front: RawFront) -> None:
     front.port.notify()
 
 
+async def pretend_pages(front: RawFront) -> None:
+    pack_into("<I", front.rx_memory, ring_abi.REQ_PROD, 1000)
+    front.port.notify()
+
+
+async def send_one_to_it(world: World) -> None:
+    await world.wire.send(frame(address(1), DOM0, bytes(46)))
+
+
 async def send_nineteen_pieces(front: RawFront) -> None:
     front.put(*[front.request(1000, TxFlag.MORE_DATA) for _ in range(19)])
 
@@ -171,6 +181,12 @@ async def send_endless_extras(front: RawFront) -> None:
 
 broken_ring = against_front(
     "a_ring_index_out_of_range_closes_the_device", pretend_work, why="requests in a ring of 256"
+)
+broken_rx_ring = against_front(
+    "an_index_of_pages_out_of_range_closes_the_device",
+    pretend_pages,
+    behind=send_one_to_it,
+    why="requests in a ring of 256",
 )
 too_many = against_front(
     "a_packet_of_too_many_pieces_closes_the_device",
@@ -194,6 +210,18 @@ flips = against_front(
     sit,
     keys={"request-rx-copy": 0},
     why="by copy",
+)
+no_port = against_front(
+    "a_port_that_cannot_be_closes_the_device",
+    sit,
+    keys={"event-channel": (1 << 32) - 1},
+    why="EVTCHNOP_bind_interdomain",
+)
+no_number = against_front(
+    "a_key_that_is_no_number_closes_the_device",
+    sit,
+    keys={"event-channel": "9" * 100},
+    why="event-channel = '999",
 )
 many_queues = against_front(
     "more_queues_than_offered_close_the_device",

@@ -37,7 +37,8 @@ class RawFront(FrontDriver):
         share = self.xen.grants.share
         self.pages = [share(self._domid) for _ in range(3)]
         tx, rx, data = self.pages
-        self.tx_memory, self.ref, self.data = tx.memory, data.refs[0], data.memory
+        self.tx_memory, self.rx_memory = tx.memory, rx.memory
+        self.ref, self.data = data.refs[0], data.memory
         self.tx = FrontRing(tx.memory, abi.TX_ENTRY_SIZE)
         self.rx = FrontRing(rx.memory, abi.RX_ENTRY_SIZE)
         self.port = self.xen.events.alloc_unbound(self._domid)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from activations.abi import netif as abi
+from activations.abi.grant_table import PAGE_SIZE
 from activations.abi.netif import Status
 from activations.domain import Domain
 from activations.drivers.net import checksum, receive, transmit
@@ -183,8 +184,9 @@ class ToGuest:
         """Take frames from those that wait for as long as there are pages for them."""
         placed = []
         while waiting:
-            needed = transmit.slots(len(waiting[0]))
-            if needed > (abi.MAX_SLOTS if self._terms.sg else 1):
+            length = len(waiting[0])
+            needed = transmit.slots(length)
+            if not transmit.HEADER <= length <= (abi.MAX_TX_SIZE if self._terms.sg else PAGE_SIZE):
                 waiting.popleft()
                 self._terms.figures.lost += 1
                 continue

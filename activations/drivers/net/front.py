@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from errno import ENOSPC
 
 from activations.abi import netif as abi
 from activations.abi.xenbus import XenbusState
@@ -24,8 +25,9 @@ from activations.drivers.net.bell import bell
 from activations.drivers.net.errors import NetError, NicClosed
 from activations.drivers.net.front_queue import FromBack, Pages, ToBack
 from activations.drivers.net.nic import Nic
-from activations.drivers.net.queues import QueueKeys, flow, written
+from activations.drivers.net.queues import QueueKeys, flow, read_mac, written
 from activations.drivers.net.wire import BATCH, CAPACITY
+from activations.errors import XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.port import PROGRAM_START
@@ -56,11 +58,12 @@ async def open(
     """The device, once its back end is connected; until the block is left.
 
     Each of up to `queues` queues takes twice `pages` pages, `LEAST_PAGES` to `RING`, and two more
-    for its rings. `capacity` is how many frames may wait to be received.
+    for its rings; fewer, where this domain can grant no more. `capacity` is how many frames may
+    wait to be received.
 
     Raises `HandshakeTimeout`, which says what is missing, if the ends are not connected `within` so
-    many seconds; `NicClosed` if the back end cannot be understood; `Unplugged`; `NetError` for a
-    device without an address.
+    many seconds; `NicClosed` if the back end cannot be understood; `Unplugged`; `MissingKey` and
+    `BadKey` for a device without an address.
     """
     nic = await _nic(xen, device, capacity)
     driver = NetFront(xen, device, nic, queues=queues, pages=pages)
@@ -181,11 +184,10 @@ class NetFront(FrontDriver):
             raise NetError(f"{back.owner} does not give packets by copy")
         split = back.flag(abi.FEATURE_SPLIT_EVENT_CHANNELS)
         sg = back.flag(abi.FEATURE_SG)
-        for _ in range(max(1, min(self._most_queues, back.integer(abi.MAX_QUEUES, 1)))):
-            queue = Queue(
-                self._xen, self._device.back, self._nic, pages=self._pages, split=split, sg=sg
-            )
-            self._queues.append(queue)
+        count = max(1, min(self._most_queues, back.integer(abi.MAX_QUEUES, 1)))
+        pages = self._pages
+        while not self._made(count, pages=pages, split=split, sg=sg):
+            pages = max(pages // 2, LEAST_PAGES)
         return {
             **written([queue.keys for queue in self._queues]),
             abi.REQUEST_RX_COPY: 1,
@@ -205,10 +207,9 @@ class NetFront(FrontDriver):
 
     async def disconnect(self) -> None:
         self._nic.attach(None)
-        queues, self._queues = self._queues, []
-        for queue in queues:
+        for queue in self._queues:
             queue.settle()
-            self._leftovers.close(*queue.close())
+        self._let_go()
 
     # What `open` calls
 
@@ -223,6 +224,27 @@ class NetFront(FrontDriver):
 
     # What they are made of
 
+    def _made(self, count: int, *, pages: int, split: bool, sg: bool) -> bool:
+        """Make so many queues; false, and none, where the domain cannot grant so many pages."""
+        try:
+            for _ in range(count):
+                queue = Queue(
+                    self._xen, self._device.back, self._nic, pages=pages, split=split, sg=sg
+                )
+                self._queues.append(queue)
+        except XenError as error:
+            if error.errno != ENOSPC or pages == LEAST_PAGES:
+                raise
+            self._let_go()
+            return False
+        return True
+
+    def _let_go(self) -> None:
+        """Give back what the queues hold, as soon as the back end has let go of it too."""
+        queues, self._queues = self._queues, []
+        for queue in queues:
+            self._leftovers.close(*queue.close())
+
     def _put(self, frame: bytes) -> bool:
         count = len(self._queues)
         queue = self._queues[flow(frame) % count if count > 1 else 0]
@@ -232,11 +254,5 @@ class NetFront(FrontDriver):
 async def _nic(xen: Domain, device: Device, capacity: int) -> Nic:
     """What the toolstack wrote of the device into this end's folder."""
     keys = await read_keys(xen.store, f"the front end of {device}", device.front_path)
-    said = keys.text(abi.MAC)
-    numbers = said.split(":")
-    if len(numbers) != 6 or not all(len(each) == 2 for each in numbers):
-        raise NetError(
-            f"{device} has the address {said[:40]!r}, which is none ({device.front_path})"
-        )
-    mac = bytes(int(each, 16) for each in numbers)
+    mac = read_mac(keys)
     return Nic(mac, keys.integer(abi.MTU, abi.DEFAULT_MTU, within=range(68, 1 << 16)), capacity)

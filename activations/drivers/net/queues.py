@@ -1,10 +1,11 @@
-"""The keys of a network device's queues: where the rings are, and by which ports to ring.
+"""The keys of a network device: its address, where its rings are, and by which ports to ring.
 
 One queue's keys lie in the front end's folder, several queues' in `queue-0/` and on.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
@@ -12,6 +13,7 @@ from zlib import crc32
 from activations.abi import netif as abi
 from activations.xenbus import BadKey, Keys, Written
 
+_MAC = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 
 
@@ -49,6 +51,17 @@ def written(queues: Sequence[QueueKeys]) -> Written:
     for number, queue in enumerate(queues):
         keys |= _write_one(queue, f"queue-{number}/")
     return keys
+
+
+def read_mac(keys: Keys) -> bytes:
+    """The address, as the toolstack wrote it: six bytes. Raises `MissingKey` and `BadKey`."""
+    said = keys.text(abi.MAC)
+    if not _MAC.fullmatch(said):
+        raise BadKey(
+            f"{keys.owner} has {abi.MAC} = {said[:40]!r}, which is no address "
+            f"({keys.path}/{abi.MAC})"
+        )
+    return bytes.fromhex(said.replace(":", ""))
 
 
 def flow(frame: bytes | bytearray) -> int:
