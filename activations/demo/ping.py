@@ -26,6 +26,8 @@ ARP_OF_ETHERNET = (ARP_HRD_ETH, ARP_PRO_IP, 6, 4)
 BROADCAST = b"\xff" * 6
 PAYLOAD = 56
 """Bytes, as `ping` sends."""
+PATIENCE = 10.0
+"""Seconds, for an answer: an emulated machine that is not alone may rest for some."""
 NO_PACKET = (dpkt.Error, IndexError, AttributeError, RecursionError)
 """What dpkt raises for bytes that are none of the many protocols it looks into, however deep."""
 
@@ -145,7 +147,9 @@ class Pings:
 class Pinger:
     """A station on the network. `patience` is in seconds of the loop's clock."""
 
-    def __init__(self, nic: Interface, own: Station, ring: Ring, *, patience: float = 2.0) -> None:
+    def __init__(
+        self, nic: Interface, own: Station, ring: Ring, *, patience: float = PATIENCE
+    ) -> None:
         self.own = own
         self._nic = nic
         self._ring = ring
