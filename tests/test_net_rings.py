@@ -15,11 +15,15 @@ from struct import pack_into, unpack_from
 from types import SimpleNamespace
 
 import pytest
+from dpkt.ethernet import Ethernet
+from dpkt.ip import IP
+from dpkt.udp import UDP
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activations.abi import netif as abi
 from activations.abi import ring as ring_abi
+from activations.abi.netif import RxFlag
 from activations.drivers.net import Figures, NetError
 from activations.drivers.net.back_queue import FromGuest, Terms, ToGuest
 from activations.drivers.net.front_queue import FromBack, Pages, ToBack
@@ -135,6 +139,29 @@ def test_a_packet_that_is_answered_twice_ends_the_device() -> None:
     pack_into("<I", peer.memory, ring_abi.RSP_PROD, 2)
     with pytest.raises(NetError, match="an answer to packet 0, which is not under way"):
         end.collect()
+
+
+def datagram() -> bytes:
+    """UDP in a frame, with its checksum."""
+    udp = UDP(sport=1, dport=2, ulen=13, data=b"hello")
+    ip = IP(src=bytes([10, 0, 0, 1]), dst=bytes([10, 0, 0, 2]), p=17, data=udp)
+    return bytes(Ethernet(src=b"sender", dst=b"target", data=ip))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_checksum_that_a_back_end_left_blank_is_complete(parts: int) -> None:
+    peer, figures, stock = Peer(0, abi.RX_ENTRY_SIZE), Figures(), pages()
+    end = FromBack(FrontRing(peer.view, abi.RX_ENTRY_SIZE), stock, nobody, figures)
+    whole = datagram()
+    blank = whole[:40] + b"\xde\xad" + whole[42:]
+    size = -(-len(blank) // parts)
+    for id in range(parts):
+        part = blank[id * size : (id + 1) * size]
+        stock.write(id, memoryview(part))
+        flags = RxFlag.CSUM_BLANK * (not id) | RxFlag.MORE_DATA * (id < parts - 1)
+        peer.write(id, abi.RX_RESPONSE.pack(id, 0, flags, len(part)))
+    pack_into("<I", peer.memory, ring_abi.RSP_PROD, parts)
+    assert end.take(SIZE) == [whole]
 
 
 # The back end's
