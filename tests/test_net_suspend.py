@@ -20,7 +20,7 @@ GUEST = bytes.fromhex("00163e000001")
 DOM0 = bytes.fromhex("00163e0000ff")
 QUIET = 5
 """Seconds in which all that was going to happen has happened."""
-MOMENTS = range(0, 240, 6)
+MOMENTS = range(0, 240, 10)
 """Turns of the loop that pass before a suspend: it strikes anywhere in a stream of frames."""
 FRAMES, LAST = 300, 1000
 

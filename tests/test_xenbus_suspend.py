@@ -30,7 +30,7 @@ from xen_sim import Machine
 SOON = 20
 QUIET = 5
 """Seconds in which all that was going to happen has happened."""
-MOMENTS = range(0, 200, 4)
+MOMENTS = range(0, 200, 5)
 """Turns of the loop that pass before a suspend: connected after 170, parted after 80."""
 
 
