@@ -261,14 +261,15 @@ async def pass_on(stream: ByteStream, source: Input, sink: Output, stay: bool) -
             async for data in stream:
                 await sink.send(data)
             group.cancel_scope.cancel()
-    except* BrokenResourceError as errors:
-        raise _plainly(errors) from None
-    except* OSError as errors:
-        raise errors.exceptions[0] from None
+    except BaseExceptionGroup as errors:  # `except*` would raise a group again before Python 3.11.4
+        raise _plainly(errors.exceptions[0]) from None
     if unsent:
         raise Unfinished("the other end left before it had all of standard input")
 
 
-def _plainly(errors: BaseExceptionGroup[BrokenResourceError]) -> Exception:
-    error = errors.exceptions[0]
-    return error if isinstance(error, VchanError) else Unfinished(str(error))
+def _plainly(error: BaseException) -> BaseException:
+    """As the command reports it: what anyio calls broken, in its words, where it is no
+    `ActivationsError`."""
+    if isinstance(error, BrokenResourceError) and not isinstance(error, ActivationsError):
+        return Unfinished(str(error))
+    return error

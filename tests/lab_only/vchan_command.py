@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import suppress
 from random import Random
 
-from activations import Domain, Scenario
+from anyio import EndOfStream
+
+from activations import Domain, Scenario, vchan
 
 COMMAND = ("activations", "vchan")
 MUCH = Random(1).randbytes(3_000_001)
@@ -39,3 +43,29 @@ async def guest(xen: Domain) -> None:
     async with asyncio.timeout(PATIENCE):
         await command("connect", "dom0", "data/up", typed=MUCH)
         assert await command("listen", "--receive-ring", "65536", "0", "data/down") == MUCH
+
+
+unread = Scenario("a vchan whose output nobody reads any more is left without a word")
+
+
+@unread.domain("dom0")
+async def is_not_read(xen: Domain) -> None:
+    guest = await xen.find("guest")
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ("listen", "guest", f"/local/domain/{guest}/data/unread")
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, *words, stdin=DEVNULL, stdout=writer, stderr=PIPE
+    )
+    os.close(writer)
+    async with asyncio.timeout(PATIENCE):
+        _, complaint = await process.communicate()
+    assert (process.returncode, complaint) == (141, b"")
+
+
+@unread.domain("guest")
+async def speaks(xen: Domain) -> None:
+    async with asyncio.timeout(PATIENCE), await vchan.connect(xen, 0, "data/unread") as stream:
+        await stream.send(b"hello")
+        with suppress(EndOfStream):
+            await stream.receive()
