@@ -46,6 +46,11 @@ class Device:
     def domid(self, side: Side) -> int:
         return self.front if side == "front" else self.back
 
+    def error_path(self, side: Side) -> str:
+        """Where an end says why it failed, the place that Linux's ends use too."""
+        home = f"/local/domain/{self.domid(side)}"
+        return f"{home}/error{self.path(side).removeprefix(home)}"
+
 
 async def front_devices(xen: Domain, kind: str) -> list[Device]:
     """The devices of this kind whose front ends are this domain's, by devid.

@@ -31,23 +31,24 @@ NEEDED: dict[tuple[str, Side], Sequence[Sequence[str]]] = {
     ("console", "front"): [("ring-ref",), ("port",)],
 }
 """What an end must have said by the time it is connected; of alternatives, one."""
-LINUX_NEEDS: dict[str, Sequence[str]] = {
-    "vbd": ("physical-device", "mode"),
-    "vif": ("handle", "hotplug-status"),
+TOOLSTACK_WRITES: dict[str, Sequence[str]] = {
+    "vbd": ("mode", "physical-device"),
+    "vif": ("handle", "script"),
 }
-"""What Linux's own back end waits for, and the toolstack or its hotplug script writes."""
+"""What Linux's own back end does not do without: the toolstack or its hotplug script writes it."""
+_SAID = {State.INITIALISED, State.CONNECTED, State.RECONFIGURING, State.RECONFIGURED}
+"""States of an end whose keys have to be there."""
 
 
 async def explain(store: Store, device: Device, failure: str = "") -> str:
     """Where each end of a device stands, and what is missing, in a sentence or two."""
     front = await read_keys(store, "", device.front_path)
     back = await read_keys(store, "", device.back_path)
-    parts = [f"{device}: {_stands('front', device, front)}; {_stands('back', device, back)}"]
+    parts = [f"{device}: {_front_stands(device, front, back)}; {_back_stands(device, back)}"]
     parts += _missing("front", device, front)
-    if state_of(front) >= State.INITIALISED:
-        parts += _missing("back", device, back)
-        if not device.served_as and state_of(back) is State.INIT_WAIT:
-            parts += _unwritten(device, back)
+    parts += _missing("back", device, back)
+    if not device.served_as and state_of(back) not in _SAID:
+        parts += _not_prepared(device, back)
     for side in ("front", "back"):
         if reason := await _reason(store, device, side):
             parts.append(f"the {side} end gave as its reason: {reason}")
@@ -64,15 +65,26 @@ def state_of(keys: Keys) -> State:
         return State.UNKNOWN
 
 
+def _front_stands(device: Device, front: Keys, back: Keys) -> str:
+    offered = state_of(back) is State.INIT_WAIT
+    ignored = offered and state_of(front) is State.INITIALISING
+    told = ", as if no driver there had seen the device" if ignored else ""
+    return _stands("front", device, front) + told
+
+
+def _back_stands(device: Device, back: Keys) -> str:
+    ignored = state_of(back) is State.INITIALISING
+    return _stands("back", device, back) + (", as if nobody served it" if ignored else "")
+
+
 def _stands(side: Side, device: Device, keys: Keys) -> str:
     name = f"the {side} end (domain {device.domid(side)})"
     if not keys:
         return f"{name} has no folder {device.path(side)}"
     state = state_of(keys)
-    told = "has no state that can be read" if state is State.UNKNOWN else f"stands in {_say(state)}"
-    if side == "back" and state is State.INITIALISING:
-        told += ", as if nobody served it"
-    return f"{name} {told}"
+    if state is State.UNKNOWN:
+        return f"{name} has no state that can be read"
+    return f"{name} stands in {_say(state)}"
 
 
 def _say(state: State) -> str:
@@ -81,6 +93,8 @@ def _say(state: State) -> str:
 
 
 def _missing(side: Side, device: Device, keys: Keys) -> list[str]:
+    if state_of(keys) not in _SAID:
+        return []
     absent = [
         " or ".join(names)
         for names in NEEDED.get((device.kind, side), ())
@@ -89,17 +103,28 @@ def _missing(side: Side, device: Device, keys: Keys) -> list[str]:
     return [f"the {side} end's keys are missing: {', '.join(absent)}"] if absent else []
 
 
-def _unwritten(device: Device, keys: Keys) -> list[str]:
-    absent = [name for name in LINUX_NEEDS.get(device.kind, ()) if name not in keys]
-    return [f"Linux's own back end would wait for {', '.join(absent)}"] if absent else []
+def _not_prepared(device: Device, back: Keys) -> list[str]:
+    """What keeps Linux's own back end from going on, and neither end has to answer for."""
+    parts = []
+    absent = [name for name in TOOLSTACK_WRITES.get(device.kind, ()) if name not in back]
+    if absent:
+        parts.append(f"Linux's own back end needs {' and '.join(absent)}, of the toolstack")
+    status = back.get("hotplug-status", "")
+    if status == "error":
+        why = back.get("hotplug-error", "it does not say why")
+        parts.append(f"the toolstack's hotplug script failed: {why}")
+    elif device.kind == "vif" and status != "connected" and state_of(back) is State.INIT_WAIT:
+        parts.append(
+            "Linux's own back end waits for hotplug-status = connected, of the toolstack's hotplug "
+            "script"
+        )
+    return parts
 
 
 async def _reason(store: Store, device: Device, side: Side) -> str:
-    """What an end wrote into its error node, the place that Linux uses too."""
-    home = f"/local/domain/{device.domid(side)}"
-    path = device.path(side).removeprefix(home)
+    """What an end wrote when it failed."""
     try:
-        return await store.read(f"{home}/error{path}/error")
+        return await store.read(f"{device.error_path(side)}/error")
     except StoreError as error:
         if error.errno not in (ENOENT, EACCES):
             raise

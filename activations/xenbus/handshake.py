@@ -56,7 +56,6 @@ class Handshake(ABC):
         self._generation = xen.generation
         self._store = xen.store
         self._path = device.path(self.side)
-        self._home = f"/local/domain/{xen.domid}"
         self._log = xen.log.bind(device=str(device), end=self.side)
         self._keys: Keys | None = None
         self._engaged = False
@@ -256,7 +255,7 @@ class Handshake(ABC):
             raise error
         self.failure = str(error)
         self._log.error("device closed", reason=self.failure)
-        node = f"{self._home}/error/{self._path.removeprefix(self._home + '/')}/error"
+        node = f"{self.device.error_path(self.side)}/error"
         number = getattr(error, "errno", None) or EIO
         with suppress(StoreError):
             await self._store.write(node, f"{number} {self.failure}"[:1024])
@@ -290,9 +289,9 @@ class Handshake(ABC):
     async def _other_state(self) -> State:
         return await self._state(self.device.path(self.other))
 
-    async def _state(self, path: str) -> State:
+    async def _state(self, path: str, nodes: Nodes | None = None) -> State:
         try:
-            return State(int(await self._store.read(f"{path}/state")))
+            return State(int(await (nodes or self._store).read(f"{path}/state")))
         except (StoreError, ValueError) as error:
             if isinstance(error, StoreError) and error.errno not in (ENOENT, EACCES):
                 raise
@@ -317,10 +316,14 @@ class Handshake(ABC):
             return
 
         async def change(nodes: Nodes) -> None:
-            if await nodes.exists(self._path):
+            if await nodes.exists(self._path) and not await self._overruled(nodes, says):
                 await nodes.write(f"{self._path}/state", int(says))
 
         await self._store.transact(change)
+
+    async def _overruled(self, nodes: Nodes, says: State) -> bool:
+        """Whether somebody else's word stands there, which this end has to see first."""
+        return False
 
     def _says(self, phase: Phase) -> State | None:
         return phase.says
@@ -419,16 +422,28 @@ class BackEnd(Handshake):
 
     async def _plugged(self) -> bool:
         own = await self._state(self._path)
-        asked = own is State.CLOSING and self.phase.says is not State.CLOSING
-        if asked and self.phase is Phase.RESUMED:
-            asked = not await self._online()  # else an earlier life of this end had said it
-        if asked:
+        if await self._asked_to_part(own, self._store):
             self._enter(Phase.UNPLUGGING)
         return own is not State.UNKNOWN and await self._store.exists(self.device.front_path)
 
-    async def _online(self) -> bool:
-        """Whether the toolstack wants the device to stay."""
-        return (await read_keys(self._store, "", self._path)).get("online") == "1"
+    async def _overruled(self, nodes: Nodes, says: State) -> bool:
+        if says in (State.CLOSING, State.CLOSED):
+            return False
+        return await self._asked_to_part(await self._state(self._path, nodes), nodes)
+
+    async def _asked_to_part(self, own: State, nodes: Nodes) -> bool:
+        """Whether the toolstack has written what stands where this end's state is. Where this end
+        says Closing itself, or an earlier life of it did, the key `online` tells."""
+        if own is not State.CLOSING:
+            return False
+        if self.phase is not Phase.RESUMED and self.phase.says is not State.CLOSING:
+            return True
+        try:
+            return await nodes.read(f"{self._path}/online") != "1"
+        except StoreError as error:
+            if error.errno not in (ENOENT, EACCES):
+                raise
+            return True
 
 
 _PASSING = frozenset({"state", "online"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from errno import ENOENT
+from functools import partial
 
 from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
@@ -16,6 +17,7 @@ from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
 from activations.xenbus.driver import Written
 from activations.xenbus.errors import HandshakeTimeout, XenbusError
+from activations.xenbus.states import BACK, Phase, next_step
 
 _NONE: Written = {}
 
@@ -49,6 +51,8 @@ async def plug(
             raise XenbusError(f"{device} exists: unplug it first, or take another devid")
         for side, keys in folders.items():
             await _make(nodes, device, side, keys)
+            if await nodes.exists(reason := device.error_path(side)):
+                await nodes.rm(reason)  # why a former device of this number had failed
 
     await xen.store.transact(change)
 
@@ -58,8 +62,9 @@ async def unplug(
 ) -> None:
     """Ask both ends to part from the device, then remove it. No error if there is none.
 
-    Raises `HandshakeTimeout` if they do not `within` these seconds (a mounted disk keeps its
-    front end busy), unless it is taken by `force`.
+    Raises `HandshakeTimeout` if the front end does not let go `within` these seconds, unless the
+    device is taken by `force`. A back end that has not answered by then, and whose front end has
+    let go, is taken for dead.
     """
     store = xen.store
 
@@ -74,13 +79,14 @@ async def unplug(
         async with asyncio.timeout(within):
             await _closed(store, device)
     except TimeoutError:
-        if not force:
+        if not force and not await _let_go(store, device):
             raise HandshakeTimeout(
                 f"{await explain(store, device)}; to remove it all the same, use force"
             ) from None
 
     for path in (device.front_path, device.back_path):
         await _remove(store, path)
+    await store.transact(partial(_remove_if_empty, device.back_path.rpartition("/")[0]))
 
 
 async def _remove(store: Store, path: str) -> None:
@@ -90,6 +96,12 @@ async def _remove(store: Store, path: str) -> None:
     except StoreError:
         if await store.exists(path):
             raise
+
+
+async def _remove_if_empty(folder: str, nodes: Nodes) -> None:
+    """What held a guest's devices, once the last of them is gone."""
+    if await nodes.exists(folder) and not await nodes.list(folder):
+        await nodes.rm(folder)
 
 
 async def _make(nodes: Nodes, device: Device, side: Side, keys: Mapping[str, str | int]) -> None:
@@ -113,6 +125,12 @@ async def _closed(store: Store, device: Device) -> None:
         async for _ in changes:
             if await _state(store, device.back_path) in (State.CLOSED, State.UNKNOWN):
                 return
+
+
+async def _let_go(store: Store, device: Device) -> bool:
+    """Whether a back end that lives would take the front end's word for it."""
+    said = await _state(store, device.front_path)
+    return next_step(BACK, Phase.UNPLUGGING, said) is not None
 
 
 async def _state(nodes: Nodes, path: str) -> State:

@@ -160,6 +160,55 @@ async def is_unplugged(xen: Domain) -> None:
     assert "rule 2" in str(await refusal(end.connected(), Unplugged))
 
 
+class UnpluggedMeanwhile(Back):
+    """Its device is unplugged while it does this step."""
+
+    def __init__(self, xen: Domain, device: Device, step: str) -> None:
+        super().__init__()
+        self.unplugging: asyncio.Task[None] | None = None
+        self._xen = xen
+        self._device = device
+        self._step = step
+
+    async def offer(self) -> Written:
+        await self._now("offer")
+        return await super().offer()
+
+    async def connect(self, front: Keys) -> Written:
+        await self._now("connect")
+        return await super().connect(front)
+
+    async def _now(self, step: str) -> None:
+        if step == self._step:
+            unplugging = unplug(self._xen, self._device, within=SOON)
+            self.unplugging = asyncio.create_task(unplugging)
+            await says(self._xen.store, self._device.back_path, XenbusState.CLOSING)
+
+
+hasty = Scenario("who unplugs a device is heard by a back end that is busy")
+
+
+@hasty.domain("dom0")
+async def is_busy(xen: Domain) -> None:
+    for devid, step in ((9, "offer"), (10, "connect")):
+        device = await plugged(xen, devid)
+        driver = UnpluggedMeanwhile(xen, device, step)
+        async with BackEnd(xen, device, driver) as end:
+            await end.reached(Phase.UNPLUGGED, within=SOON)
+            assert driver.unplugging is not None
+            await driver.unplugging
+        assert driver.said[-1] == "disconnect"
+        assert not await xen.store.exists(device.back_path)
+
+
+@hasty.domain("guest")
+async def sees_one_of_them(xen: Domain) -> None:
+    driver = Front()
+    async with asyncio.timeout(2 * SOON):
+        await FrontEnd(xen, await front_device(xen, KIND, 10), driver).run()
+    assert driver.said == ["publish", "disconnect"]
+
+
 # One dies, or leaves, and comes back
 
 restarted = Scenario("a back end that leaves and comes back is connected anew")
@@ -301,8 +350,7 @@ async def offers_and_no_more(xen: Domain) -> None:
     await xen.store.wait_for(note, lambda value: value == "seen that nobody serves")
     await say(xen.store, device.back_path, XenbusState.INIT_WAIT)
     await xen.store.wait_for(note, lambda value: value == "seen that it does not connect")
-    assert "use force" in str(await refusal(unplug(xen, device, within=0.2), HandshakeTimeout))
-    await unplug(xen, device, within=0.2, force=True)
+    await unplug(xen, device, within=1)  # the front end lets go, the dead back end says nothing
     assert not await xen.store.exists(device.front_path)
 
 
@@ -319,6 +367,34 @@ async def is_told(xen: Domain) -> None:
         assert "the back end (domain 0) stands in InitWait" in said
         await xen.store.write("data/rule-8", "seen that it does not connect")
         await end.reached(Phase.UNPLUGGED, within=SOON)
+
+
+clings = Scenario("a device whose front end does not let go is removed by force alone")
+
+
+@clings.domain("dom0")
+async def forces(xen: Domain) -> None:
+    device = await plugged(xen, 11)
+    async with BackEnd(xen, device, Back()) as end:
+        await says(xen.store, device.front_path, XenbusState.CONNECTED)
+        said = str(await refusal(unplug(xen, device, within=0.2), HandshakeTimeout))
+        assert "use force" in said
+        assert f"the front end (domain {device.front}) stands in Connected" in said
+        await unplug(xen, device, within=0.2, force=True)
+        await end.reached(Phase.UNPLUGGED, within=SOON)
+    for path in (device.front_path, device.back_path):
+        assert not await xen.store.exists(path)
+
+
+@clings.domain("guest")
+async def does_not_let_go(xen: Domain) -> None:
+    device = await front_device(xen, KIND, 11)
+    async with xen.store.watch(device.front_path) as changes:
+        await say(xen.store, device.front_path, XenbusState.CONNECTED)
+        async with asyncio.timeout(SOON):
+            async for _ in changes:
+                if not await xen.store.exists(device.front_path):
+                    return
 
 
 def xen_home(domid: int) -> str:
