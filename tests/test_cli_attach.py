@@ -4,6 +4,7 @@ signals put in by hand; as it is typed in a real dom0: test_attach_lab.py."""
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import signal
 from collections.abc import Awaitable, Callable
@@ -12,18 +13,20 @@ from typing import Any
 
 import pytest
 
+import activations
 from activations import Domain
 from activations.cli import main
-from activations.cli.attach import CannotServe, _opened, free_name
+from activations.cli.attach import CannotServe, _memory, _opened, free_name
 from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller, domid_of
 from activations.cli.output import JsonLines
 from activations.cli.status import FAILED, NOT_TRIED, WELL
 from activations.drivers.block import BlkBack, MemoryDisk
 from activations.drivers.block import front as blkfront
 from activations.drivers.block.names import devid_of, name_of
-from activations.xenbus import XenbusState, front_device
+from activations.xenbus import Device, XenbusState, front_device, plug
 from xen_sim import Machine
 
+command = importlib.import_module("activations.cli.attach")
 XVDA = devid_of("xvda")
 Guest = Callable[[Domain], Awaitable[Any]]
 
@@ -54,8 +57,12 @@ def attach(guest: Guest, *told: tuple[float, signal.Signals]) -> int:
     return status
 
 
+def objects(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    return [each["event"] for each in objects(capsys)]
 
 
 async def reads(xen: Domain) -> None:
@@ -89,7 +96,9 @@ def test_kill_asks_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_guest_without_a_driver_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     assert attach(does_not_care, (15, signal.SIGINT)) == WELL
-    assert said(capsys) == ["attached", "waiting", "asked", "detached"]
+    told = objects(capsys)
+    assert [each["event"] for each in told] == ["attached", "waiting", "asked", "detached"]
+    assert "as if no driver there had seen the device" in told[1]["text"]
 
 
 def test_the_second_ctrl_c_takes_the_disk_from_a_guest_that_clings_to_it(
@@ -169,6 +178,35 @@ def test_what_cannot_be_served_is_said_with_the_reason(tmp_path: Path) -> None:
     empty.touch()
     with pytest.raises(CannotServe, match="smaller than one sector"):
         _opened(empty, read_only=False)
+
+
+def test_memory_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(length: int) -> MemoryDisk:
+        raise MemoryError
+
+    monkeypatch.setattr(command, "MemoryDisk", full)
+    with pytest.raises(CannotServe, match="no room for 2 GiB of memory here"):
+        _memory(2 << 30)
+
+
+def test_a_disk_that_the_guest_has_already_is_told_of_and_how_to_be_rid_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(main: Callable[[Domain], Any], *, backend: str) -> Any:
+        async def dom0(xen: Domain) -> Any:
+            await plug(xen, Device("vbd", XVDA, await xen.find("guest"), 0, "pyvbd"))
+            return await main(xen)
+
+        machine = Machine()
+        machine.boot("dom0", dom0)
+        machine.boot("guest", does_not_care)
+        return machine.run()["dom0"]
+
+    monkeypatch.setattr(activations, "run", run)
+    assert main(["attach", "block", "guest", "--memory", "1M", "--as", "xvda"]) == NOT_TRIED
+    said = capsys.readouterr().err
+    assert "guest has an xvda already" in said
+    assert "activations detach block guest xvda" in said
 
 
 def test_a_file_is_served_once(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dpkt.ip import IP
 from activations import scenario
 from activations.cli import main
 from activations.cli.demo import command
-from activations.cli.demo.findings import size
+from activations.cli.output import size
 from activations.demo import Plan, ping
 from activations.demo.talk import CONVERSATION, Talk
 from activations.drivers.block import FileDisk

@@ -17,12 +17,14 @@ import click
 from activations.cli import options
 from activations.cli.attaching import Attachment, perform
 from activations.cli.links import bring_up
+from activations.cli.output import size
 from activations.domain import Domain
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
 from activations.drivers.block.names import devid_of, name_of
 from activations.drivers.net import Tap
 from activations.drivers.net.back import NetBack
 from activations.errors import ActivationsError
+from activations.xenbus import device_of
 
 XEN_OUI = "00:16:3e"
 """The addresses that Xen's makers have for its guests."""
@@ -97,16 +99,22 @@ def block(
 ) -> int:
     """Give GUEST a disk: FILE, a raw image or a block device, or so much memory.
 
-    Ctrl-C asks the guest to let go of the disk, and waits until it does; a second one takes the
-    disk away from it. FILE is locked meanwhile. What the guest flushed is on the disk.
+    Unmount the disk in the guest, then press Ctrl-C: it asks the guest to let go of the disk, and
+    waits until it does; a second one takes the disk away. Linux lets go of a mounted disk too, and
+    loses what it had not written yet. FILE is locked meanwhile. What the guest flushed is on it.
     """
     if (file is None) is (memory is None):
         raise click.UsageError("name a FILE to serve, or --memory SIZE")
 
     async def attachment(xen: Domain, domid: int) -> Attachment:
         called = name or await free_name(xen, domid)
-        disk = MemoryDisk(memory or 0) if file is None else _opened(file, read_only)
-        what = f"{disk.sectors * 512 / (1 << 20):.3g} MiB of memory" if file is None else str(file)
+        if await device_of(xen, domid, "vbd", devid_of(called)):
+            raise CannotServe(
+                f"{guest} has an {called} already; where an `attach` that was killed left it "
+                f"behind: activations detach block {guest} {called}"
+            )
+        disk = _memory(memory or 0) if file is None else _opened(file, read_only)
+        what = f"{size(memory or 0)} of memory" if file is None else str(file)
         mode = "r" if disk.read_only or read_only else "w"
         return Attachment(
             kind="vbd",
@@ -117,6 +125,7 @@ def block(
             front={"virtual-device": devid_of(called), "device-type": "disk"},
             back={"dev": called, "mode": mode, "device-type": "disk", "removable": 0},
             close=disk.close if isinstance(disk, FileDisk) else None,
+            care="unmount it there before you press Ctrl-C",
         )
 
     with options.diagnosing(level, verbose, debug):
@@ -207,6 +216,13 @@ async def free_name(xen: Domain, domid: int) -> str:
     folder = f"/local/domain/{domid}/device/vbd"
     taken = await xen.store.list(folder) if await xen.store.exists(folder) else []
     return next(name for name in map(name_of, DISKS) if str(devid_of(name)) not in taken)
+
+
+def _memory(length: int) -> MemoryDisk:
+    try:
+        return MemoryDisk(length)
+    except MemoryError:
+        raise CannotServe(f"there is no room for {size(length)} of memory here") from None
 
 
 def _opened(file: Path, read_only: bool) -> FileDisk:

@@ -54,6 +54,8 @@ class Attachment:
     front: Written = field(default_factory=dict)
     back: Written = field(default_factory=dict)
     close: Callable[[], None] | None = None
+    care: str = ""
+    """What to think of while the guest uses it."""
 
 
 def served_as(kind: str) -> str:
@@ -112,7 +114,7 @@ class Teller:
 
     def say(self, event: str, text: str, **details: object) -> None:
         if self._as_json:
-            write(json.dumps({"event": event, **details}) + "\n")
+            write(json.dumps({"event": event, "text": text, **details}) + "\n")
         else:
             self._reporter.progress(text)
 
@@ -178,7 +180,8 @@ class Session:
         async with aclosing(end.phases()) as phases:
             async for phase in phases:
                 if phase is Phase.CONNECTED:
-                    self._say("connected", "in use")
+                    care = self._attachment.care
+                    self._say("connected", f"in use; {care}" if care else "in use")
                 elif phase is Phase.FAILED:
                     self._say("failed", f"closed: {end.failure}")
                 elif in_use and phase is Phase.CLOSED:

@@ -27,7 +27,7 @@ force = click.option("--force", is_flag=True, help="Take it away though the gues
 
 @click.group(short_help="Take a device away that `attach` left behind.")
 def detach() -> None:
-    """Take a disk or an interface away from a running guest.
+    """Take a disk or an interface away from a running guest, once it lets go of it.
 
     Exit status: 0 if it is gone, 1 if the guest does not let go of it, 2 if there is none.
     """

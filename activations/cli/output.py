@@ -30,8 +30,9 @@ from activations.cli.status import NOT_TRIED, PIPE_GONE
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 
-UNITS = ((1, "ns", 1000), (10**3, "µs", 1000), (10**6, "ms", 1000), (10**9, "s", 60))
+TIMES = ((1, "ns", 1000), (10**3, "µs", 1000), (10**6, "ms", 1000), (10**9, "s", 60))
 """Nanoseconds in a unit, its name, and how many of it make one of the next."""
+BYTES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
@@ -176,13 +177,22 @@ def write(text: str | bytes) -> None:
 
 def span(ns: int) -> str:
     """A length of time as people say it: `1 h 5 min`, `25 ms`, `0 ns`."""
-    for size, unit, enough in UNITS:
+    for size, unit, enough in TIMES:
         number = float(f"{ns / size:.3g}")
         if number < enough:
             return f"{number:g} {unit}"
     whole = round(ns / 1e9)
     parts = ((whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
     return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def size(number: float) -> str:
+    """Bytes as people say them: `32 MiB`, `3.25 GiB`, `512 bytes`."""
+    unit = 0
+    while round(number, 2) >= 1024 and unit < len(BYTES) - 1:
+        number /= 1024
+        unit += 1
+    return f"{float(f'{number:.4g}' if number >= 100 else f'{number:.3g}'):g} {BYTES[unit]}"
 
 
 def _virtual(outcome: Outcome) -> bool:

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from activations.cli.output import span
+from activations.cli.output import size, span
 from activations.outcome import Outcome
 
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 SHOWN = 12
 """Digits of a digest that are shown."""
 
@@ -79,15 +78,6 @@ def _vchan(alice: Mapping[str, Any], bob: Mapping[str, Any]) -> Finding:
     seconds = max(alice["seconds"], bob["seconds"])
     amount = f"{size(alice['bytes'])} each way"
     return Finding("vchan", amount, _bytes_rate(2 * alice["bytes"], seconds), heard, why)
-
-
-def size(number: float) -> str:
-    """Bytes as people say them: `32 MiB`, `3.25 GiB`, `512 bytes`."""
-    unit = 0
-    while round(number, 2) >= 1024 and unit < len(UNITS) - 1:
-        number /= 1024
-        unit += 1
-    return f"{float(f'{number:.4g}' if number >= 100 else f'{number:.3g}'):g} {UNITS[unit]}"
 
 
 def _bytes_rate(number: int, seconds: float) -> str:

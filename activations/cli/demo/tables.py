@@ -11,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from activations.cli.demo.findings import Finding, size
+from activations.cli.demo.findings import Finding
 from activations.cli.demo.state import End, Rate, Room
+from activations.cli.output import size
 
 BAR = 16
 """Characters."""
