@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from activations import Domain
@@ -9,9 +12,21 @@ from activations.xenbus import Device, Written, XenbusState, plug
 from activations.xenbus.diagnosis import explain
 from xen_sim import Machine
 
-VBD = Device("vbd", 51712, 3, 0)
-VIF = Device("vif", 0, 3, 0)
-OURS = Device("vbd", 51712, 3, 0, "pyvbd")
+VBD = Device("vbd", 51712, 1, 0)
+VIF = Device("vif", 0, 1, 0)
+OURS = Device("vbd", 51712, 1, 0, "pyvbd")
+
+
+def run(dom0: Callable[[Domain], Awaitable[None]]) -> None:
+    """In dom0, beside a guest that does nothing."""
+
+    async def guest(xen: Domain) -> None:
+        await asyncio.sleep(1)
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
 
 
 def said_of(device: Device, *, front: Written, back: Written, reason: str = "") -> str:
@@ -24,9 +39,7 @@ def said_of(device: Device, *, front: Written, back: Written, reason: str = "") 
             await xen.store.write(f"{device.error_path('back')}/error", reason)
         told.append(await explain(xen.store, device))
 
-    machine = Machine()
-    machine.boot("dom0", dom0)
-    machine.run()
+    run(dom0)
     return told[0]
 
 
@@ -36,14 +49,14 @@ def at(state: XenbusState, **keys: str | int) -> Written:
 
 def test_a_back_end_that_nobody_serves() -> None:
     assert said_of(OURS, front={}, back={}) == (
-        "vbd 51712 of domain 3: the front end (domain 3) stands in Initialising; "
+        "vbd 51712 of domain 1: the front end (domain 1) stands in Initialising; "
         "the back end (domain 0) stands in Initialising, as if nobody served it"
     )
 
 
 def test_a_front_end_that_nobody_uses() -> None:
     assert said_of(OURS, front={}, back=at(XenbusState.INIT_WAIT)) == (
-        "vbd 51712 of domain 3: the front end (domain 3) stands in Initialising, as if no driver "
+        "vbd 51712 of domain 1: the front end (domain 1) stands in Initialising, as if no driver "
         "there had seen the device; the back end (domain 0) stands in InitWait"
     )
 
@@ -51,17 +64,15 @@ def test_a_front_end_that_nobody_uses() -> None:
 def test_a_folder_that_is_gone() -> None:
     async def dom0(xen: Domain) -> None:
         said = await explain(xen.store, VIF)
-        assert "the front end (domain 3) has no folder /local/domain/3/device/vif/0" in said
-        assert "the back end (domain 0) has no folder /local/domain/0/backend/vif/3/0" in said
+        assert "the front end (domain 1) has no folder /local/domain/1/device/vif/0" in said
+        assert "the back end (domain 0) has no folder /local/domain/0/backend/vif/1/0" in said
 
-    machine = Machine()
-    machine.boot("dom0", dom0)
-    machine.run()
+    run(dom0)
 
 
 def test_a_state_that_is_nonsense() -> None:
     said = said_of(OURS, front={"state": "four"}, back={})
-    assert "the front end (domain 3) has no state that can be read" in said
+    assert "the front end (domain 1) has no state that can be read" in said
 
 
 def test_the_keys_are_named_that_an_end_should_have_said() -> None:
@@ -118,7 +129,7 @@ def test_what_the_toolstack_owes_to_linuxs_own_back_end(
     )
     waits = {**back, **at(XenbusState.INIT_WAIT)}
     assert said_of(device, front=front, back=waits).endswith(f"stands in InitWait; {said}")
-    ours = Device(device.kind, device.devid, 3, 0, f"py{device.kind}")
+    ours = Device(device.kind, device.devid, 1, 0, f"py{device.kind}")
     assert said_of(ours, front=front, back=waits).endswith("stands in InitWait")
 
 
@@ -136,6 +147,4 @@ def test_a_device_that_is_plugged_in_anew_has_not_failed_yet() -> None:
         await plug(xen, OURS)
         assert "former" not in await explain(xen.store, OURS)
 
-    machine = Machine()
-    machine.boot("dom0", dom0)
-    machine.run()
+    run(dom0)
