@@ -214,7 +214,7 @@ def _made_above(handle: H, frames: int) -> H:
 def _refuse(what: str) -> NoReturn:
     raise VirtualClockError(
         f"{what}: real descriptors, threads, processes and signals need the wall clock; "
-        'run with clock="wall" (`activations run --clock wall`)'
+        'run with clock="wall" (`activations run --clock wall`, `Scenario(..., clock="wall")`)'
     )
 
 

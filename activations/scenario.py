@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from activations import registry
 from activations.errors import DomainFailed, ScenarioError
+from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ class Scenario:
     `halves` keeps the order in which they were declared, which is the order in which the
     simulator starts them. The domain called `dom0` is the control domain, with domid 0; the
     others are guests, numbered from 1 in that order by the simulator (a real Xen numbers its own).
+
+    `clock` is the simulator's where nobody names another: `wall` for halves that have to do with
+    the real world, as with sockets.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, clock: Clock = "virtual") -> None:
         self.name = name
+        self.clock = clock
         self.halves: dict[str, Half] = {}
         self.path: Path | None = None
         """The file it was loaded from, where it was."""

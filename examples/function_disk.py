@@ -50,7 +50,7 @@ async def serve(xen: Domain) -> int:
     await plug(xen, device, front={"virtual-device": XVDA, "device-type": "disk"})  # as Linux wants
     picture = Mandelbrot()
     async with blkback.serve(xen, device, ObjectDisk(picture, WIDTH * HEIGHT)) as end:
-        await end.reached(Phase.CLOSED)  # the guest has come, and left
+        await end.reached(Phase.CLOSED, Phase.UNPLUGGED)  # the guest has come, and left
     await unplug(xen, device)
     print(f"drew {picture.drawn} sectors")
     return picture.drawn

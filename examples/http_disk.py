@@ -1,7 +1,7 @@
 """A disk whose bytes are on a web server, and fetched as they are read: HTTP's range requests.
 
-    activations run examples/http_disk.py --clock wall
-    HTTP_DISK=http://server/image activations run examples/http_disk.py --clock wall
+    activations run examples/http_disk.py
+    HTTP_DISK=http://server/image activations run examples/http_disk.py
 
 dom0 serves the disk; the guest has it by our front end. What goes wrong on the way to the server is
 an I/O error in the guest, and dom0's log says what it was. Sockets need the wall clock. Without
@@ -24,7 +24,7 @@ from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, Phase, front_device, plug, unplug
 
-http_disk = Scenario("http_disk")
+http_disk = Scenario("http_disk", clock="wall")
 
 URL = os.environ.get("HTTP_DISK", "")
 IMAGE = b"Read from a disk, which got it from the web.\n" * 2000
@@ -126,7 +126,7 @@ async def serve(xen: Domain) -> int:
         disk = await Remote(url).open()
         await plug(xen, device)
         async with blkback.serve(xen, device, disk) as end:
-            await end.reached(Phase.CLOSED)  # the guest has come, and left
+            await end.reached(Phase.CLOSED, Phase.UNPLUGGED)  # the guest has come, and left
         await unplug(xen, device)
     print(f"{url}: {disk.sectors} sectors")
     return disk.sectors

@@ -26,9 +26,6 @@ RESULTS: dict[str, dict[str, Any]] = {
 }
 """What each example's halves return, anywhere."""
 
-ON_THE_WALL_CLOCK = {"http_disk"}
-"""Those that have to do with the real world, on every backend."""
-
 SERVERS = {"nbd_server"}
 """Those that run until somebody ends them: tests/test_nbd_server.py."""
 
@@ -45,8 +42,6 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 def perform(name: str, backend: str, **options: Any) -> dict[str, Any]:
     """Run an example, and give what its halves returned."""
-    if name in ON_THE_WALL_CLOCK:
-        options["clock"] = "wall"
     return scenario.load(str(FOLDER / f"{name}.py")).run(backend, **options)
 
 

@@ -27,7 +27,7 @@ from activations.scenario import Scenario
 @click.option(
     "--clock",
     type=click.Choice(["virtual", "wall"]),
-    help="A clock that jumps over idle time, or the machine's own (sim).  [default: virtual]",
+    help="A clock that jumps over idle time, or the machine's own (sim).  [default: as FILE says]",
 )
 @click.option(
     "--trace",

@@ -110,8 +110,9 @@ class Handshake(ABC):
     async def connected(self, within: float | None = None) -> None:
         """Wait until both ends are connected.
 
-        Raises `HandshakeTimeout`, which says where each end stands and what is missing, `Unplugged`
-        if the device is gone, and what its driver raised if that failed.
+        Raises `HandshakeTimeout`, which says where each end stands and what is missing, and
+        `Unplugged` if the device is gone, maybe with the other end's domain. What else ended this
+        end is raised where its block is left.
         """
         await self.reached(Phase.CONNECTED, within=within)
 

@@ -44,7 +44,9 @@ class SimBackend:
                 f"{options.only}): the others would not be there to be found"
             )
         trace = Trace() if options.trace else None
-        machine = Machine(clock=_clock(options.clock or "virtual"), seed=options.seed, trace=trace)
+        machine = Machine(
+            clock=_clock(options.clock or scenario.clock), seed=options.seed, trace=trace
+        )
         with lines_by_domain(machine, observer):
             for half in scenario.halves.values():
                 machine.boot(half.name, half.main)
