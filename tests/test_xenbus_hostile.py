@@ -103,6 +103,7 @@ def test_a_back_end_connects_once_its_front_end_behaves(seed: int) -> None:
             await xen.store.wait_for(f"/local/domain/{device.front}/data/behaves")
             await end.reached(Phase.CONNECTED, within=60)
             assert driver.held == 1
+            assert not end.failure, "what had been wrong is over"
         assert driver.held == 0
 
     async def guest(xen: Domain) -> None:

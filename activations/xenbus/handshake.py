@@ -50,7 +50,8 @@ class Handshake(ABC):
         self.device = device
         self.phase = Phase.FRESH
         self.failure = ""
-        """Why the device was closed, if something was wrong with it."""
+        """Why the device was last closed, if something was wrong with it; empty once it is connected
+        again."""
         self.driver = driver
         self._xen = xen
         self._generation = xen.generation
@@ -207,6 +208,7 @@ class Handshake(ABC):
                 self._engaged = True
                 self._keys = await self._other_keys()
                 await self._connect(self._keys)
+                self.failure = ""
                 await self._say(to)
                 self._serving = asyncio.create_task(
                     self.driver.serve(), name=f"{self.side} end of {self.device} serves"
