@@ -50,7 +50,7 @@ class Handshake(ABC):
         self.device = device
         self.phase = Phase.FRESH
         self.failure = ""
-        """Why the device was closed, if something was wrong with it, until it is connected again."""
+        """Why the device was closed, if something was wrong with it; until it connects again."""
         self.driver = driver
         self._xen = xen
         self._generation = xen.generation
