@@ -221,6 +221,14 @@ def test_one_of_several_scenarios_is_named(
 # Halves that fail
 
 
+def test_a_trace_that_cannot_be_written_is_told_of_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", write(tmp_path, HELLO), "--trace", "/dev/full"]) == 2
+    said = capsys.readouterr().err
+    assert said == "activations: the trace is lost: /dev/full: No space left on device\n"
+
+
 def test_a_half_that_raises_ends_the_run_with_1_and_its_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

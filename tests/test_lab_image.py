@@ -207,6 +207,16 @@ class TestMissingTools:
         assert all(check.mend for check in unmet)
 
 
+def test_the_doctor_names_a_cache_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (room,) = (check for check in xen_lab.backend.doctor() if "disk" in check.what)
+    assert (room.ok, room.found) == (False, f"{tmp_path / 'file'} cannot be written to")
+    assert "XDG_CACHE_HOME" in room.mend
+
+
 def test_a_qemu_that_is_too_new_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -45,9 +45,9 @@ Work = Callable[[Store], Awaitable[None]]
 
 REASONS = {
     errno.ENOENT: "no such path: {}",
-    errno.EACCES: "{}: xenstore does not let this domain",
+    errno.EACCES: "{}: xenstore does not allow this domain to do that",
     errno.EINVAL: "{}: xenstore takes no such path or value",
-    errno.EPERM: "{}: xenstore does not let this domain",
+    errno.EPERM: "{}: xenstore does not allow this domain to do that",
 }
 ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
@@ -122,7 +122,8 @@ def store() -> None:
 def ls(path: str, permissions: bool, recursive: bool, socket: Path | None, as_json: bool) -> int:
     """Show the nodes below PATH, by default below /, and their values.
 
-    On a terminal -r draws a tree. Elsewhere each node is a line with its whole path.
+    On a terminal -r draws a tree. Elsewhere each node is a line with its whole path. A guest may
+    not look at /, but at what is its own, as device or data.
     """
 
     async def work(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -134,6 +135,9 @@ def _qemu_check(folder: Path) -> Check:
 def _room_check(folder: Path) -> Check:
     what = f"{cache.NEEDED >> 20} MB of disk for the lab's image"
     present = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (present.is_dir() and os.access(present, os.W_OK | os.X_OK)):
+        mend = "set XDG_CACHE_HOME to a folder of yours"
+        return Check(what, False, f"{present} cannot be written to", mend)
     free = shutil.disk_usage(present).free
     ok = free >= cache.NEEDED or image.cached(folder) is not None
     mend = "" if ok else "set XDG_CACHE_HOME to a folder with more room"

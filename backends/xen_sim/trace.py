@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from activations.errors import BackendError
+
 
 class Trace:
     """A trace in memory, for a file at the end. `events` is everything noted so far."""
@@ -24,4 +26,8 @@ class Trace:
         return "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in self.events)
 
     def write(self, path: Path) -> None:
-        path.write_text(self.lines())
+        """Raises `BackendError` where it cannot be written."""
+        try:
+            path.write_text(self.lines())
+        except OSError as error:
+            raise BackendError(f"the trace is lost: {path}: {error.strerror}") from error
