@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from errno import EACCES
 from typing import TYPE_CHECKING, Any
 
 from activations import logs
 from activations.errors import ActivationsError, LeakWarning
 from activations.events import Events
 from activations.grants import Grants
-from activations.store import Store
+from activations.store import Store, StoreError
 
 if TYPE_CHECKING:
     from activations.lower import LowerHalf
+
+
+HOMES = "/local/domain"
 
 
 class Domain:
@@ -56,23 +60,23 @@ class Domain:
         """The domid of the domain of this name; waits until there is one.
 
         Reads the names in xenstore, as `xl domid` does. `dom0` is domain 0, whatever it calls
-        itself.
+        itself. Only dom0 may read the names of others: to a guest it writes the numbers that the
+        guest has to know. Raises `StoreError` (EACCES) in one that asks all the same.
         """
         if name == "dom0":
             return 0
-        homes = "/local/domain"
         store = self.store
-        async with store.watch(homes) as changes:
+        async with store.watch(HOMES) as changes:
             async for path in changes:
-                if path == homes:
-                    candidates = await store.list(homes)
+                if path == HOMES:
+                    candidates = await _homes(store)
                 elif path.endswith("/name"):
                     candidates = [path.split("/")[3]]
                 else:
                     continue
                 for domid in candidates:
                     try:
-                        if await store.read(f"{homes}/{domid}/name") == name:
+                        if await store.read(f"{HOMES}/{domid}/name") == name:
                             return int(domid)
                     except OSError:
                         continue  # it went away, or has no name yet
@@ -114,6 +118,17 @@ class Domain:
             for leak in leaks:
                 said = f"{self!r} ended with {leak}: close() it, or hold it in a `with` block"
                 warnings.warn(LeakWarning(said), stacklevel=2)
+
+
+async def _homes(store: Store) -> list[str]:
+    """The domids of all domains, as xenstore has them."""
+    try:
+        return await store.list(HOMES)
+    except StoreError as error:
+        if error.errno != EACCES:
+            raise
+        hint = "only dom0 may look domains up; have it write the number into this one's data"
+        raise StoreError(EACCES, error.kind, error.path, hint=hint) from None
 
 
 def current() -> Domain:

@@ -28,7 +28,7 @@ class Events:
     def alloc_unbound(self, remote_domid: int) -> Port:
         """A new port that `remote_domid` may bind to (EVTCHNOP_alloc_unbound)."""
         number = self.lower.alloc_unbound(remote_domid)
-        return self._own(Port(self, number, f"domain {remote_domid}, not yet bound"))
+        return self._own(Port(self, number, f"domain {remote_domid}"))
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> Port:
         """A new port connected to one that another domain allocated for this one

@@ -140,7 +140,7 @@ def test_a_simulation_in_which_nothing_can_happen_says_who_waits_for_what() -> N
         machine.run()
     said = str(caught.value)
     assert "dom0: 'dom0 main' waits for something that never comes" in said
-    assert "guest: 'guest main' waits for port 2 (to domain 0, not yet bound)" in said
+    assert "guest: 'guest main' waits for port 2 (to domain 0)" in said
     assert "test_simulation.py:" in said
 
 
@@ -212,7 +212,7 @@ def test_ports_and_grants_left_open_are_named_and_given_back() -> None:
     with pytest.warns(LeakWarning) as caught:
         machine.run()
     said = [str(warning.message) for warning in caught]
-    assert any("<Port 2 to domain 0, not yet bound" in line for line in said)
+    assert any("<Port 2 to domain 0: fired" in line for line in said)
     assert any("<Grant [8] shared with domain 0>" in line for line in said)
     assert machine.xen.domains == {}
 

@@ -205,10 +205,16 @@ class _Pages(ABC):
         self._table = table
         self.domid = domid
         self.refs = refs
-        self.memory = memory
+        self._memory = memory
         self._clear_byte: int | None = None
         self._port: int | None = None
         self._closed = False
+
+    @property
+    def memory(self) -> memoryview:
+        """The bytes. In an explored machine, reaching for them is a step of the domain's."""
+        self._table.domain.vcpu.step("memory")
+        return self._memory
 
     def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
         self._clear_byte, self._port = clear_byte, port
@@ -224,7 +230,7 @@ class _Pages(ABC):
 
     def _notify(self) -> None:
         if self._clear_byte is not None:
-            self.memory[self._clear_byte] = 0
+            self._memory[self._clear_byte] = 0
         if self._port is not None:
             self._table.domain.event_channels.send(self._port)
 

@@ -109,6 +109,9 @@ class VCPU:
             self.handler()
             self.interrupts = True
 
+    def step(self, what: str) -> None:
+        """The guest's code is about to do `what`: nobody comes in between."""
+
     def give_way(self) -> None:
         """A busy vCPU's timeslice ends: let others run, then take what came."""
         self._processor.give_way(self)
@@ -122,7 +125,7 @@ class ExploredVCPU(VCPU):
     __slots__ = ()
 
     def step(self, what: str) -> None:
-        """The guest's code is about to do `what`."""
+        """The guest's code is about to do `what`: others may run first."""
         self._processor.preempt(self, what)
         self.take_interrupt()
 

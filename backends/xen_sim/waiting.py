@@ -12,12 +12,14 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import activations
 from activations.loop import EventLoop, VirtualEventLoop
 from activations.port import Port
+from activations.store import Watch
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 """Frames in here say how somebody waits, not for what."""
-
+_OURS = str(Path(activations.__file__).parent)
 
 Loops = Iterable[asyncio.AbstractEventLoop | None]
 
@@ -53,19 +55,29 @@ def _tasks(loop: EventLoop) -> list[asyncio.Task[Any]]:
 
 
 def _task(task: asyncio.Task[Any]) -> str:
-    """What a task waits for: the chain of awaits is walked to the innermost one that says."""
-    where, port = "", None
+    """What a task waits for, and where: the chain of awaits is walked to the innermost one that
+    says. The place is the program's own, where one of its frames is in the chain."""
+    for_what = "something that never comes"
+    place = own_place = ""
     step: Any = task.get_coro()
     while step is not None:
         frame = getattr(step, "cr_frame", None)
         if frame is not None:
-            code = frame.f_code
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, Port):
-                port = owner
+            if said := _awaited(frame.f_locals.get("self")):
+                for_what = said
                 break
+            code = frame.f_code
             if not code.co_filename.startswith(_ASYNCIO):
-                where = f"{code.co_qualname}, {Path(code.co_filename).name}:{frame.f_lineno}"
+                place = f"{code.co_qualname}, {Path(code.co_filename).name}:{frame.f_lineno}"
+                own_place = own_place if code.co_filename.startswith(_OURS) else place
         step = getattr(step, "cr_await", None)
-    for_what = f"port {port.number} (to {port.remote})" if port else "something that never comes"
-    return f"{task.get_name()!r} waits for {for_what}, in {where or 'no frame'}"
+    return f"{task.get_name()!r} waits for {for_what}, in {own_place or place or 'no frame'}"
+
+
+def _awaited(owner: object) -> str:
+    """What a method of this one waits for; empty where it does not say."""
+    if isinstance(owner, Port):
+        return f"port {owner.number} (to {owner.remote})"
+    if isinstance(owner, Watch):
+        return f"a change of {owner.path} in xenstore"
+    return ""
