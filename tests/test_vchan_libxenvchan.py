@@ -9,6 +9,7 @@ import pytest
 from debian import compiled, unpacked
 
 from activations import scenario
+from activations.scenario import Silent
 from xen_lab import Lab
 
 HERE = Path(__file__).parent / "libxenvchan"
@@ -40,9 +41,11 @@ def test_against_libxenvchan(name: str, lab_with_peer: Lab) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.timeout(1300)
 @pytest.mark.parametrize("name", scenario.names(PROXY))
 def test_against_the_socket_proxy(name: str, lab: Lab) -> None:
-    """What one end sends the other hears, through a Unix socket and the proxy."""
-    results = scenario.load(f"{PROXY}::{name}").run("lab")
-    guest, dom0 = results["guest"], results["dom0"]
+    """What one end sends the other hears, 64 MiB each way, through a Unix socket and the proxy."""
+    outcome = lab.run(scenario.load(f"{PROXY}::{name}"), Silent(), timeout=1200)
+    assert not outcome.failures
+    guest, dom0 = outcome.results["guest"], outcome.results["dom0"]
     assert (dom0["heard"], guest["heard"]) == (guest["sent"], dom0["sent"])
