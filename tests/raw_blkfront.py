@@ -246,9 +246,16 @@ async def serve_until_done(
     return Served(back.figures, end.failure)
 
 
-async def use_front(xen: Domain, use: Use, *, patience: float = 60, **options: Any) -> Any:
+async def use_front(
+    xen: Domain,
+    use: Use,
+    *,
+    kind: type[RawFront] = RawFront,
+    patience: float = 60,
+    **options: Any,
+) -> Any:
     """The guest's half: connect, use, part; what `use` returned."""
-    front = RawFront(xen, await front_device(xen, "vbd", DEVID), **options)
+    front = kind(xen, await front_device(xen, "vbd", DEVID), **options)
     try:
         async with FrontEnd(xen, front.device, front) as end:
             await end.connected(patience)

@@ -4,6 +4,7 @@ more is in test_blk_file."""
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable
 from errno import EROFS
 from pathlib import Path
@@ -84,6 +85,34 @@ def test_a_disk_in_memory_is_a_copy_in_whole_sectors(make: type[MemoryDisk]) -> 
     content[0] = 0
     assert disk.sectors == 2
     assert bytes(disk.data) == b"x" * 700 + bytes(324)
+
+
+def test_a_large_discard_in_memory_lets_others_run_and_takes_no_memory_of_its_own() -> None:
+    size = 32 << 20
+    disk = MemoryDisk(size)
+    disk.data[:] = b"x" * size
+    turns = 0
+
+    async def main() -> None:
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        running = asyncio.create_task(others())
+        await finish(disk.discard(512, size - 1024))
+        running.cancel()
+
+    tracemalloc.start()
+    try:
+        on("virtual", main)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bytes(disk.data) == b"x" * 512 + bytes(size - 1024) + b"x" * 512
+    assert turns >= 31
+    assert peak < 4 << 20
 
 
 # Python objects

@@ -18,6 +18,7 @@ from raw_blkfront import (
     RawFront,
     Served,
     Slow,
+    Use,
     noise,
     serve_until_done,
     serving,
@@ -29,8 +30,11 @@ from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
 from activations.drivers.block import MemoryDisk, ObjectDisk
 from activations.drivers.block.disks import Buffers, Done
+from activations.drivers.block.pages import CopiedPages, KeptPages
 from activations.drivers.block.protocol import Indirect, Request, Segment, encode, encode_segments
-from activations.xenbus import HandshakeTimeout
+from activations.grants import Grant
+from activations.sring import BackRing
+from activations.xenbus import HandshakeTimeout, Keys, Written
 from xen_sim import Machine
 
 
@@ -145,6 +149,78 @@ def test_segments_that_change_after_they_were_sent_are_checked_as_they_are_used(
     assert not any(disk.data)
 
 
+@PERSISTENT
+def test_requests_that_change_once_they_were_taken_are_done_as_they_were(
+    persistent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole ring becomes noise as soon as a request was taken from it, and the table of an
+    indirect one as soon as it was copied."""
+    tables: list[Grant] = []
+    spoiled = {"rings": 0, "tables": 0}
+    take, pages = BackRing.take_some, KeptPages if persistent else CopiedPages
+    copy_of = pages.copy_of
+
+    def take_and_spoil(ring: BackRing, most: int) -> list[bytes]:
+        if entries := take(ring, most):
+            ring._entries[:] = b"\xff" * len(ring._entries)
+            spoiled["rings"] += 1
+        return entries
+
+    def copy_and_spoil(own: Any, refs: Any, length: int) -> bytes:
+        copied = copy_of(own, refs, length)
+        for table in tables:
+            table.memory[:] = b"\xff" * len(table.memory)
+            spoiled["tables"] += 1
+        return copied
+
+    monkeypatch.setattr(BackRing, "take_some", take_and_spoil)
+    monkeypatch.setattr(pages, "copy_of", copy_and_spoil)
+
+    async def use(front: RawFront) -> None:
+        page = front.page(noise(4096))
+        assert await front.status(front.request(Op.WRITE, 8, [Segment(page.refs[0], 0, 7)])) == 0
+        many = front.request(Op.WRITE, 16, [Segment(page.refs[0], 0, 7)] * 20)
+        tables.append(front.pages[-1])
+        assert await front.status(many) == Status.OKAY
+        assert await front.read(8, 8) == noise(4096)
+
+    disk = MemoryDisk(SIZE)
+    serving(disk, use, persistent=persistent)
+    assert disk.data[:4096] == bytes(4096)
+    assert disk.data[4096 : 22 * 4096] == noise(4096) * 21
+    assert not any(disk.data[22 * 4096 :])
+    assert spoiled == {"rings": 3, "tables": 1}
+
+
+def test_a_ring_that_is_ahead_before_it_is_attached_is_refused() -> None:
+    async def use(front: RawFront) -> None:
+        raise AssertionError("it must not connect")
+
+    class Ahead(RawFront):
+        async def publish(self, back: Keys) -> Written:
+            keys = await super().publish(back)
+            self.links[0].grant.memory[:4] = (33).to_bytes(4, "little")
+            return keys
+
+    assert "33 requests in a ring of 32" in refused(Ahead, use)
+
+
+def test_what_a_front_end_makes_of_the_back_ends_indices_is_its_own_affair() -> None:
+    """Answers go where they belong, however the shared ones read."""
+
+    async def use(front: RawFront) -> None:
+        header = front.links[0].grant.memory
+        for garbage in (b"\xff" * 4, bytes(4), b"\x12\x34\x56\x78"):
+            page = front.page()
+            front.put(front.request(Op.READ, 0, [Segment(page.refs[0], 0, 7)]))
+            header[8:12] = garbage  # how far the answers are
+            await asyncio.sleep(0.01)
+            assert (await front.response()).status == Status.OKAY
+            assert page.memory == b"x" * 4096
+
+    assert not serving(MemoryDisk(b"x" * SIZE), use).failure
+
+
 def test_a_producer_too_far_ahead_has_its_device_closed() -> None:
     async def use(front: RawFront) -> None:
         memory = front.links[0].grant.memory
@@ -190,9 +266,15 @@ def test_a_front_end_that_cannot_be_understood_is_refused_by_name(says: Any, rea
     async def use(front: RawFront) -> None:
         raise AssertionError("it must not connect")
 
+    assert reason in refused(RawFront, use, says=says)
+
+
+def refused(kind: type[RawFront], use: Use, **options: Any) -> str:
+    """Why a front end is refused, which it has to be."""
+
     async def guest(xen: Domain) -> None:
         with pytest.raises(HandshakeTimeout):
-            await use_front(xen, use, says=says, patience=5)
+            await use_front(xen, use, kind=kind, patience=5, **options)
         await xen.store.write(f"/local/domain/{xen.domid}/data/done", "1")
 
     async def dom0(xen: Domain) -> Served:
@@ -201,7 +283,8 @@ def test_a_front_end_that_cannot_be_understood_is_refused_by_name(says: Any, rea
     machine = Machine()
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
-    assert reason in machine.run()["dom0"].failure
+    failure: str = machine.run()["dom0"].failure
+    return failure
 
 
 def test_a_flood_of_events_without_requests_does_nothing() -> None:

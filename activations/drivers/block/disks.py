@@ -14,12 +14,16 @@ See `file` for disks on files and block devices, `volatile` for one that loses i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from errno import EIO, EROFS
 from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias, cast
 
 from activations.abi.blkif import SECTOR_SIZE
+
+AT_ONCE = 1 << 20
+"""Bytes that are written in memory before others may run: as long as the largest request."""
 
 Done: TypeAlias = Awaitable[None] | None
 """None: it is done already."""
@@ -98,8 +102,17 @@ class MemoryDisk:
         return None
 
     def discard(self, offset: int, length: int) -> Done:
+        if length > AT_ONCE:  # all of a large disk, say
+            return self._discard_by_and_by(offset, offset + length)
         self.data[offset : offset + length] = bytes(length)
         return None
+
+    async def _discard_by_and_by(self, offset: int, end: int) -> None:
+        zeroes = bytes(AT_ONCE)
+        for start in range(offset, end, AT_ONCE):
+            length = min(AT_ONCE, end - start)
+            self.data[start : start + length] = zeroes[:length]
+            await asyncio.sleep(0)
 
 
 class ObjectDisk:

@@ -12,7 +12,8 @@ XVD_MAJOR = 202
 """Linux's block major for the first 16 disks."""
 EXTENDED = 1 << 28
 """Set in the numbers of the others."""
-_NAME = re.compile(r"xvd([a-z]{1,2})([1-9][0-9]{0,2})?")
+DISKS = 1 << 20
+_NAME = re.compile(r"xvd([a-z]{1,5})([1-9][0-9]{0,2})?")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -28,6 +29,8 @@ def devid_of(name: str) -> int:
     partition = int(found[2] or 0)
     if disk < 16 and partition < 16:
         return XVD_MAJOR << 8 | disk << 4 | partition
+    if disk >= DISKS:
+        raise ValueError(f"{name!r} is no name of a disk: there are {DISKS} at most")
     if partition > 255:
         raise ValueError(f"{name!r}: a disk has 255 partitions at most")
     return EXTENDED | disk << 8 | partition
@@ -38,7 +41,7 @@ def name_of(devid: int) -> str:
     if devid >> 8 == XVD_MAJOR:
         disk, partition = devid >> 4 & 15, devid & 15
     elif devid & EXTENDED and devid < EXTENDED << 1:
-        disk, partition = devid >> 8 & 0xFFFFF, devid & 255
+        disk, partition = devid >> 8 & (DISKS - 1), devid & 255
     else:
         return f"disk {devid}"
     return f"xvd{_letters(disk)}{partition or ''}"
