@@ -7,6 +7,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from struct import pack_into
 from typing import Any
@@ -382,6 +383,61 @@ large_offers = two(
         keys={**KEYS, "feature-max-indirect-segments": (1 << 32) - 1},
     ),
     using(lambda xen, disk: disk.read(0, 4096)),
+)
+
+
+async def changes_its_size_to(said: str, xen: Domain, device: Device) -> None:
+    """While it is in use."""
+    using = f"/local/domain/{device.front}/data/using"
+    async with BackEnd(xen, device, RawBack(xen, device, honest)) as end:
+        await xen.store.wait_for(using)
+        await end.update({"sectors": said})
+        await done(xen, device)
+
+
+async def use_until_it_is_gone(xen: Domain) -> None:
+    async with opened(xen) as disk:
+        await xen.store.write("data/using", 1)
+
+        async def use() -> None:
+            while True:
+                await disk.read(0, 512)
+                await asyncio.sleep(0.01)
+
+        assert "sectors = 'many', which is no number" in str(await refusal(use(), DiskGone))
+
+
+resized_to_nonsense = two(
+    "a disk whose size becomes nonsense while it is in use is none any more",
+    partial(changes_its_size_to, "many"),
+    use_until_it_is_gone,
+)
+
+
+async def flood(back: RawBack) -> None:
+    """As `honest`, with a thousand events besides."""
+
+    async def ring() -> None:
+        for _ in range(1000):
+            back.port.notify()
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ring())
+        await honest(back)
+
+
+async def use_while_others_run(xen: Domain, disk: Disk) -> None:
+    for number in range(20):
+        before = xen.loop.time()
+        await asyncio.sleep(0.001)
+        await disk.write(number * 512, noise(512, number))
+        assert await disk.read(number * 512, 512) == noise(512, number)
+        assert xen.loop.time() > before
+
+
+flooded = two(
+    "events without answers keep nobody from anything", raw(flood), using(use_while_others_run)
 )
 
 
