@@ -236,3 +236,41 @@ def test_interrupts_reach_whoever_runs_and_end_everyone() -> None:
     with pytest.raises(KeyboardInterrupt):
         machine.run()
     assert ended == ["dom0"]
+
+
+@pytest.mark.parametrize("fails", ["itself", "its pages", "another"])
+def test_an_interrupt_is_one_whatever_fails_as_everybody_leaves(fails: str) -> None:
+    """Who is interrupted cleans up, which may fail, or make another domain fail before it; or it
+    goes with pages that another one has mapped."""
+    leaves = False
+    refs: list[int] = []
+
+    def strike() -> None:
+        raise KeyboardInterrupt
+
+    async def interrupted(xen: Domain) -> None:
+        nonlocal leaves
+        if fails == "its pages":
+            refs.extend(xen.grants.share(1).refs)
+        xen.loop.call_later(1, strike)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            leaves = True
+            await asyncio.sleep(10)
+            if fails == "itself":
+                raise OSError("it cannot be cleaned up")
+
+    async def other(xen: Domain) -> None:
+        if fails == "its pages":
+            await asyncio.sleep(0.5)
+            xen.grants.map(0, refs)
+        while not (leaves and fails == "another"):
+            await asyncio.sleep(1)
+        raise OSError("the other end has left")
+
+    machine = Machine()
+    machine.boot("dom0", interrupted)
+    machine.boot("guest", other)
+    with pytest.raises(KeyboardInterrupt):
+        machine.run()

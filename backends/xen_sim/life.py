@@ -50,14 +50,18 @@ class Life:
                 )
                 if self.cancelled:  # before its first instruction
                     self._task.cancel()
-                self.result = _to_its_end(loop, self._task)
+                try:
+                    self.result = _to_its_end(loop, self._task)
+                except KeyboardInterrupt as interrupt:  # whatever comes of giving everything back
+                    self.failure = interrupt
+                    raise
                 loop.run_until_complete(_cancel_leftovers())
         except GreenletExit:
             pass
         except asyncio.CancelledError as error:
             self.failure = None if self.cancelled else error
         except BaseException as error:
-            self.failure = error
+            self.failure = self.failure or error
         finally:
             self.ended = True
             self.domain.trace("end")
@@ -72,14 +76,18 @@ class Life:
 
 def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any:
     """What the program returned. Ctrl-C cancels the program alone, as `asyncio.run` has it: what
-    runs beside it (the store's reader, drivers) goes on until it has cleaned up."""
+    runs beside it (the store's reader, drivers) goes on until it has cleaned up. If that fails,
+    since everybody is leaving, it is Ctrl-C all the same."""
     try:
         return loop.run_until_complete(task)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if not task.done():  # it may have raised this itself
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                loop.run_until_complete(task)
+            try:
+                with suppress(asyncio.CancelledError):
+                    loop.run_until_complete(task)
+            except Exception as error:
+                raise interrupt from error
         raise
 
 

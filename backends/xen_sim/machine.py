@@ -133,7 +133,7 @@ class Machine:
         finally:
             self._kill()
             processor.hub = None
-        return failure
+        return self._interrupt() or failure
 
     def _until_something_ends(self) -> BaseException | None:
         """Run until a domain has ended, or nobody can run; give the trouble there is with that."""
@@ -151,6 +151,13 @@ class Machine:
             return processor.blocked(processor.stuck, loops)
         for life in living:
             if life.ended and life.failure is not None:
+                return life.failure
+        return None
+
+    def _interrupt(self) -> KeyboardInterrupt | None:
+        """Ctrl-C, if it struck one: another one may have failed of that, and ended before it."""
+        for life in self.lives:
+            if isinstance(life.failure, KeyboardInterrupt):
                 return life.failure
         return None
 
