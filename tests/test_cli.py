@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -179,6 +180,21 @@ def test_the_lab_shell_ends_as_the_shell_did(stand_ins: dict[str, Any]) -> None:
     assert main(["lab", "shell"]) == 5
     assert main(["lab", "shell", "pv"]) == 5
     assert lab.shells == ["dom0", "pv"]
+
+
+def test_a_shell_whose_output_nobody_reads_any_more(
+    stand_ins: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unread(StandIn):
+        def shell(self, domain: str, observer: Observer) -> int:
+            raise BrokenPipeError
+
+    stand_ins["lab"] = Unread()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["lab", "shell"]) == 141
 
 
 def test_no_shell_where_the_backend_has_none(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -370,7 +372,27 @@ class TestShell:
             assert shell.interactive(lab) == 5
             assert b"42" in capfdbinary.readouterr().out
             typing.write(b"sleep 3600\n\x1d")
-            assert shell.interactive(lab) != 0
+            assert shell.interactive(lab) == 128 + signal.SIGKILL
+
+    def test_the_terminal_there_has_the_size_of_the_one_here(
+        self, lab: Lab, monkeypatch, capfdbinary
+    ) -> None:
+        from xen_lab import shell
+
+        sizes = iter([(90, 30), (132, 50)])
+        monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size(next(sizes)))
+        keyboard, terminal = pty.openpty()
+        with os.fdopen(terminal) as stdin, os.fdopen(keyboard, "wb", 0) as typing:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            typing.write(b"stty size; trap 'stty size; exit 6' WINCH\n")
+            typing.write(b"while true; do usleep 10000; done\n")
+            resize = threading.Timer(3, os.kill, [os.getpid(), signal.SIGWINCH])
+            resize.start()
+            assert shell.interactive(lab) == 6
+            resize.join()
+        printed = capfdbinary.readouterr().out
+        assert b"30 90" in printed
+        assert b"50 132" in printed
 
     def test_with_a_script_on_standard_input(self, lab: Lab, monkeypatch, tmp_path) -> None:
         from xen_lab import shell

@@ -19,7 +19,7 @@ import json
 import os
 import sys
 from itertools import cycle
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -167,10 +167,10 @@ def write(text: str | bytes) -> None:
             sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop(sys.stdout)
+        drop_stdout()
         raise SystemExit(PIPE_GONE) from None
     except OSError as error:
-        _drop(sys.stdout)
+        drop_stdout()
         print(f"activations: stdout: {error.strerror}", file=sys.stderr)
         raise SystemExit(NOT_TRIED) from None
 
@@ -199,8 +199,8 @@ def _virtual(outcome: Outcome) -> bool:
     return outcome.facts.get("clock") == "virtual" and "ns" in outcome.facts
 
 
-def _drop(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere: Python would complain of it at its end."""
+def drop_stdout() -> None:
+    """Let what stdout still holds go nowhere: Python would complain of it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
+    os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import sys
 import termios
 import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from activations.errors import BackendError
 from xen_lab.control import Control, Request
 from xen_lab.inside.channel import pack
 from xen_lab.lab import Lab
@@ -27,6 +29,8 @@ def interactive(lab: Lab, domain: str = "dom0", argv: Sequence[str] = ("busybox"
     as a script. Raises `BackendError` if the domain goes meanwhile.
     """
     control, label = lab.reach(domain)
+    if sys.stdin is None:
+        raise BackendError("a shell has to have a standard input: a terminal, or a script")
     keyboard = sys.stdin.fileno()
     start = _on_terminal if os.isatty(keyboard) else _as_script
     with _raw(keyboard):
@@ -37,19 +41,19 @@ def interactive(lab: Lab, domain: str = "dom0", argv: Sequence[str] = ("busybox"
             if request.answer is None:
                 control.ask(label, "end", job=request.number)
     status: int = control.result(request)["status"]
-    return status
+    return status if status >= 0 else 128 - status  # by a signal: as shells have it
 
 
 def _on_terminal(control: Control, label: str, domain: str, argv: Sequence[str]) -> Request:
-    size = shutil.get_terminal_size()
+    rows, columns = _size()
     environment = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{domain}:$PWD# "}
     return control.ask(
         label,
         "terminal",
         argv=list(argv),
         env=environment,
-        rows=size.lines,
-        columns=size.columns,
+        rows=rows,
+        columns=columns,
         stream=lambda name, data: _show(data),
     )
 
@@ -68,13 +72,22 @@ def _as_script(control: Control, label: str, domain: str, argv: Sequence[str]) -
 
 def _connect(control: Control, request: Request, keyboard: int) -> None:
     """Carry what is typed there, and what is printed here, until the shell ends."""
-    sources: list[Control | int] = [control, keyboard] if os.isatty(keyboard) else [control]
-    while request.answer is None:
-        ready, _, _ = select.select(sources, [], [])
-        if control in ready:
-            control.read(0)
-        if keyboard in ready:
-            _type(control, request, os.read(keyboard, READ))
+    if not os.isatty(keyboard):
+        control.wait(lambda: request.answer is not None, None)
+        return
+    with _resizes() as resized:
+        sources: list[Control | int] = [control, keyboard, resized]
+        while request.answer is None:
+            ready, _, _ = select.select(sources, [], [])
+            if control in ready:
+                control.read(0)
+            if keyboard in ready:
+                _type(control, request, os.read(keyboard, READ))
+            if resized in ready:
+                os.read(resized, READ)
+                rows, columns = _size()
+                job = request.number
+                control.ask(request.domain, "resize", job=job, rows=rows, columns=columns)
 
 
 def _type(control: Control, request: Request, typed: bytes) -> None:
@@ -82,6 +95,26 @@ def _type(control: Control, request: Request, typed: bytes) -> None:
         control.ask(request.domain, "end", job=request.number)
     else:
         control.ask(request.domain, "input", job=request.number, data=pack(typed))
+
+
+def _size() -> tuple[int, int]:
+    """Rows and columns of the user's terminal."""
+    size = shutil.get_terminal_size()
+    return size.lines, size.columns
+
+
+@contextmanager
+def _resizes() -> Iterator[int]:
+    """A descriptor that becomes readable when the user's terminal has got another size."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.signal(signal.SIGWINCH, lambda *_: os.write(writer, b"."))
+    try:
+        yield reader
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+        os.close(reader)
+        os.close(writer)
 
 
 def _show(data: bytes) -> None:

@@ -175,6 +175,11 @@ class Agent:
             job.write(unpack(message["data"]))
         return {}
 
+    def do_resize(self, message: Message) -> Message:
+        if job := self._jobs.get(message["job"]):
+            job.resize(message["rows"], message["columns"])
+        return {}
+
     def do_end(self, message: Message) -> Message:
         if job := self._jobs.get(message["job"]):
             job.end()

@@ -43,6 +43,12 @@ class Job:
         if self._inlet is not None:
             os.write(self._inlet, data)
 
+    def resize(self, rows: int, columns: int) -> None:
+        """The job's terminal has this size now."""
+        if self._inlet is not None:
+            size = struct.pack("HHHH", rows, columns, 0, 0)
+            fcntl.ioctl(self._inlet, termios.TIOCSWINSZ, size)
+
     def end(self) -> None:
         """Kill the process and all it started in its session's first group."""
         with contextlib.suppress(ProcessLookupError):
@@ -80,8 +86,9 @@ def terminal(argv: Sequence[str], env: Mapping[str, str], rows: int, columns: in
     pid, master = pty.fork()
     if pid == 0:
         _guarded(lambda: os.execvpe(argv[0], list(argv), {**os.environ, **env}))
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    return Job(pid, {master: "out"}, inlet=master)
+    job = Job(pid, {master: "out"}, inlet=master)
+    job.resize(rows, columns)
+    return job
 
 
 def _start(body: Callable[[], int], wanted: Mapping[str, Sequence[int]]) -> Job:
