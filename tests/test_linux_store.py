@@ -157,10 +157,11 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for_forever(tmp_path, monke
 
 
 def test_without_a_daemon_the_device_is_tried(tmp_path, monkeypatch):
-    path = str(tmp_path / "socket")
+    left_behind, none = str(tmp_path / "socket"), str(tmp_path / "none")
     with socket.socket(socket.AF_UNIX) as gone:
-        gone.bind(path)
-    monkeypatch.setattr(store, "SOCKETS", (path,))
+        gone.bind(left_behind)
+    out_of_reach = f"{left_behind}/below"
+    monkeypatch.setattr(store, "SOCKETS", (none, left_behind, out_of_reach))
     monkeypatch.setattr(store, "DEVICE", str(tmp_path / "xenbus"))
     with pytest.raises(BackendError, match="not a Xen domain"):
         store.connect()

@@ -14,7 +14,6 @@ import select
 import socket
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 from activations.abi.xs_wire import MessageType
@@ -32,17 +31,17 @@ _PATIENCE = 5.0
 def connect() -> int:
     """A non-blocking descriptor of a new connection to xenstored.
 
-    Raises `BackendError` if there is neither a daemon's socket nor the kernel's device.
+    Raises `BackendError` if there is neither a daemon's socket nor the kernel's device for this
+    user.
     """
     for path in SOCKETS:
-        if Path(path).is_socket():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-                try:
-                    stream.connect(path)
-                except ConnectionRefusedError:
-                    continue  # left behind by a daemon that is gone
-                stream.setblocking(False)
-                return stream.detach()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+            try:
+                stream.connect(path)
+            except OSError:
+                continue  # not there, left behind by a daemon that is gone, or root's alone
+            stream.setblocking(False)
+            return stream.detach()
     return open_device(DEVICE)
 
 
