@@ -31,8 +31,8 @@ KEY = "data/proxy"
 HEARD = "data/proxy-heard"
 RING = 1 << 18
 PATIENCE = 1100
-"""Seconds. Where nothing else runs on the machine, the proxy as server needs 50 of them; beside
-three other labs on two processors it took 450."""
+"""Seconds. The proxy as server needs 50 of them where two processors do nothing else, and many
+times as many where they do: then one emulated processor waits for the other."""
 SILENCE = 60
 """Seconds in which something has to come, anyhow."""
 PAUSE = 0.02

@@ -7,12 +7,12 @@ rest is done by threads, and so are flushes and discards.
 
 What the kernel does at once differs by file system. All do the reads that their cache holds. Of
 writes, XFS does nearly all, and btrfs nothing. ext4 and block devices cannot be asked about writes,
-network file systems about nothing: there a thread does all of it. For a write of 4 KiB that makes a
-thirtieth of a millisecond more where one is asked for at a time, and a hundredth where many are. It
-cannot be saved by a guess: a write that looks harmless waits for its page to be read, for a journal
-to be written (after any flush, on ext4), or because the kernel holds back whoever has made too much
-of the cache dirty, for up to a fifth of a second; and with the loop all other guests' disks and
-networks would wait.
+network file systems about nothing: there a thread does all of it. A write of 4 KiB, from front end
+to back end and back, then takes 1.8 times as long where one is asked for at a time, and 1.5 times
+where many are (87 and 26 µs). A guess would not save that: a write that looks harmless waits for
+its page to be read, for a journal to be written (after any flush, on ext4), or because the kernel
+holds back whoever has made too much of the cache dirty, for up to a fifth of a second; and with the
+loop all other guests' disks and networks would wait.
 
 A file system in memory has no device to wait for, and on the virtual clock there are no threads:
 there all is done at once.
