@@ -338,20 +338,24 @@ class TestEnds:
             text=True,
             start_new_session=True,
         ) as program:
-            assert program.stdout is not None
-            next(line for line in program.stdout if when in line)
-            until(lambda: emulators(program.pid))
-            (emulator,) = emulators(program.pid)
-            program.send_signal(end)
-            assert program.wait(30) != 0
+            try:
+                assert program.stdout is not None
+                next(line for line in program.stdout if when in line)
+                until(lambda: emulators(program.pid))
+                (emulator,) = emulators(program.pid)
+                program.send_signal(end)
+                assert program.wait(30) != 0
+            finally:
+                program.kill()
         until(lambda: not Path(f"/proc/{emulator}").exists())
 
 
 def emulators(parent: int) -> list[int]:
-    """The process ids of the QEMUs that a process started."""
+    """The process ids of the QEMUs that a process started. One that is not installed is run by its
+    own loader, and known by its arguments alone."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    comms = {int(child): Path(f"/proc/{child}/comm") for child in children}
-    return [pid for pid, comm in comms.items() if comm.read_text().startswith("qemu-system")]
+    commands = {int(child): Path(f"/proc/{child}/cmdline") for child in children}
+    return [pid for pid, command in commands.items() if b"qemu-system" in command.read_bytes()]
 
 
 def until(true: Callable[[], object]) -> None:
