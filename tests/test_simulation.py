@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from activations import BlockedForever, Domain, DomainFailed, LeakWarning, Scenario
+from activations import BackendError, BlockedForever, Domain, DomainFailed, LeakWarning, Scenario
 from xen_sim import Machine, Recording, Replay, Seeded, Trace
 
 RULES = Path(__file__).parent / "rules" / "events.py"
@@ -92,6 +93,18 @@ def test_a_recorded_tape_replays_the_run() -> None:
     again = Trace()
     crowd(Machine(tape=Replay(recording.answers), trace=again), 5)
     assert again.lines() == first.lines()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"clock": "sundial"}, "unknown clock 'sundial'"),
+        ({"seed": 1, "tape": Seeded(1)}, "a seed or a tape, not both"),
+    ],
+)
+def test_a_machine_that_cannot_be(wrong: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BackendError, match=complaint):
+        Machine(**wrong)
 
 
 def test_200_domains_in_one_simulation() -> None:

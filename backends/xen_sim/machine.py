@@ -11,7 +11,7 @@ No state is global: two machines live side by side in one process.
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import Any
+from typing import Any, get_args
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -49,6 +49,8 @@ class Machine:
         explore: bool = False,
         trace: Trace | None = None,
     ) -> None:
+        if clock not in get_args(ClockName):
+            raise BackendError(f"unknown clock {clock!r}: it is 'virtual' or 'wall'")
         if seed is not None and tape is not None:
             raise BackendError("a machine takes a seed or a tape, not both")
         chooser = Seeded(seed) if seed is not None else tape
