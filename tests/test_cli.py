@@ -172,6 +172,16 @@ def test_doctor_for_a_backend_that_is_not_installed(capsys: pytest.CaptureFixtur
     assert "unknown backend 'nosuch'; installed: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_takes_what_it_gets(closed: str) -> None:
+    example = Path(__file__).parents[1] / "examples" / "pingpong.py"
+    done = subprocess.run(
+        f"{ACTIVATIONS} run {example} {closed}", shell=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stdout + done.stderr
+
+
 # lab shell
 
 

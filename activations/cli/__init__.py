@@ -14,6 +14,7 @@ Exit status, in all of them: see `status`.
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -44,9 +45,8 @@ for _subcommand in (run, demo, attach, detach, doctor, lab, store, vchan):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # what it has no character for is no reason to end
-            stream.reconfigure(errors="replace")
+    _be_content("stdout")
+    _be_content("stderr")
     try:
         return int(command.main(arguments, prog_name="activations", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
@@ -57,3 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     except ActivationsError as error:
         Screen().failed(error)
         return NOT_TRIED
+
+
+def _be_content(name: str) -> None:
+    """That a stream has no character for something is no reason to end, nor that it is closed, as
+    after a shell's `>&-`."""
+    stream = getattr(sys, name)
+    if stream is None:
+        setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    elif isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
