@@ -8,7 +8,7 @@ A Linux guest that has this disk from its own blkfront gets the picture by `cat 
 """
 
 from activations import Domain, Scenario
-from activations.drivers.block import ObjectDisk
+from activations.drivers.block import ObjectDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, Phase, front_device, plug, unplug
@@ -19,7 +19,7 @@ SECTOR = 512
 WIDTH, HEIGHT = 64, 24
 """Characters; eight lines fill a sector. The last of each line ends it."""
 SHADES = " .:-=+*%@#"
-XVDA = 51712
+XVDA = devid_of("xvda")
 
 
 class Mandelbrot:

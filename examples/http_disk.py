@@ -19,7 +19,7 @@ from errno import EIO
 from urllib.parse import urlsplit
 
 from activations import Domain, Scenario
-from activations.drivers.block import ObjectDisk
+from activations.drivers.block import ObjectDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, Phase, front_device, plug, unplug
@@ -28,7 +28,7 @@ http_disk = Scenario("http_disk", clock="wall")
 
 URL = os.environ.get("HTTP_DISK", "")
 IMAGE = b"Read from a disk, which got it from the web.\n" * 2000
-XVDA = 51712
+XVDA = devid_of("xvda")
 SECTOR = 512
 AT_ONCE = 8
 """Connections to the server."""

@@ -19,13 +19,14 @@ from contextlib import asynccontextmanager, suppress
 from struct import Struct
 
 from activations import Domain, Scenario
-from activations.drivers.block import Disk, MemoryDisk
+from activations.drivers.block import Disk, MemoryDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, Phase, front_device, plug
 
 nbd_server = Scenario("nbd_server", clock="wall")
 
+XVDA = devid_of("xvda")
 SIZE = 64 << 20
 PORT = 10809
 NAME = b"disk"
@@ -64,7 +65,7 @@ AT_ONCE = 64
 
 @nbd_server.domain("dom0")
 async def serve_disk(xen: Domain) -> None:
-    device = Device("vbd", 51712, await xen.find("guest"), xen.domid, "nbd-example")
+    device = Device("vbd", XVDA, await xen.find("guest"), xen.domid, "nbd-example")
     await plug(xen, device)
     async with blkback.serve(xen, device, MemoryDisk(SIZE)) as end:
         await end.reached(Phase.CLOSED, Phase.UNPLUGGED)
@@ -72,7 +73,7 @@ async def serve_disk(xen: Domain) -> None:
 
 @nbd_server.domain("guest")
 async def serve_clients(xen: Domain) -> None:
-    device = await front_device(xen, "vbd", 51712)
+    device = await front_device(xen, "vbd", XVDA)
     async with blkfront.open(xen, device) as disk, listening(disk, PORT) as port:
         print(f"nbd://127.0.0.1:{port}/{NAME.decode()}: {disk}")
         await asyncio.Event().wait()

@@ -31,7 +31,7 @@ from activations.demo.ping import Pinger, Pings, Station
 from activations.demo.plan import Plan
 from activations.demo.talk import Talk
 from activations.domain import Domain
-from activations.drivers.block import FileDisk
+from activations.drivers.block import FileDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
 from activations.drivers.block.disk import Disk
@@ -42,7 +42,7 @@ from activations.drivers.net.nic import Nic
 from activations.scenario import Scenario
 from activations.xenbus import BackEnd, Device, Phase, front_device, plug, unplug
 
-XVDA = 51712
+XVDA = devid_of("xvda")
 SERVED_AS = "room"
 """So that no driver of a Linux in dom0 takes the devices for its own."""
 ALICE = Station(bytes.fromhex("00163e000001"), bytes([10, 0, 0, 1]))

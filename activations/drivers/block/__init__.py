@@ -8,6 +8,7 @@ from activations.drivers.block.disk import Disk
 from activations.drivers.block.disks import MemoryDisk, ObjectDisk, ServedDisk
 from activations.drivers.block.errors import DiskError, DiskGone
 from activations.drivers.block.file import FileDisk
+from activations.drivers.block.names import devid_of
 from activations.drivers.block.protocol import BadRequest, BlockError
 from activations.drivers.block.volatile import VolatileDisk
 
@@ -23,4 +24,5 @@ __all__ = [
     "ObjectDisk",
     "ServedDisk",
     "VolatileDisk",
+    "devid_of",
 ]
