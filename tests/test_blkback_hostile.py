@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from errno import EIO, ENOSPC
 from random import Random
 from typing import Any
 
@@ -28,7 +30,7 @@ from raw_blkfront import (
 from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import Op, Status
-from activations.drivers.block import MemoryDisk, ObjectDisk
+from activations.drivers.block import MemoryDisk, ObjectDisk, queue
 from activations.drivers.block.disks import Buffers, Done
 from activations.drivers.block.pages import CopiedPages, KeptPages
 from activations.drivers.block.protocol import Indirect, Request, Segment, encode, encode_segments
@@ -219,6 +221,81 @@ def test_what_a_front_end_makes_of_the_back_ends_indices_is_its_own_affair() -> 
             assert page.memory == b"x" * 4096
 
     assert not serving(MemoryDisk(b"x" * SIZE), use).failure
+
+
+def test_pages_in_use_are_copied_where_they_would_be_too_many_pieces() -> None:
+    """Each piece is a descriptor on Linux, which other guests' devices need too."""
+
+    async def use(front: RawFront) -> None:
+        pages = [front.page() for _ in range(8)]
+        reads = [front.request(Op.READ, 2000, [Segment(page.refs[0], 0, 7)]) for page in pages]
+        front.put(*reads)
+        await asyncio.sleep(0.1)
+        mapped = 0
+        for page in pages:
+            try:
+                page.close()
+            except OSError:
+                mapped += 1
+        assert mapped == 4
+        for _ in reads[:4]:
+            assert (await front.response()).status == Status.OKAY
+        for _ in reads[4:]:
+            assert (await front.response()).status == Status.ERROR, "its page was taken back"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptPages.__init__, "__kwdefaults__", {"limit": 1000, "mappings": 2})
+        serving(ObjectDisk(Slow(), SIZE), use)
+
+
+class Crowd:
+    """A disk that takes a second for each read, and counts how many are under way."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def read(self, offset: int, length: int) -> bytes:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(1)
+        self.now -= 1
+        return bytes(length)
+
+
+@PERSISTENT
+def test_one_page_named_by_every_request_does_not_fill_the_back_ends_memory(
+    persistent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "IN_WORK", 16 * 4096)
+
+    async def use(front: RawFront) -> None:
+        page = front.page().refs[0]
+        reads = [front.request(Op.READ, 0, [Segment(page, 0, 7)]) for _ in range(front.ring.size)]
+        responses = await front.ask(*reads)
+        assert [each.status for each in responses] == [Status.OKAY] * 128
+
+    crowd = Crowd()
+    serving(ObjectDisk(crowd, SIZE), use, order=2, persistent=persistent)
+    assert crowd.most <= 16 + queue.ROUND
+
+
+def test_a_disk_that_keeps_failing_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for each kind of failure: its front end decides how often."""
+
+    class Failing(MemoryDisk):
+        def read_into(self, offset: int, buffers: Buffers) -> Done:
+            raise OSError(EIO if offset else ENOSPC, "no")
+
+    async def use(front: RawFront) -> None:
+        page = front.page().refs[0]
+        for sector in (0, 8) * 20:
+            read = front.request(Op.READ, sector, [Segment(page, 0, 7)])
+            assert await front.status(read) == Status.ERROR
+
+    figures = serving(Failing(SIZE), use).figures
+    assert figures.errors == 40
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert len(warnings) == 2
 
 
 def test_a_producer_too_far_ahead_has_its_device_closed() -> None:

@@ -26,8 +26,9 @@ PERSISTENT = 1056
 """Pages of a queue that stay mapped: what Linux's front end uses with a ring of one page and its
 own limits, 32 requests of 32 segments, and a page for the segments of each."""
 MAPPINGS = 128
-"""In how many pieces, since each is an open descriptor on Linux. What a request lacks is mapped in
-one piece, so that what is used together comes to lie together."""
+"""In how many pieces, since each is an open descriptor on Linux; in twice as many while all are in
+use. What a request lacks is mapped in one piece, so that what is used together comes to lie
+together."""
 
 
 class Pages(Protocol):
@@ -119,7 +120,8 @@ class _Copied:
 
 class KeptPages:
     """Maps what it has not yet, and keeps it mapped: `limit` pages, and `mappings` pieces, at most,
-    as far as nothing more is in use. Those go first that were not used for longest."""
+    as far as nothing more is in use. Those go first that were not used for longest. What would make
+    twice as many pieces is copied."""
 
     def __init__(
         self, grants: Grants, domid: int, *, limit: int = PERSISTENT, mappings: int = MAPPINGS
@@ -128,6 +130,7 @@ class KeptPages:
         self._domid = domid
         self._limit = limit
         self._most = mappings
+        self._copied = CopiedPages(grants, domid)
         self._mappings: OrderedDict[_Mapping, None] = OrderedDict()
         """The longest unused first, as far as a limit was reached."""
         self._pages: dict[int, memoryview] = {}
@@ -141,12 +144,16 @@ class KeptPages:
 
     def open(self, runs: Runs, op: Op) -> Access:
         pages = self._have(runs.refs)
+        if pages is None:
+            return self._copied.open(runs, op)
         if runs.sectors == len(pages) * SECTORS_PER_PAGE:
             return _Kept(self, runs.refs, pages)
         return _KeptInPart(self, runs.refs, [*map(_part, pages, runs.firsts, runs.lasts)])
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
         pages = self._have(refs)
+        if pages is None:
+            return self._copied.copy_of(refs, length)
         data = bytes(pages[0][:length]) if len(pages) == 1 else b"".join(pages)[:length]
         if self.tight:
             self.trim()
@@ -171,17 +178,15 @@ class KeptPages:
         for ref in refs:
             self._mapping_of[ref].users += users
 
-    def _have(self, refs: Sequence[int]) -> list[memoryview]:
-        """These pages, mapped if they were not."""
+    def _have(self, refs: Sequence[int]) -> list[memoryview] | None:
+        """These pages, mapped if they were not; None where they cannot be mapped for want of
+        room."""
         pages = self._pages
         try:
             found = [*map(pages.__getitem__, refs)]
         except KeyError:
-            try:
-                self._map(list(dict.fromkeys(ref for ref in refs if ref not in pages)))
-            except XenError:
-                self.trim()  # some of them may be mapped by now
-                raise
+            if not self._map(list(dict.fromkeys(ref for ref in refs if ref not in pages))):
+                return None
             found = [pages[ref] for ref in refs]
         if self.tight:
             for ref in refs:
@@ -195,24 +200,46 @@ class KeptPages:
     def _count(self) -> None:
         self.tight = len(self._pages) >= self._limit or len(self._mappings) >= self._most
 
-    def _map(self, refs: list[int]) -> None:
+    def _map(self, refs: list[int]) -> bool:
         """In one piece, or each alone where that is refused: because of one of them, or because
-        they were granted at different times, which the simulator minds."""
+        they were granted at different times, which the simulator minds. Nothing is mapped where
+        one of them cannot be, which raises `XenError`, nor where there is no room."""
+        if not self._room(1):
+            return False
         try:
             self._add(refs)
         except XenError:
             if len(refs) == 1:
                 raise
-            for ref in refs:
-                self._add([ref])
+            if not self._room(len(refs)):
+                return False
+            self._add_each(refs)
+        return True
 
-    def _add(self, refs: list[int]) -> None:
+    def _room(self, pieces: int) -> bool:
+        """Whether there may be so many more, once what is not in use is unmapped."""
+        if len(self._mappings) + pieces > 2 * self._most:
+            self.trim()
+        return len(self._mappings) + pieces <= 2 * self._most
+
+    def _add_each(self, refs: list[int]) -> None:
+        added = []
+        try:
+            for ref in refs:
+                added.append(self._add([ref]))
+        except XenError:
+            for mapping in added:
+                self._unmap(mapping)
+            raise
+
+    def _add(self, refs: list[int]) -> _Mapping:
         mapping = _Mapping(self._grants.map(self._domid, refs))
         self._mappings[mapping] = None
         for ref, page in zip(refs, mapping.pages, strict=True):
             self._pages[ref] = page
             self._mapping_of[ref] = mapping
         self._count()
+        return mapping
 
     def _unmap(self, mapping: _Mapping) -> None:
         del self._mappings[mapping]

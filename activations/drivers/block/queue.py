@@ -41,6 +41,9 @@ ROUND = 32
 EARLY = 512
 """Sectors read or written after which the answers of a round are published before its end: the
 front end copies them out, on its own processor, while the next ones are served here."""
+IN_WORK = 32 << 20
+"""Bytes of requests that the disk is at work on, beyond which no more are begun: each may hold a
+copy of its data, and a front end needs no more than one page for all of its requests."""
 MAX_INDIRECT = 256
 """Segments of an indirect request: 1 MiB."""
 _READ, _WRITE, _OKAY = Op.READ, Op.WRITE, Status.OKAY
@@ -88,6 +91,11 @@ class Queue:
         self._held = held
         self._unit = service.disk.sector_size // SECTOR_SIZE
         self._under_way: set[asyncio.Future[None]] = set()
+        self._in_work = 0
+        """Bytes of what is under way."""
+        self._eased = asyncio.Event()
+        self._told: set[tuple[type, int | None]] = set()
+        """Kinds of failures that are in the log."""
         self._to_publish = False
         """`_publish` will be called."""
         self._moved = 0
@@ -97,7 +105,10 @@ class Queue:
     async def serve(self) -> None:
         """Until cancelled. Raises `RingError` if the front end breaks the ring."""
         while True:
-            if self._round() or not self._ring.idle():
+            if self._in_work > IN_WORK:
+                self._eased.clear()
+                await self._eased.wait()
+            elif self._round() or not self._ring.idle():
                 await asyncio.sleep(0)
             else:
                 await self._port.wait()
@@ -206,14 +217,21 @@ class Queue:
             self._end_later(id, op, access, done)
 
     def _end_later(self, id: int, op: Op, access: Access | None, done: Awaitable[None]) -> None:
+        size = 0
         if access is not None:
             access.keep()
+            size = sum(map(len, access.buffers))
         work = asyncio.ensure_future(done)
         self._under_way.add(work)
-        work.add_done_callback(partial(self._ended, id, op, access))
+        self._in_work += size
+        work.add_done_callback(partial(self._ended, id, op, access, size))
 
-    def _ended(self, id: int, op: Op, access: Access | None, work: asyncio.Future[None]) -> None:
+    def _ended(
+        self, id: int, op: Op, access: Access | None, size: int, work: asyncio.Future[None]
+    ) -> None:
         self._under_way.discard(work)
+        self._in_work -= size
+        self._eased.set()
         failure = asyncio.CancelledError() if work.cancelled() else work.exception()
         if not self._closed:
             self._end(id, op, access, failure)
@@ -234,12 +252,13 @@ class Queue:
         self._answer(id, op, status)
 
     def _failed(self, id: int, op: Op, failure: BaseException) -> Status:
-        """The status for what a disk raised. Its faults are its owner's to hear of, and cost the
-        front end a request, not the device."""
+        """The status for what a disk raised. Its faults are its owner's to hear of, once of each
+        kind, and cost the front end a request, not the device."""
         trace = None if isinstance(failure, OSError) else failure
-        self._log.warning(
-            "disk failed", request=id, operation=op.name, reason=repr(failure), exc_info=trace
-        )
+        kind = type(failure), getattr(failure, "errno", None)
+        tell = self._log.debug if kind in self._told else self._log.warning
+        self._told.add(kind)
+        tell("disk failed", request=id, operation=op.name, reason=repr(failure), exc_info=trace)
         failure.__traceback__ = None  # its frames may hold views of pages that are to be unmapped
         unknown = isinstance(failure, OSError) and failure.errno == EOPNOTSUPP
         return Status.EOPNOTSUPP if unknown else Status.ERROR
