@@ -18,7 +18,7 @@ import activations
 from activations.cli.ending import status_of
 from activations.cli.output import JsonLines, Reporter, Screen, write
 from activations.cli.status import FAILED, WELL
-from activations.domain import Domain
+from activations.domain import HOMES, Domain
 from activations.errors import ActivationsError
 from activations.store import StoreError
 from activations.xenbus import (
@@ -37,7 +37,6 @@ T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds after which somebody is told why the guest has not taken the device yet, and those that
 `kill` gives the guest."""
-HOMES = "/local/domain"
 
 
 @dataclass(frozen=True, slots=True)
