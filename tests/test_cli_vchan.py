@@ -277,6 +277,7 @@ def test_sizes_of_rings_are_those_that_are_asked_for(keyboard: Keyboard, beside:
         ["listen", "1", "p", "--send-ring", "1048577"],
         ["connect", "1", "p", "--send-ring", "1"],
         ["connect", "1", "p", "--wait", "0"],
+        ["connect", "1", ""],
     ],
     ids=" ".join,
 )

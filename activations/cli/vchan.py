@@ -27,6 +27,7 @@ from activations import vchan as vchans
 from activations.cli import options
 from activations.cli.output import Screen
 from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, PIPE_GONE, TERMINATED, WELL
+from activations.cli.store import store_path
 from activations.domain import Domain
 from activations.errors import ActivationsError, BackendError
 from activations.running import run
@@ -68,7 +69,7 @@ def common(command: F) -> F:
             metavar="SECONDS",
             help="Wait no longer than this for the other end.  [default: for ever]",
         ),
-        click.argument("path"),
+        click.argument("path", type=store_path),
         click.argument("domain"),
     ):
         command = add(command)
