@@ -68,7 +68,8 @@ class Disk:
 
     async def read(self, offset: int, length: int) -> bytes:
         """The bytes from `offset` on."""
-        data = bytearray(max(length, 0))
+        self._check_place(offset, length)  # before memory is taken for it
+        data = bytearray(length)
         await self._do(Op.READ, offset, length, data)
         return bytes(data)
 
