@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain, cycle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -385,20 +386,30 @@ class TestShell:
     ) -> None:
         from xen_lab import shell
 
-        sizes = iter([(90, 30), (132, 50)])
+        sizes = chain([(90, 30)], cycle([(132, 50), (133, 50)]))
+        over = threading.Event()
+
+        def resize_until_it_is_over() -> None:
+            """Again and again: a shell that is reading a line keeps the signal to itself."""
+            while not over.wait(1):
+                os.kill(os.getpid(), signal.SIGWINCH)
+
         monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size(next(sizes)))
         keyboard, terminal = pty.openpty()
         with os.fdopen(terminal) as stdin, os.fdopen(keyboard, "wb", 0) as typing:
             monkeypatch.setattr(sys, "stdin", stdin)
             typing.write(b"stty size; trap 'stty size; exit 6' WINCH\n")
             typing.write(b"while true; do usleep 10000; done\n")
-            resize = threading.Timer(3, os.kill, [os.getpid(), signal.SIGWINCH])
-            resize.start()
-            assert shell.interactive(lab) == 6
-            resize.join()
+            resizing = threading.Thread(target=resize_until_it_is_over)
+            resizing.start()
+            try:
+                assert shell.interactive(lab) == 6
+            finally:
+                over.set()
+                resizing.join()
         printed = capfdbinary.readouterr().out
         assert b"30 90" in printed
-        assert b"50 132" in printed
+        assert b"50 13" in printed
 
     def test_with_a_script_on_standard_input(self, lab: Lab, monkeypatch, tmp_path) -> None:
         from xen_lab import shell
