@@ -217,9 +217,8 @@ class KeptPages:
         return True
 
     def _room(self, pieces: int) -> bool:
-        """Whether there may be so many more, once what is not in use is unmapped."""
-        if len(self._mappings) + pieces > 2 * self._most:
-            self.trim()
+        """Whether there may be so many more. What is beyond the limits is in use: it would have
+        been unmapped when its last user closed."""
         return len(self._mappings) + pieces <= 2 * self._most
 
     def _add_each(self, refs: list[int]) -> None:
