@@ -8,6 +8,7 @@ sockets, files and processes.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from needs import LEFT_OUT, leave_out
+from reporting import Reporting
 
 import xen_lab
 from activations import BackendError, EventLoop
@@ -26,6 +28,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how busy the machine is says nothing about the code
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--report-to", type=int, metavar="FD", help="for tests/side_by_side.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    descriptor = config.getoption("--report-to")
+    if descriptor is not None:
+        config.pluginmanager.register(Reporting(descriptor))
 
 
 def descriptors() -> set[tuple[str, str]]:
@@ -87,11 +99,22 @@ def lab(lab_parts: None) -> Iterator[xen_lab.Lab]:
         yield booted
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test on the lab waits for its boot, and guests are made when first needed."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is long runs when `-m` speaks of it. The first test on the lab waits for its boot, and
+    guests are made when first needed."""
+    if "long" not in config.getoption("-m"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
     for item in items:
         if item.get_closest_marker("lab") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays. Tests collect garbage by hand, and would look through it all."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

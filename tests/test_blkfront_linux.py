@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from parameters import scenarios_in
 
 from activations import scenario
 from xen_lab import Lab
@@ -13,13 +14,13 @@ SCENARIOS = Path(__file__).parent / "linux_blkback" / "scenarios.py"
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("name", scenario.names(SCENARIOS))
-def test_against_xen_blkback(name: str, lab: Lab) -> None:
-    results = scenario.load(f"{SCENARIOS}::{name}").run("lab")
+@pytest.mark.parametrize("target", scenarios_in(SCENARIOS))
+def test_against_xen_blkback(target: str, lab: Lab) -> None:
+    results = scenario.load(target).run("lab")
     keys, used = results["dom0"], results["guest"]
-    print(f"{name}: {used['seconds']:.1f} s")
-    if "flush" in name:
+    print(f"{target}: {used['seconds']:.1f} s")
+    if "flush" in target:
         assert used["result"] == {"flush": True, "discard": True}, "what a loop device can do"
-    if "long rings" in name:
+    if "long rings" in target:
         assert int(keys["ring-page-order"]) == int(keys["max-ring-page-order"]) == 4
         assert int(keys["multi-queue-num-queues"]) == 2

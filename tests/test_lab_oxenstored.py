@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parameters import scenarios_in
 from test_rules import LAB_ONLY, RULES, check
 from test_store_programs import PROGRAMS, answers
 from xens_test_program import built, pass_in_dom0
 
 import xen_lab
-from activations import scenario
 
 OXENSTORED_ONLY = Path(__file__).parent / "oxenstored_only" / "store.py"
 ALIKE = [RULES / f"{name}.py" for name in ("store", "store_client", "vchan")]
@@ -37,14 +37,7 @@ def test_it_is_the_one_that_runs(oxenstored: xen_lab.Lab) -> None:
     assert "xenstored" not in processes.split()
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        pytest.param(f"{path}::{name}", id=f"{path.parent.name}/{path.stem}::{name}")
-        for path in FILES
-        for name in scenario.names(path)
-    ],
-)
+@pytest.mark.parametrize("rule", scenarios_in(*FILES))
 def test_a_rule_holds_on_oxenstored(rule: str, oxenstored: xen_lab.Lab) -> None:
     check(rule, "lab")
 

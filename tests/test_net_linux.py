@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from parameters import scenarios_in
 
 from activations import scenario
 from xen_lab import Lab
@@ -13,6 +14,6 @@ SCENARIOS = Path(__file__).parent / "net_linux" / "scenarios.py"
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("name", scenario.names(SCENARIOS))
-def test_against_linux(name: str, lab: Lab) -> None:
-    scenario.load(f"{SCENARIOS}::{name}").run("lab")
+@pytest.mark.parametrize("target", scenarios_in(SCENARIOS))
+def test_against_linux(target: str, lab: Lab) -> None:
+    scenario.load(target).run("lab")

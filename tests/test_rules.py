@@ -7,22 +7,21 @@ simulator and not on a real Xen is a fault of the simulator.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from parameters import scenarios_in
 
 from activations import Scenario, scenario
 from xen_lab import Lab
 
 RULES = Path(__file__).parent / "rules"
 LAB_ONLY = Path(__file__).parent / "lab_only"
+OTHER_ORDERS = [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5))]
 
 
-def rules_in(folder: Path) -> list[object]:
-    return [
-        pytest.param(f"{path}::{name}", id=f"{path.stem}::{name}")
-        for path in sorted(folder.glob("*.py"))
-        for name in scenario.names(path)
-    ]
+def rules_in(folder: Path) -> list[Any]:
+    return scenarios_in(*sorted(folder.glob("*.py")))
 
 
 def check(target: str, backend: str) -> None:
@@ -35,7 +34,7 @@ def test_on_the_simulator(rule: str) -> None:
     check(rule, "sim")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", OTHER_ORDERS)
 @pytest.mark.parametrize("rule", rules_in(RULES))
 def test_on_the_simulator_in_other_orders(rule: str, seed: int) -> None:
     scenario.load(rule).run("sim", seed=seed)

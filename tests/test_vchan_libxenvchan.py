@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from debian import compiled, unpacked
+from parameters import scenarios_in
 
 from activations import scenario
 from activations.scenario import Silent
@@ -35,17 +36,17 @@ def lab_with_peer(lab: Lab, peer: bytes) -> Lab:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("name", scenario.names(SCENARIOS))
-def test_against_libxenvchan(name: str, lab_with_peer: Lab) -> None:
-    scenario.load(f"{SCENARIOS}::{name}").run("lab")
+@pytest.mark.parametrize("target", scenarios_in(SCENARIOS))
+def test_against_libxenvchan(target: str, lab_with_peer: Lab) -> None:
+    scenario.load(target).run("lab")
 
 
 @pytest.mark.lab
 @pytest.mark.timeout(1300)
-@pytest.mark.parametrize("name", scenario.names(PROXY))
-def test_against_the_socket_proxy(name: str, lab: Lab) -> None:
-    """What one end sends the other hears, 64 MiB each way, through a Unix socket and the proxy."""
-    outcome = lab.run(scenario.load(f"{PROXY}::{name}"), Silent(), timeout=1200)
+@pytest.mark.parametrize("target", scenarios_in(PROXY))
+def test_against_the_socket_proxy(target: str, lab: Lab) -> None:
+    """What one end sends the other hears, through a Unix socket and the proxy."""
+    outcome = lab.run(scenario.load(target), Silent(), timeout=1200)
     assert not outcome.failures
     guest, dom0 = outcome.results["guest"], outcome.results["dom0"]
     assert (dom0["heard"], guest["heard"]) == (guest["sent"], dom0["sent"])

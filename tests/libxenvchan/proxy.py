@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from socket import AF_UNIX
 
 from anyio import EndOfStream
-from much import exchange
+from much import MUCH, exchange
 
 from activations import Domain, Scenario, vchan
 from activations.vchan import VchanStream
@@ -39,8 +40,8 @@ PAUSE = 0.02
 """Seconds between two looks at the proxy's socket. To be woken for every KiB of it would take the
 processor that the proxy needs, dom0's only one."""
 
-through_a_client = Scenario("through_a_client")
-through_a_server = Scenario("through_a_server")
+LESS = 1 << 20
+"""Bytes each way, in the short form."""
 
 
 @asynccontextmanager
@@ -89,34 +90,45 @@ async def connection() -> Plug:
         await asyncio.sleep(0.01)
 
 
-async def exchange_with(plug: Plug) -> dict[str, str]:
-    return await exchange(2, plug.send, plug.receive)
+async def exchange_with(plug: Plug, size: int) -> dict[str, str]:
+    return await exchange(2, plug.send, plug.receive, size)
 
 
-async def exchange_by(stream: VchanStream) -> dict[str, str]:
-    return await exchange(1, stream.send, stream.receive)
+async def exchange_by(stream: VchanStream, size: int) -> dict[str, str]:
+    return await exchange(1, stream.send, stream.receive, size)
 
 
-@through_a_client.domain("dom0")
-async def connects_to_the_proxy(xen: Domain) -> dict[str, str]:
+Half = Callable[[Domain, int], Awaitable[dict[str, str]]]
+
+
+def through(name: str, dom0: Half, guest: Half, size: int) -> Scenario:
+    scenario = Scenario(name)
+    scenario.domain("dom0")(partial(dom0, size=size))
+    scenario.domain("guest")(partial(guest, size=size))
+    return scenario
+
+
+# The proxy as client
+
+
+async def connects_to_the_proxy(xen: Domain, size: int) -> dict[str, str]:
     """Closes from this side, which the proxy passes on."""
     home = f"/local/domain/{await xen.find('guest')}"
     async with asyncio.timeout(PATIENCE):
         await xen.store.wait_for(f"{home}/{KEY}/event-channel")
         async with proxy("client", await xen.find("guest")):
             with await connection() as plug:
-                sums = await exchange_with(plug)
+                sums = await exchange_with(plug, size)
             await xen.store.wait_for(f"{home}/{KEY}/over")
     return sums
 
 
-@through_a_client.domain("guest")
-async def serves_the_proxy(xen: Domain) -> dict[str, str]:
+async def serves_the_proxy(xen: Domain, size: int) -> dict[str, str]:
     async with asyncio.timeout(PATIENCE):
         async with vchan.listen(xen, KEY, 0, left=RING, right=RING) as listener:
             stream = await listener.accept()
         async with stream:
-            sums = await exchange_by(stream)
+            sums = await exchange_by(stream, size)
             try:
                 assert not await stream.receive(), "nothing more was sent"
             except EndOfStream:
@@ -124,8 +136,14 @@ async def serves_the_proxy(xen: Domain) -> dict[str, str]:
     return sums
 
 
-@through_a_server.domain("dom0")
-async def is_connected_to(xen: Domain) -> dict[str, str]:
+client = through("through_a_client", connects_to_the_proxy, serves_the_proxy, LESS)
+client_long = through("long: through_a_client", connects_to_the_proxy, serves_the_proxy, MUCH)
+
+
+# The proxy as server
+
+
+async def is_connected_to(xen: Domain, size: int) -> dict[str, str]:
     guest = await xen.find("guest")
     await xen.store.write("/local/domain/0/domid", 0)  # where libxenvchan looks
     async with asyncio.timeout(PATIENCE):
@@ -135,16 +153,19 @@ async def is_connected_to(xen: Domain) -> dict[str, str]:
             listening.setblocking(False)
             async with proxy("server", guest):
                 with Plug((await xen.loop.sock_accept(listening))[0]) as plug:
-                    sums = await exchange_with(plug)
+                    sums = await exchange_with(plug, size)
                     await xen.store.write(f"/local/domain/{guest}/{HEARD}", 1)
                     assert await plug.receive() == b"", "the guest has closed, and all had come"
     return sums
 
 
-@through_a_server.domain("guest")
-async def calls_the_proxy(xen: Domain) -> dict[str, str]:
+async def calls_the_proxy(xen: Domain, size: int) -> dict[str, str]:
     """Closes from this side, which the proxy passes on."""
     async with asyncio.timeout(PATIENCE), await vchan.connect(xen, 0, KEY) as stream:
-        sums = await exchange_by(stream)
+        sums = await exchange_by(stream, size)
         await xen.store.wait_for(HEARD)
     return sums
+
+
+server = through("through_a_server", is_connected_to, calls_the_proxy, LESS)
+server_long = through("long: through_a_server", is_connected_to, calls_the_proxy, MUCH)

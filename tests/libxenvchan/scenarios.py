@@ -17,6 +17,8 @@ from activations.vchan import VchanStream
 PROGRAM = "/tmp/vchan_peer"
 KEY = "data/libxenvchan"
 TOTAL = 1 << 20
+MORE = 1 << 22
+LONG = "long: "
 SAID = 5000
 BIG = 1 << 18
 PATIENCE = 240
@@ -73,17 +75,17 @@ async def hear_an_echo(stream: VchanStream) -> None:
     assert back == data
 
 
-async def hear_much(stream: VchanStream) -> None:
-    """All comes back, and is known by its sum."""
-    sums = await exchange(1, stream.send, stream.receive)
-    assert sums["heard"] == sums["sent"]
+def hear_much(size: int, *, to_the_end: bool = False) -> Use:
+    """All comes back, and is known by its sum; then C closes its end, if this end waits for it."""
 
+    async def hear(stream: VchanStream) -> None:
+        sums = await exchange(1, stream.send, stream.receive, size)
+        assert sums["heard"] == sums["sent"]
+        if to_the_end:
+            with suppress(EndOfStream):
+                assert not await stream.receive(), "nothing more was sent"
 
-async def hear_much_to_the_end(stream: VchanStream) -> None:
-    """As `hear_much`; then C closes its end."""
-    await hear_much(stream)
-    with suppress(EndOfStream):
-        assert not await stream.receive(), "nothing more was sent"
+    return hear
 
 
 async def hear_it_all(stream: VchanStream) -> None:
@@ -100,7 +102,8 @@ def against_c(role: str, left: int, right: int, use: Use, *said: object, sent: i
     """`role` is the C program's; the guest's end is of the other kind, and says how many seconds
     it took."""
     told = "_".join(map(str, said))
-    scenario = Scenario(f"{told}_by_a_{role}_in_C_with_{left}_and_{right}")
+    form = LONG if sent == MUCH else ""
+    scenario = Scenario(f"{form}{told}_of_{sent}_by_a_{role}_in_C_with_{left}_and_{right}")
     mine: Callable[[Domain, int, int], AbstractAsyncContextManager[VchanStream]]
     mine = called if role == "server" else served
 
@@ -132,7 +135,13 @@ client_10_11 = against_c("client", 1024, 2048, hear_an_echo, "echo", sent=TOTAL)
 client_12_13 = against_c("client", 4096, 8192, hear_an_echo, "echo", sent=TOTAL)
 server_11_10 = against_c("server", 2048, 1024, hear_an_echo, "echo", sent=TOTAL)
 server_14_11 = against_c("server", 16384, 2048, hear_an_echo, "echo", sent=TOTAL)
-much_to_a_client = against_c("client", BIG, BIG, hear_much, "echo", sent=MUCH)
-much_to_a_server = against_c("server", BIG, BIG, hear_much_to_the_end, "echo", MUCH, sent=MUCH)
+more_to_a_client = against_c("client", BIG, BIG, hear_much(MORE), "echo", sent=MORE)
+more_to_a_server = against_c(
+    "server", BIG, BIG, hear_much(MORE, to_the_end=True), "echo", MORE, sent=MORE
+)
+much_to_a_client = against_c("client", BIG, BIG, hear_much(MUCH), "echo", sent=MUCH)
+much_to_a_server = against_c(
+    "server", BIG, BIG, hear_much(MUCH, to_the_end=True), "echo", MUCH, sent=MUCH
+)
 client_says = against_c("client", 1024, 1024, hear_it_all, "say", SAID, sent=SAID)
 server_says = against_c("server", 1024, 1024, hear_it_all, "say", SAID, sent=SAID)

@@ -1,12 +1,14 @@
 """As much between our own two ends as between one of them and Linux's, or libxenvchan's.
 
-A disk of 8 MiB and ten thousand reads and writes, 16 MiB of frames, 64 MiB each way over a vchan.
+In a short form, and in a long one: a disk of 8 MiB and ten thousand reads and writes, 16 MiB of
+frames, 64 MiB each way over a vchan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from random import Random
 
@@ -18,39 +20,49 @@ from disk_model import check, digest
 from much import exchange
 from net_world import ALL, World, frame
 
-from activations import Domain
+from activations import Domain, Scenario
 from activations.drivers.block import Disk, MemoryDisk
 from activations.drivers.block import back as blkback
 from activations.drivers.net import Nic
 from activations.vchan import VchanStream
 from activations.xenbus import Device
 
-DISK = 8 << 20
-FRAMES = 16 << 20
+MIB = 1 << 20
 RING = 1 << 18
 
 
 # A disk
 
 
-async def serve_a_disk(xen: Domain, device: Device) -> None:
-    async with blkback.serve(xen, device, MemoryDisk(Random(1).randbytes(DISK))):
-        await block.done(xen, device)
+def content(size: int) -> bytes:
+    return Random(1).randbytes(size)
 
 
-async def read_it_all(xen: Domain, disk: Disk) -> None:
-    assert await digest(disk, disk.size) == sha256(Random(1).randbytes(DISK)).hexdigest()
+def disk_rule(name: str, size: int, use: Callable[[Disk], Awaitable[None]]) -> Scenario:
+    async def serve(xen: Domain, device: Device) -> None:
+        async with blkback.serve(xen, device, MemoryDisk(content(size))):
+            await block.done(xen, device)
+
+    async def run(xen: Domain, disk: Disk) -> None:
+        assert disk.size == size
+        await use(disk)
+
+    return block.two(name, serve, block.using(run))
 
 
-async def use_it_ten_thousand_times(xen: Domain, disk: Disk) -> None:
-    await check(disk, 10_000, tasks=32, most=8)
+async def read_it_all(disk: Disk) -> None:
+    assert await digest(disk, disk.size) == sha256(content(disk.size)).hexdigest()
 
 
-same_bytes = block.two("the same bytes on either side", serve_a_disk, block.using(read_it_all))
-model = block.two(
-    "ten thousand reads and writes agree with a model",
-    serve_a_disk,
-    block.using(use_it_ten_thousand_times),
+def so_often(operations: int) -> Callable[[Disk], Awaitable[None]]:
+    return partial(check, operations=operations, tasks=32, most=8)
+
+
+same_bytes = disk_rule("the same bytes on either side", MIB, read_it_all)
+same_bytes_long = disk_rule("long: the same 8 MiB on either side", 8 * MIB, read_it_all)
+model = disk_rule("reads and writes agree with a model", MIB, so_often(1_000))
+model_long = disk_rule(
+    "long: ten thousand reads and writes agree with a model", 8 * MIB, so_often(10_000)
 )
 
 
@@ -60,78 +72,84 @@ Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[bytes]]
 
 
-def datagrams() -> Iterator[bytes]:
-    """As many as make up `FRAMES` bytes, of 1,400 and 8,000 by turns."""
-    random, left, size = Random(1), FRAMES, 1400
+def datagrams(size: int) -> Iterator[bytes]:
+    """As many as make up `size` bytes, of 1,400 and 8,000 by turns."""
+    random, left, piece = Random(1), size, 1400
     while left > 0:
-        yield random.randbytes(size)
-        left -= size
-        size = 9400 - size
+        yield random.randbytes(piece)
+        left -= piece
+        piece = 9400 - piece
 
 
-async def send_all(send: Send, to: bytes, by: bytes) -> None:
-    for data in datagrams():
+async def send_all(size: int, send: Send, to: bytes, by: bytes) -> None:
+    for data in datagrams(size):
         await send(frame(to, by, data))
 
 
-async def receive_all(receive: Receive) -> None:
-    for data in datagrams():
+async def receive_all(size: int, receive: Receive) -> None:
+    for data in datagrams(size):
         assert net_world.data_of(await receive()) == data
 
 
-async def wire_sends(world: World) -> None:
-    await send_all(world.wire.send, ALL, net_world.DOM0)
+def to_the_guest(name: str, size: int) -> Scenario:
+    async def wire_sends(world: World) -> None:
+        await send_all(size, world.wire.send, ALL, net_world.DOM0)
+
+    async def card_receives(xen: Domain, nic: Nic) -> None:
+        await receive_all(size, nic.receive)
+        assert (nic.figures.bad, nic.figures.lost) == (0, 0)
+
+    return net_world.two(name, wire_sends, card_receives)
 
 
-async def card_receives(xen: Domain, nic: Nic) -> None:
-    await receive_all(nic.receive)
-    assert (nic.figures.bad, nic.figures.lost) == (0, 0)
+def from_the_guest(name: str, size: int) -> Scenario:
+    async def wire_receives(world: World) -> None:
+        await receive_all(size, world.wire.receive)
+
+    async def card_sends(xen: Domain, nic: Nic) -> None:
+        await send_all(size, nic.send, net_world.DOM0, nic.mac)
+
+    return net_world.two(name, wire_receives, card_sends)
 
 
-async def wire_receives(world: World) -> None:
-    await receive_all(world.wire.receive)
-
-
-async def card_sends(xen: Domain, nic: Nic) -> None:
-    await send_all(nic.send, net_world.DOM0, nic.mac)
-
-
-to_the_guest = net_world.two("16 MiB of frames come to the guest", wire_sends, card_receives)
-from_the_guest = net_world.two("16 MiB of frames come from the guest", wire_receives, card_sends)
+received = to_the_guest("1 MiB of frames comes to the guest", MIB)
+received_long = to_the_guest("long: 16 MiB of frames come to the guest", 16 * MIB)
+sent = from_the_guest("1 MiB of frames comes from the guest", MIB)
+sent_long = from_the_guest("long: 16 MiB of frames come from the guest", 16 * MIB)
 
 
 # A vchan
 
 
-async def exchange_then_leave(xen: Domain, stream: VchanStream) -> None:
-    await exchange_much(xen.domid, stream)
+def exchange_rule(name: str, size: int, *, server_leaves: bool) -> Scenario:
+    """What either end sent is what the other heard; then one leaves, and the other sees it."""
+
+    async def leave(xen: Domain, stream: VchanStream) -> None:
+        await exchange_much(xen.domid, stream, size)
+
+    async def see_the_other_leave(xen: Domain, stream: VchanStream) -> None:
+        await exchange_much(xen.domid, stream, size)
+        with suppress(EndOfStream):
+            raise AssertionError(f"more came than was sent: {await stream.receive()!r}")
+
+    ends = (leave, see_the_other_leave) if server_leaves else (see_the_other_leave, leave)
+    return vchan.two(name, *ends, left=RING, right=RING)
 
 
-async def exchange_then_see_the_other_leave(xen: Domain, stream: VchanStream) -> None:
-    await exchange_much(xen.domid, stream)
-    with suppress(EndOfStream):
-        raise AssertionError(f"more came than was sent: {await stream.receive()!r}")
-
-
-async def exchange_much(seed: int, stream: VchanStream) -> None:
-    """What either end sent is what the other heard."""
-    sums = await exchange(seed, stream.send, stream.receive)
+async def exchange_much(seed: int, stream: VchanStream, size: int) -> None:
+    sums = await exchange(seed, stream.send, stream.receive, size)
     for own, others in (("sent", "heard"), ("heard", "sent")):
         await stream.send(sums[own].encode())
         assert await vchan.received(stream, 64) == sums[others].encode()
 
 
-server_leaves = vchan.two(
-    "64 MiB each way, then the server leaves",
-    exchange_then_leave,
-    exchange_then_see_the_other_leave,
-    left=RING,
-    right=RING,
+server_leaves = exchange_rule("4 MiB each way, then the server leaves", 4 * MIB, server_leaves=True)
+server_leaves_long = exchange_rule(
+    "long: 64 MiB each way, then the server leaves", 64 * MIB, server_leaves=True
 )
-client_leaves = vchan.two(
-    "64 MiB each way, then the client leaves",
-    exchange_then_see_the_other_leave,
-    exchange_then_leave,
-    left=RING,
-    right=RING,
+client_leaves = exchange_rule(
+    "4 MiB each way, then the client leaves", 4 * MIB, server_leaves=False
+)
+client_leaves_long = exchange_rule(
+    "long: 64 MiB each way, then the client leaves", 64 * MIB, server_leaves=False
 )
