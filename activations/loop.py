@@ -6,9 +6,10 @@ that complete in there run in the same turn. Everything else (tasks, transports,
 signals) is stock asyncio and stays so.
 
 Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
-a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop; and
+a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop;
 `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
-calls complain as asyncio's do.
+calls complain as asyncio's do; and the three methods about the pipe by which a loop wakes itself
+(selector_events.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from activations.domain import Domain
 from activations.errors import VirtualClockError
-from activations.lower import LowerHalf, Ready
+from activations.lower import LowerHalf, Ready, VirtualLowerHalf
 from activations.timers import NEVER, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
@@ -178,12 +179,17 @@ class VirtualEventLoop(EventLoop):
 
     What happens in the real world happens at no virtual time, so everything that would wait for
     it is refused with `VirtualClockError`: descriptors (by the lower half), threads, processes,
-    signals, and the servers and connections that are made of them.
+    signals, and the servers and connections that are made of them. A thread may call in while
+    nobody runs the loop; then the thread that runs it is its home. It has no pipe to wake itself
+    with either: whoever calls in from another domain of its thread wakes it through the lower half.
     """
 
-    def __init__(self, lower: LowerHalf) -> None:
+    _thread_id: int | None
+    """The thread that runs it (base_events.py), None while nobody does."""
+
+    def __init__(self, lower: VirtualLowerHalf) -> None:
+        self._wake = lower.wake
         super().__init__(lower)
-        self._home = threading.get_ident()
         self.refused_threads: set[str] = set()
         """The names of threads that tried to call in."""
 
@@ -193,12 +199,20 @@ class VirtualEventLoop(EventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        if threading.get_ident() != self._home:
-            self._check_closed()
+        if self._thread_id not in (None, threading.get_ident()):
             self.refused_threads.add(threading.current_thread().name)
             _refuse("call_soon_threadsafe")
-        handle = self.call_soon(callback, *args, context=context)
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
         return _made_above(handle, 1) if self.get_debug() else handle
+
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        self._wake()
 
 
 H = TypeVar("H", bound=asyncio.Handle)

@@ -51,7 +51,7 @@ class LowerHalf(Protocol):
     name: str
     clock: Clock
     descriptors: selectors.BaseSelector
-    """Where asyncio registers its descriptors. The virtual clock refuses all but the loop's own."""
+    """Where asyncio registers its descriptors. The virtual clock refuses them."""
     grant_table: GrantTable
 
     def time_ns(self) -> int: ...
@@ -86,6 +86,14 @@ class LowerHalf(Protocol):
 
     def close(self) -> None:
         """Give back what is left: ports, grants, mappings, descriptors."""
+
+
+class VirtualLowerHalf(LowerHalf, Protocol):
+    """A lower half on a clock that jumps over idle time."""
+
+    def wake(self) -> None:
+        """End the block of this domain, or its next one: another domain of the same thread has
+        something for it. (On the wall clock a descriptor does that, asyncio's own.)"""
 
 
 class GrantTable(Protocol):

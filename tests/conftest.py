@@ -13,6 +13,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,7 @@ from reporting import Reporting
 
 import xen_lab
 from activations import BackendError, EventLoop
+from activations.lower import LowerHalf
 from xen_lab import cache, emulator, image
 
 # What was started in the background ignores Ctrl-C, and so would the programs that tests start.
@@ -72,6 +74,25 @@ def leaves_no_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(EventLoop, "close", note_and_close)
     yield
     assert not pending, "tasks were left pending"
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that leaves one of our loops open. (asyncio warns of it too, but only when the
+    garbage collector comes by, in whichever test that is.)"""
+    made: WeakSet[EventLoop] = WeakSet()
+    init = EventLoop.__init__
+
+    def note_and_make(loop: EventLoop, lower: LowerHalf) -> None:
+        init(loop, lower)
+        made.add(loop)
+
+    monkeypatch.setattr(EventLoop, "__init__", note_and_make)
+    yield
+    left = [loop for loop in made if not loop.is_closed()]
+    for loop in left:
+        loop.close()
+    assert not left, "loops were left open"
 
 
 @pytest.fixture(scope="session")

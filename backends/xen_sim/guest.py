@@ -1,18 +1,18 @@
 """A simulated guest's lower half, in the shape the event loop asks for.
 
-What differs between the clocks is descriptors alone: the virtual clock has none but the pipe by
-which asyncio wakes itself, the wall clock has an epoll for each domain.
+What differs between the clocks is descriptors alone: the virtual clock has none, the wall clock has
+an epoll for each domain.
 """
 
 from __future__ import annotations
 
 import selectors
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from activations.abi.event_channel import DOMID_SELF, Virq
 from activations.errors import VirtualClockError
-from activations.lower import Adopt, Clock, GrantTable, LowerHalf, Ready
+from activations.lower import Adopt, Clock, GrantTable, Ready, VirtualLowerHalf
 from xen_sim.clock import WallClock
 from xen_sim.domain import XenDomain
 from xen_sim.hypercall import Hypercalls
@@ -44,6 +44,7 @@ class Guest:
         self.unmask = self._solo5.unmask
         self.mask = self._solo5.mask
         self.notify = self.xen.send
+        self.wake = domain.vcpu.kick
         self.descriptors = self._make_descriptors()
         self.start()
 
@@ -148,35 +149,24 @@ class WatchedDescriptors(selectors.EpollSelector):
 
 
 class NoDescriptors(selectors.BaseSelector):
-    """A selector that takes the pipe asyncio wakes itself with, and nothing else.
+    """A selector that takes nothing."""
 
-    The pipe is what a new loop registers first; nobody can write to it, since on the virtual clock
-    other threads are refused, so it is never looked at.
-    """
+    def register(self, fileobj: Any, events: int, data: Any = None) -> NoReturn:
+        raise VirtualClockError(
+            f"{fileobj!r} is a real descriptor: on the virtual clock it would never be ready; "
+            'run with clock="wall" (`activations run --clock wall`)'
+        )
 
-    def __init__(self) -> None:
-        self._own: dict[Any, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        if self._own:
-            raise VirtualClockError(
-                f"{fileobj!r} is a real descriptor: on the virtual clock it would never be ready; "
-                'run with clock="wall" (`activations run --clock wall`)'
-            )
-        key = selectors.SelectorKey(fileobj, fileobj, events, data)
-        self._own[fileobj] = key
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._own.pop(fileobj)
+    def unregister(self, fileobj: Any) -> NoReturn:
+        raise KeyError(f"{fileobj!r} is not registered")
 
     def select(self, timeout: float | None = None) -> Ready:
         return _NOTHING_READY
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._own
+        return {}
 
 
-def lower_half(guest: Guest) -> LowerHalf:
+def lower_half(guest: Guest) -> VirtualLowerHalf:
     """Have the type checker hold `Guest` against the protocol."""
     return guest

@@ -13,7 +13,7 @@ from activations.domain import Domain
 from activations.loop import EventLoop
 from activations.running import serve
 from xen_sim.domain import XenDomain
-from xen_sim.processor import Processor
+from xen_sim.processor import AsyncioState
 
 Main = Callable[[Domain], Awaitable[Any]]
 
@@ -39,8 +39,9 @@ class Life:
         """
         hub = self.domain.xen.processor.hub
         assert hub is not None
+        fresh = AsyncioState.fresh()
         hub.switch()
-        Processor.begin()
+        fresh.restore()
         self.domain.trace("start")
         try:
             with asyncio.Runner(loop_factory=lambda: self.loop) as runner:

@@ -4,9 +4,10 @@ A vCPU is a greenlet. One that blocks picks the next runnable vCPU and switches 
 there is no loop in between. Because the switch is a plain call, a vCPU can be preempted wherever
 `preempt` is called from, Xen's own code included.
 
-asyncio keeps two things by thread that belong to the vCPU: the running loop and the hooks for
-asynchronous generators. (From Python 3.14 on the current task too; up to 3.13 it is kept by loop.)
-They change hands at the switch; context variables do so by themselves.
+asyncio keeps three things by thread that belong to the vCPU: the running loop, the hooks for
+asynchronous generators, and how deep coroutines note where they were made, which debug mode is
+about. (From Python 3.14 on the current task too; up to 3.13 it is kept by loop.) They change hands
+at the switch; context variables do so by themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import threading
 from asyncio import _get_running_loop, _set_running_loop
 from collections import deque
+from sys import get_coroutine_origin_tracking_depth, set_coroutine_origin_tracking_depth
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
@@ -36,14 +38,25 @@ class AsyncioState(NamedTuple):
 
     loop: asyncio.AbstractEventLoop | None
     hooks: Any
+    origin_depth: int
 
     @classmethod
     def save(cls) -> AsyncioState:
-        return cls(_get_running_loop(), sys.get_asyncgen_hooks())
+        return cls(
+            _get_running_loop(),
+            sys.get_asyncgen_hooks(),
+            get_coroutine_origin_tracking_depth(),
+        )
+
+    @classmethod
+    def fresh(cls) -> AsyncioState:
+        """What a vCPU begins with: nothing of asyncio's is its own, and no domain's debug mode."""
+        return cls(None, (None, None), get_coroutine_origin_tracking_depth())
 
     def restore(self) -> None:
         _set_running_loop(self.loop)
         sys.set_asyncgen_hooks(*self.hooks)
+        set_coroutine_origin_tracking_depth(self.origin_depth)
 
 
 class Processor:
@@ -79,8 +92,12 @@ class Processor:
         """Give up the processor until somebody makes this vCPU runnable.
 
         Called from the idle step alone, where no task is current and the loop is the vCPU's own:
-        what is to be restored afterwards is the same every time.
+        what is to be restored afterwards is the same every time, unless debug mode is switched on
+        or off while the loop runs.
         """
+        if vcpu.kicked:
+            vcpu.kicked = False
+            return
         vcpu.asleep = True
         try:
             if self.queue and self._orderly and self._turns < self._clock.patience:
@@ -99,15 +116,17 @@ class Processor:
             raise
         else:
             if following is vcpu:
+                vcpu.kicked = False
                 return
             self.current = following
             to = following.greenlet
         state = vcpu.asyncio_state
-        if state is None:
+        if state is None or state.origin_depth != get_coroutine_origin_tracking_depth():
             state = vcpu.asyncio_state = AsyncioState.save()
         vcpu.greenlet = getcurrent()
         to.switch()
         self.current = vcpu
+        vcpu.kicked = False
         state.restore()
 
     def blocked(self, error: BlockedForever, loops: Loops) -> BlockedForever:
@@ -215,9 +234,3 @@ class Processor:
         state.restore()
         if loop is not None and task is not None:
             asyncio.tasks._enter_task(loop, task)
-
-    @staticmethod
-    def begin() -> None:
-        """The first thing on a new greenlet: nothing of asyncio's is its own yet."""
-        _set_running_loop(None)
-        sys.set_asyncgen_hooks(None, None)

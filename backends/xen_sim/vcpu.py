@@ -37,6 +37,7 @@ class VCPU:
         "greenlet",
         "handler",
         "interrupts",
+        "kicked",
         "name",
         "requested",
     )
@@ -52,6 +53,8 @@ class VCPU:
         self.handler: Callable[[], None] = self.eoi
         """The guest's entry for the upcall vector in its interrupt descriptor table."""
         self.asleep = False
+        self.kicked = False
+        """Somebody kicked it since it last slept."""
         self.greenlet: greenlet
         self.asyncio_state: AsyncioState | None = None
         """What the processor restores when this vCPU returns from a halt."""
@@ -66,7 +69,9 @@ class VCPU:
             self._processor.queue.append(self)
 
     def kick(self) -> None:
-        """Wake the vCPU without an interrupt: a descriptor is ready, or it is to end."""
+        """Wake the vCPU without an interrupt: a descriptor is ready, it is called from another
+        domain, or it is to end. One that is not asleep does not fall asleep the next time."""
+        self.kicked = True
         self._processor.make_runnable(self)
 
     # The guest's side

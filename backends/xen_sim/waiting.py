@@ -42,8 +42,9 @@ def who_waits(loops: Loops, before: Collection[threading.Thread]) -> str:
 
 
 def _threads(loops: Iterable[EventLoop], before: Collection[threading.Thread]) -> list[str]:
-    """The names of threads that run, or came to tell how they ended."""
-    names = {thread.name for thread in threading.enumerate() if thread not in before}
+    """The names of threads that run beside this one, or came to tell how they ended."""
+    here = threading.current_thread()
+    names = {each.name for each in threading.enumerate() if each not in before and each != here}
     for loop in loops:
         if isinstance(loop, VirtualEventLoop):
             names |= loop.refused_threads
