@@ -20,15 +20,15 @@ def run(
 ) -> tuple[int, bytes]:
     """Run a program: its exit status (minus the signal that ended it) and all it printed.
 
-    Raises `BackendError`, with what it printed so far, if it takes longer than `timeout` seconds;
-    it is killed then.
+    Raises `BackendError`, with what it printed so far, if it takes longer than `timeout` seconds
+    at the lab's pace; it is killed then.
     """
     output = bytearray()
     request = control.ask(
         domain,
         "command",
         argv=list(argv),
-        env=dict(env or {}),
+        env={**control.pace.environment, **(env or {})},
         cwd=cwd,
         stream=lambda name, data: output.extend(data),
     )
@@ -37,7 +37,7 @@ def run(
         control.call(domain, "end", job=request.number, timeout=timeout)
         said = output.decode(errors="backslashreplace")[-2000:]
         raise BackendError(
-            f"{domain}: {' '.join(argv)[:200]} did not end within {timeout:.0f} s; "
+            f"{domain}: {' '.join(argv)[:200]} did not end {control.pace.within(timeout)}; "
             f"it printed:\n{said}"
         )
     return control.result(request)["status"], bytes(output)

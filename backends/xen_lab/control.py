@@ -11,11 +11,13 @@ import select
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from activations.errors import BackendError
 from xen_lab.inside.channel import Decoder, Message, encode, unpack
 from xen_lab.machine import Machine
+from xen_lab.pace import Pace, granted
 
 READ = 256 << 10
 TAIL = 60
@@ -40,7 +42,8 @@ class Request:
 class Control:
     """Speaks with the agents of all domains."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, pace: Pace) -> None:
+        self.pace = pace
         self._machine = machine
         self._decoder = Decoder()
         self._numbers = itertools.count(1)
@@ -62,11 +65,13 @@ class Control:
         return request
 
     def call(self, domain: str, do: str, *, timeout: float, **words: Any) -> Message:
-        """Ask and wait, `timeout` seconds. Raises `BackendError` if it went wrong."""
+        """Ask, and `wait` for the answer. Raises `BackendError` if it went wrong."""
         request = self.ask(domain, do, **words)
         if not self.wait(lambda: request.answer is not None, timeout):
             self.forget(request)
-            raise BackendError(self.explain(domain, f"no answer to {do} within {timeout:.0f} s"))
+            raise BackendError(
+                self.explain(domain, f"no answer to {do} {self.pace.within(timeout)}")
+            )
         return self.result(request)
 
     def result(self, request: Request) -> Message:
@@ -84,13 +89,26 @@ class Control:
         self._open.pop(request.number, None)
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
-        """Read the channel until `done()`; false after `timeout` seconds.
+        """Read the channel until `done()`; false after `timeout` seconds at the lab's pace.
 
         Raises `BackendError` if the machine ends meanwhile.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = None if timeout is None else self.pace.patience(timeout)
+        return self._wait(done, patience, time.monotonic)
+
+    def wait_for_boot(self, timeout: float) -> bool:
+        """Read the channel until dom0 answers; false if it has had `timeout` seconds for it in
+        which the host had a processor for it."""
+        return self._wait(
+            lambda: "dom0" in self.hellos, timeout, partial(granted, self._machine.pid)
+        )
+
+    def _wait(
+        self, done: Callable[[], bool], timeout: float | None, clock: Callable[[], float]
+    ) -> bool:
+        deadline = None if timeout is None else clock() + timeout
         while not done():
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - clock()
             if left is not None and left <= 0:
                 return False
             self.read(left)

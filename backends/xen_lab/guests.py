@@ -7,6 +7,7 @@ each other in xenstore by name.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from activations.errors import BackendError
 from xen_lab.commands import run
 from xen_lab.control import Control
 from xen_lab.machine import LINUX
+from xen_lab.pace import GUEST
 
 GuestKind = Literal["pvh", "pv"]
 Progress = Callable[[str], None]
@@ -91,6 +93,8 @@ class Pool:
         self._cpu = cpu
         self._timeout = timeout
         self._made = 0
+        self._work = 0.0
+        """Seconds that all guests created so far take to come up, on an idle machine."""
         self.guests: dict[str, Guest] = {}
 
     def assign(self, wanted: Mapping[str, GuestKind], progress: Progress) -> dict[str, Guest]:
@@ -100,6 +104,7 @@ class Pool:
         `BackendError` with the console's end if a guest does not come up in time.
         """
         self._drop_gone()
+        began, work = time.monotonic(), self._work
         chosen: dict[str, Guest] = {}
         created: list[str] = []
         for name, kind in wanted.items():
@@ -111,6 +116,8 @@ class Pool:
             chosen[name] = guest
         for name in created:
             chosen[name] = self._booted(chosen[name], progress)
+        if created:
+            self._control.pace.measured(time.monotonic() - began, self._work - work)
         self._prepare(chosen)
         return chosen
 
@@ -138,6 +145,7 @@ class Pool:
 
     def _create(self, kind: GuestKind) -> Guest:
         self._made += 1
+        self._work += GUEST[kind]
         label = f"lab-{kind}-{self._made}"
         config = CONFIG.format(
             label=label, kind=kind, memory=self._memory, cpu=self._cpu, linux=LINUX
@@ -159,7 +167,11 @@ class Pool:
             if label in self._control.hellos:
                 return guest
             crashed = label in self._control.gone
-            what = "crashed as it booted" if crashed else f"not up within {self._timeout:.0f} s"
+            what = (
+                "crashed as it booted"
+                if crashed
+                else f"not up {self._control.pace.within(self._timeout)}"
+            )
             text = self._control.explain(label, what)
             self.destroy(guest)
             if not crashed or boot == BOOTS:

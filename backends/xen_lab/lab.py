@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from xen_lab import cache, commands, emulator, image, shipment
 from xen_lab.control import Control
 from xen_lab.guests import Pool
 from xen_lab.machine import Machine, Shape, Xenstored
+from xen_lab.pace import BOOT, Pace
 from xen_lab.running import Run
 
 
@@ -28,9 +30,11 @@ class Lab:
     One boot serves any number of runs; guests are created when first needed and kept. Not for
     more than one thread: QEMU ends with the thread that booted it.
 
-    `extra_files` maps paths in the domains to bytes, or to files of this machine. Timeouts are in
-    seconds and generous, since everything is emulated: `boot_timeout` for Xen and dom0,
-    `guest_timeout` for a guest, `run_timeout` for a scenario (None: as long as it takes).
+    `extra_files` maps paths in the domains to bytes, or to files of this machine. Timeouts, here
+    and in the methods, are in seconds as an idle machine has them: a lab that is slower, because
+    its machine is or has other work, waits so many times longer (`pace`). `boot_timeout` is for
+    Xen and dom0, in seconds in which there was a processor for them; `guest_timeout` for a guest,
+    `run_timeout` for a scenario (None: as long as it takes).
     `guest_memory` is in MiB. With `command`, the domains have the command `activations` too.
     `xenstored` is the program that keeps xenstore: Xen's in C, or `oxenstored`, in OCaml.
     `cache_folder` is where the image is kept. `progress` hears of what takes long.
@@ -61,6 +65,7 @@ class Lab:
         self._cache = cache_folder or cache.default()
         self._progress = progress
         self._stack = ExitStack()
+        self._pace = Pace()
         self._control: Control | None = None
         self._machine: Machine | None = None
         self._pool: Pool | None = None
@@ -95,6 +100,21 @@ class Lab:
         return self._machine is not None and self._machine.running
 
     @property
+    def pace(self) -> float:
+        """How many times longer all takes in this lab than in one on an idle machine of two cores:
+        1.0 there, and never less. Measured by the boot and anew by each making of guests, as work
+        on this machine comes and goes.
+
+        Programs and halves in the lab find it in their environment, as `XEN_LAB_PACE`: what waits
+        for the machine, and not for a rule, waits so many times longer.
+        """
+        return self._pace.factor
+
+    def patience(self, seconds: float) -> float:
+        """How long to wait, in this lab, for what takes `seconds` at most on an idle machine."""
+        return self._pace.patience(seconds)
+
+    @property
     def pid(self) -> int:
         """The process id of QEMU."""
         self._up()
@@ -106,7 +126,7 @@ class Lab:
     ) -> Outcome:
         """Run a scenario's halves in dom0 and in guests, to their end.
 
-        A half that raises, is killed, loses its guest or outlives `timeout` seconds is in the
+        A half that raises, is killed, loses its guest or outlives `timeout` is in the
         outcome's `failures`; the others are then ended. Raises `BackendError` for what keeps the
         scenario from running at all.
         """
@@ -166,12 +186,13 @@ class Lab:
         self._progress(f"booting Xen {found.xen_version} under QEMU {version}")
         self._machine = Machine(qemu, found, overlay, self._shape, self._xenstored)
         stack.callback(self._machine.close)
-        self._control = Control(self._machine)
-        hellos = self._control.hellos
-        if not self._control.wait(lambda: "dom0" in hellos, self._boot_timeout):
+        self._control = Control(self._machine, self._pace)
+        began = time.monotonic()
+        if not self._control.wait_for_boot(self._boot_timeout):
             text = f"not up within {self._boot_timeout:.0f} s"
             raise BackendError(self._control.explain("dom0", text))
-        self.facts = {**hellos["dom0"], "qemu": version}
+        self._pace.measured(time.monotonic() - began, BOOT)
+        self.facts = {**self._control.hellos["dom0"], "qemu": version}
         self.packages = found.versions
         last = self._shape.cpus - 1
         self._pool = Pool(self._control, self._guest_memory, self._guest_timeout, cpu=last)

@@ -149,8 +149,8 @@ class Run:
         outcome = Outcome()
         try:
             self._start()
-            in_time = self._control.wait(self._over, timeout)
-            if not in_time:
+            if not self._control.wait(self._over, timeout):
+                assert timeout is not None
                 self._give_up(outcome, timeout)
         finally:
             self._end_leftovers()
@@ -180,16 +180,17 @@ class Run:
                 target=bundle.target,
                 digest=bundle.digest,
                 log=records.wanted(),
+                env=self._control.pace.environment,
                 files=None if there else bundle.files,
             )
 
     def _over(self) -> bool:
         return all(part.ended for part in self._parts) or any(part.failed for part in self._parts)
 
-    def _give_up(self, outcome: Outcome, timeout: float | None) -> None:
+    def _give_up(self, outcome: Outcome, timeout: float) -> None:
         for part in self._parts:
             if not part.ended:
-                text = f"did not end within {timeout:.0f} s"
+                text = f"did not end {self._control.pace.within(timeout)}"
                 outcome.failures[part.name] = self._control.explain(part.label, text)
 
     def _end_leftovers(self) -> None:

@@ -1,11 +1,11 @@
 """Xen's own event channel code as a witness against the simulator: see docs/truth.md.
 
-    world       what is compared: the Protocol that the simulator is aimed at
-    program     the neutral language: steps, and random programs of them
-    build       Xen's C out of Debian's source package, compiled behind shim.h, shim.c, oracle.c
-    xen         that library as a World, and as the one who checks another World step by step
-    compare     a program on both; what differed, shrunk and printed
-    facts       small programs with the answers that Xen's C gives: a checklist
-    mutants     faults planted in a copy of the other side: are they seen?
-    simulator   the simulator as a World: the one adapter
+world       what is compared: the Protocol that the simulator is aimed at
+program     the neutral language: steps, and random programs of them
+build       Xen's C out of Debian's source package, compiled behind shim.h, shim.c, oracle.c
+xen         that library as a World, and as the one who checks another World step by step
+compare     a program on both; what differed, shrunk and printed
+facts       small programs with the answers that Xen's C gives: a checklist
+mutants     faults planted in a copy of the other side: are they seen?
+simulator   the simulator as a World: the one adapter
 """

@@ -165,6 +165,8 @@ class Agent:
         target, name, level = message["target"], message["name"], message["log"]
 
         def body(result: int, log: int) -> int:
+            os.environ.update(message["env"])
+            os.environ.update(message["env"])
             records.send(log, level)
             return half.run(folder, target, name, result)
 
