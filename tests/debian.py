@@ -37,8 +37,12 @@ def source(what: str, name: str, folder: Path) -> Path:
 
 def compiled(what: str, program: Path, root: Path, *arguments: str | Path) -> Path:
     """A C program, made with the headers and libraries of packages that were `unpacked`."""
-    if shutil.which("cc") is None:
-        leave_out(what, "needs a C compiler: apt-get install gcc libc6-dev")
+    need_compiler(what)
     places = [f"-I{root}/usr/include", *(f"-L{each}" for each in root.glob("usr/lib/*-linux-gnu*"))]
     subprocess.run(["cc", "-O2", "-Wall", "-o", program, *places, *arguments], check=True)
     return program
+
+
+def need_compiler(what: str) -> None:
+    if shutil.which("cc") is None:
+        leave_out(what, "needs a C compiler: apt-get install gcc libc6-dev")
