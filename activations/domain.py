@@ -23,8 +23,8 @@ HOMES = "/local/domain"
 class Domain:
     """The domain a loop serves; every scenario's half is called with its own.
 
-    Ports, grants and the store's connection belong to it. `close()` ends what is left of them and
-    says so with a `LeakWarning`: their users should have.
+    Ports, grants and the store's connection belong to it, and `close()` ends them. Of ports and
+    grants it says so with a `LeakWarning`: those who opened them should have.
     """
 
     def __init__(self, lower: LowerHalf, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,7 +49,8 @@ class Domain:
     def store(self) -> Store:
         """This domain's connection to xenstored, made at its first use."""
         if self._store is None:
-            self._store = Store(self._lower.open_store(self.events.adopt))
+            connection = self._lower.open_store(self.events.adopt)
+            self._store = Store(connection, owner=f"domain {self.domid}")
         return self._store
 
     def time_ns(self) -> int:
@@ -86,29 +87,23 @@ class Domain:
         """The domain was suspended and resumed: ports and the store's connection are gone. Those
         who wait are told `GenerationEnded`; the store is connected anew at its next use."""
         self.generation += 1
-        store, self._store = self._store, None
-        if store is not None:
-            store.lose("the domain was suspended")
         self.events.new_generation()
-
-    async def aclose(self) -> None:
-        """End what the domain itself runs (the store's reader). Its loop calls `close()`."""
-        if self._store is not None:
-            store, self._store = self._store, None
-            await store.aclose()
+        self._close_store("the domain was suspended")
 
     def leaks(self) -> list[str]:
-        """Ports and grants that are still open, each in words."""
+        """Ports and grants that a program has open still, each in words."""
         return [repr(port) for port in self.events.ports.values()] + [
             repr(grant) for grant in self.grants.open
         ]
 
     def close(self) -> None:
-        """Close every port and grant that is left, then warn of each: a warning may be an error.
+        """Close the store, then every port and grant that is left; warn of each of those, now that
+        all are closed: a warning may be an error.
 
         A grant that the peer still maps may be impossible to close (`Grant.close`): that error is
         raised, after the warnings.
         """
+        self._close_store("the domain has ended")
         leaks = self.leaks()
         for port in list(self.events.ports.values()):
             port.close()
@@ -118,6 +113,11 @@ class Domain:
             for leak in leaks:
                 said = f"{self!r} ended with {leak}: close() it, or hold it in a `with` block"
                 warnings.warn(LeakWarning(said), stacklevel=2)
+
+    def _close_store(self, why: str) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.close(why)
 
 
 async def _homes(store: Store) -> list[str]:

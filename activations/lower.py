@@ -14,6 +14,7 @@ hypercalls. Its version is that of the whole protocol between `activations` and 
 from __future__ import annotations
 
 import selectors
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -28,7 +29,7 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 class Waitable(Protocol):
     """As much of a port as a connection to xenstored needs."""
 
-    async def wait(self) -> int: ...
+    def next_event(self) -> Future[None]: ...
 
     def notify(self) -> None: ...
 
@@ -163,13 +164,32 @@ class GrantedPages(Protocol):
     def close(self) -> None: ...
 
 
+class StoreUser(Protocol):
+    """Whom a connection to xenstored tells what happens: its client."""
+
+    def received(self, data: bytes) -> None:
+        """These bytes came: parts of messages, or several."""
+
+    def refused(self, message: bytes, error: Exception) -> None:
+        """This message could not be sent; others may be."""
+
+    def lost(self, error: Exception | None) -> None:
+        """Nothing comes or goes any more. None where xenstored has ended it."""
+
+
 class StoreConnection(Protocol):
-    """A byte stream to xenstored that carries xs_wire messages."""
+    """A byte stream to xenstored that carries xs_wire messages.
 
-    async def send(self, message: bytes) -> None:
-        """Send one whole message (header and payload). Somebody must be receiving meanwhile."""
+    It lives by what the loop calls back, and has no task: whoever cancels every task of a program,
+    as `asyncio.Runner` does in the end, leaves it to those who clean up after themselves.
+    """
 
-    async def receive(self) -> bytes:
-        """The next bytes, at least one; empty when xenstored went away."""
+    def start(self, user: StoreUser) -> None:
+        """Listen from now on, on the running loop. Once, before anything is sent."""
 
-    def close(self) -> None: ...
+    def send(self, message: bytes) -> None:
+        """Send one whole message (header and payload): now, or as soon as there is room. Raises
+        nothing: `user` is told."""
+
+    def close(self) -> None:
+        """End it: `user` is told nothing any more. Twice is harmless."""

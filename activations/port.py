@@ -95,7 +95,7 @@ class Port:
         or gets closed, `GenerationEnded` if the domain was suspended.
         """
         if self._seen == self._count:
-            waiter = self._enlist()
+            waiter = self.next_event()
             try:
                 await waiter
             except CancelledError:
@@ -107,7 +107,7 @@ class Port:
     async def after(self, event: int) -> int:
         """Wait until the counter is past `event`; give the counter. Raises as `wait()` does."""
         while self._count <= event or self._end:
-            waiter = self._enlist()
+            waiter = self.next_event()
             try:
                 await waiter
             except CancelledError:
@@ -121,9 +121,12 @@ class Port:
 
     __anext__ = wait
 
-    def _enlist(self) -> Future[None]:
-        """A future that the next delivery completes. Its waiter awaits it by itself, since a
-        coroutine in between would cost each of many waiters a tenth of its wake-up."""
+    def next_event(self) -> Future[None]:
+        """A future that the next delivery completes, or the port's end fails: for who is no task.
+
+        `wait` and `after` await it by themselves, since a coroutine in between would cost each of
+        many waiters a tenth of its wake-up. Raises as `wait()` does.
+        """
         if self._end:
             raise self._end.with_traceback(None)
         waiter: Future[None] = Future(loop=self._loop)

@@ -41,12 +41,9 @@ def run(
         loop_factory=lambda: new_event_loop(backend, **options), debug=debug
     ) as runner:
         loop: Any = runner.get_loop()
-        return runner.run(serve(main, loop.domain))
+        return runner.run(program(main, loop.domain))
 
 
-async def serve(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> T:
-    """Run `main(domain)`, then end what the domain itself runs."""
-    try:
-        return await main(domain)
-    finally:
-        await domain.aclose()
+async def program(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> T:
+    """`main(domain)` as a coroutine, whatever kind of awaitable it is."""
+    return await main(domain)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from activations.errors import PortClosed
+from activations.lower import StoreUser
 from activations.store import Store
 from activations.store.wire import Decoder, Message
 
@@ -38,25 +39,30 @@ class FakePort:
     """A port to xenstored without a Xen."""
 
     def __init__(self) -> None:
-        self._fired = asyncio.Event()
+        self._events: list[asyncio.Future[None]] = []
         self._closed = False
 
     def fire(self) -> None:
-        self._fired.set()
+        events, self._events = self._events, []
+        for event in events:
+            event.set_result(None)
 
     def notify(self) -> None:
         pass
 
-    async def wait(self) -> int:
-        await self._fired.wait()
-        self._fired.clear()
+    def next_event(self) -> asyncio.Future[None]:
         if self._closed:
             raise PortClosed("port 1 (to xenstored) was closed")
-        return 1
+        event: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events.append(event)
+        return event
 
     def close(self) -> None:
         self._closed = True
-        self._fired.set()
+        events, self._events = self._events, []
+        for event in events:
+            if not event.cancelled():
+                event.set_exception(PortClosed("port 1 (to xenstored) was closed"))
 
 
 class Script:
@@ -65,23 +71,20 @@ class Script:
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.closed = False
+        self.user: StoreUser
         self._decoder = Decoder()
-        self._incoming: asyncio.Queue[bytes | Exception] = asyncio.Queue()
 
-    async def send(self, message: bytes) -> None:
+    def start(self, user: StoreUser) -> None:
+        self.user = user
+
+    def send(self, message: bytes) -> None:
         self.sent += self._decoder.feed(message)
-
-    async def receive(self) -> bytes:
-        data = await self._incoming.get()
-        if isinstance(data, Exception):
-            raise data
-        return data
 
     def close(self) -> None:
         self.closed = True
 
-    def deliver(self, data: bytes | Exception) -> None:
-        self._incoming.put_nowait(data)
+    def deliver(self, data: bytes) -> None:
+        self.user.received(data)
 
     def answer(self, request: Message, payload: bytes = b"OK\0", kind: int | None = None) -> None:
         kind = request.kind if kind is None else kind

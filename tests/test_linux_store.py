@@ -9,101 +9,131 @@ import pytest
 
 from activations import BackendError
 from activations.abi.xs_wire import MessageType
+from activations.store import WireError
+from activations.store.descriptor import DescriptorConnection
 from activations.store.wire import Decoder, Message
 from xen_linux import store
-from xen_linux.store import DescriptorConnection, DeviceConnection
+from xen_linux.store import DeviceConnection
+
+
+class Heard:
+    """What a connection tells."""
+
+    def __init__(self):
+        self.data = bytearray()
+        self.refusals = []
+        self.ends = []
+
+    def received(self, data):
+        self.data += data
+
+    def refused(self, message, error):
+        self.refusals.append((message, error))
+
+    def lost(self, error):
+        self.ends.append(error)
+
+    async def until(self, condition):
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0)
+
+
+def pair_of(kind):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    connection = kind(ours.detach())
+    with theirs:
+        yield connection, theirs
+    connection.close()
 
 
 @pytest.fixture
 def pair():
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    connection = DescriptorConnection(ours.detach())
-    with theirs:
-        yield connection, theirs
-    connection.close()
+    yield from pair_of(DescriptorConnection)
 
 
 @pytest.fixture
 def pair_of_device():
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    connection = DeviceConnection(ours.detach())
-    with theirs:
-        yield connection, theirs
-    connection.close()
+    yield from pair_of(DeviceConnection)
+
+
+def listening(work):
+    """Run a coroutine function with a connection that listens, and what it tells."""
+
+    def test(connection, theirs):
+        async def main():
+            heard = Heard()
+            connection.start(heard)
+            try:
+                await work(connection, theirs, heard)
+            finally:
+                connection.close()
+
+        asyncio.run(main())
+
+    return test
 
 
 def test_bytes_come_and_go(pair):
-    connection, theirs = pair
-
-    async def main():
-        await connection.send(b"request")
+    @listening
+    async def main(connection, theirs, heard):
+        connection.send(b"request")
         assert theirs.recv(100) == b"request"
-        waiting = asyncio.create_task(connection.receive())
-        await asyncio.sleep(0)
         theirs.send(b"reply")
-        assert await waiting == b"reply"
+        await heard.until(lambda: heard.data == b"reply")
 
-    asyncio.run(main())
+    main(*pair)
 
 
-def test_a_message_larger_than_the_buffer_is_sent_whole(pair):
-    connection, theirs = pair
-    message = os.urandom(1 << 22)
-    received = bytearray()
+def test_messages_beyond_what_the_buffer_takes_are_sent_whole_and_in_order(pair):
+    messages = [os.urandom(1 << 22), b"another", os.urandom(1 << 20)]
+    whole = b"".join(messages)
 
-    def drain():
-        while len(received) < len(message):
-            received.extend(theirs.recv(1 << 16))
+    @listening
+    async def main(connection, theirs, heard):
+        received = bytearray()
 
-    async def main():
+        def drain():
+            while len(received) < len(whole):
+                received.extend(theirs.recv(1 << 16))
+
+        for message in messages:
+            connection.send(message)
         async with asyncio.timeout(30):
-            await asyncio.gather(asyncio.to_thread(drain), connection.send(message))
+            await asyncio.to_thread(drain)
+        assert received == whole
 
-    asyncio.run(main())
-    assert received == message
+    main(*pair)
 
 
-def test_the_end_of_the_daemon_is_empty_bytes(pair):
-    connection, theirs = pair
-
-    async def main():
-        waiting = asyncio.create_task(connection.receive())
-        await asyncio.sleep(0)
+def test_the_end_of_the_daemon_is_told(pair):
+    @listening
+    async def main(connection, theirs, heard):
         theirs.close()
-        assert await waiting == b""
+        await heard.until(lambda: heard.ends)
+        assert heard.ends[0] is None
 
-    asyncio.run(main())
+    main(*pair)
 
 
-def test_closing_lets_the_receiver_go(pair):
-    connection, _ = pair
-
-    async def main():
-        waiting = asyncio.create_task(connection.receive())
-        await asyncio.sleep(0)
+def test_nothing_is_told_after_the_close_and_nothing_is_left_watched(pair):
+    @listening
+    async def main(connection, theirs, heard):
+        connection.send(os.urandom(1 << 22))  # more than there is room for
+        theirs.send(b"reply")
         connection.close()
         connection.close()
-        assert await waiting == b""
-        assert await connection.receive() == b""
+        await settle()
+        assert (heard.data, heard.ends, heard.refusals) == (b"", [], [])
 
-    asyncio.run(main())
+    main(*pair)
 
 
-def test_a_cancelled_receive_leaves_nothing_behind(pair):
+def test_one_that_never_listened_is_closed_too(pair):
     connection, theirs = pair
-
-    async def main():
-        waiting = asyncio.create_task(connection.receive())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        theirs.send(b"late")
-        assert await connection.receive() == b"late"
-
-    asyncio.run(main())
+    connection.close()
+    assert theirs.recv(100) == b""
 
 
 @pytest.fixture
@@ -169,74 +199,62 @@ def test_without_a_daemon_the_device_is_tried(tmp_path, monkeypatch):
 
 def test_the_device_is_asked_for_one_thing_at_a_time(pair_of_device):
     """The kernel would send the second one's bytes for the first's: see `DeviceConnection`."""
-    connection, theirs = pair_of_device
-    theirs.setblocking(False)
     requests = [Message(MessageType.READ, b"name\0", number) for number in (1, 2, 3)]
 
-    def asked():
-        try:
-            return list(Decoder().feed(theirs.recv(4096)))
-        except BlockingIOError:
-            return []
+    @listening
+    async def main(connection, theirs, heard):
+        theirs.setblocking(False)
 
-    async def send_all():
+        def asked():
+            try:
+                return list(Decoder().feed(theirs.recv(4096)))
+            except BlockingIOError:
+                return []
+
+        async def say(message):
+            before = len(heard.data)
+            theirs.send(message.encode())
+            await heard.until(lambda: len(heard.data) > before)
+
         for request in requests:
-            await connection.send(request.encode())
-
-    async def receive_for_ever():
-        while await connection.receive():
-            pass
-
-    async def main():
-        receiving = asyncio.create_task(receive_for_ever())
-        sending = asyncio.create_task(send_all())
-        await settle()
+            connection.send(request.encode())
         assert asked() == requests[:1]
-        theirs.send(Message(MessageType.WATCH_EVENT, b"name\0other\0").encode())
-        await settle()
+        await say(Message(MessageType.WATCH_EVENT, b"name\0other\0"))
         assert asked() == [], "an event is no answer"
-        theirs.send(Message(MessageType.ERROR, b"ENOENT\0", 1).encode())
-        await settle()
+        await say(Message(MessageType.ERROR, b"ENOENT\0", 1))
         assert asked() == requests[1:2]
-        theirs.send(Message(MessageType.READ, b"dom0", 2).encode())
-        await sending
+        await say(Message(MessageType.READ, b"dom0", 2))
         assert asked() == requests[2:]
-        connection.close()
-        await receiving
 
-    asyncio.run(main())
-
-
-def test_closing_the_device_lets_go_of_who_wants_to_watch(pair_of_device):
-    connection, _ = pair_of_device
-
-    async def main():
-        await connection.send(Message(MessageType.READ, b"name\0", 1).encode())
-        watching = connection.send(Message(MessageType.WATCH, b"name\0token\0", 2).encode())
-        sending = asyncio.create_task(watching)
-        await settle()
-        assert not sending.done()
-        connection.close()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            await sending
-
-    asyncio.run(main())
+    main(*pair_of_device)
 
 
 def test_a_request_that_the_device_refuses_is_not_under_way(pair_of_device):
-    connection, theirs = pair_of_device
-    theirs.close()
+    first = Message(MessageType.READ, b"name\0", 1).encode()
+    second = Message(MessageType.WATCH, b"name\0token\0", 2).encode()
 
-    async def main():
-        with pytest.raises(BrokenPipeError):
-            await connection.send(Message(MessageType.READ, b"name\0", 1).encode())
-        with pytest.raises(BrokenPipeError):
-            await connection.send(Message(MessageType.WATCH, b"name\0token\0", 2).encode())
+    @listening
+    async def main(connection, theirs, heard):
+        theirs.close()
+        connection.send(first)
+        connection.send(second)
+        assert [message for message, _ in heard.refusals] == [first, second]
+        assert all(isinstance(error, BrokenPipeError) for _, error in heard.refusals)
 
-    asyncio.run(main())
+    main(*pair_of_device)
+
+
+def test_bytes_from_the_device_that_are_no_messages_end_it(pair_of_device):
+    @listening
+    async def main(connection, theirs, heard):
+        theirs.send(b"\xff" * 16)
+        await heard.until(lambda: heard.ends)
+        assert isinstance(heard.ends[0], WireError)
+
+    main(*pair_of_device)
 
 
 async def settle():
     """Let everything happen that can."""
     for _ in range(20):
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)

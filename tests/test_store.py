@@ -7,10 +7,11 @@ import asyncio
 import errno
 
 import pytest
-from scripted_store import cancelled, on_asyncio, scripted
+from scripted_store import cancelled, on_asyncio, scripted, settle
 
 from activations.abi.xs_wire import HEADER, MessageType
-from activations.store import StoreError
+from activations.store import Store, StoreError
+from activations.store.turns import TURNS
 from activations.store.wire import Message, join
 
 
@@ -93,13 +94,43 @@ async def test_a_transaction_cancelled_as_its_number_arrives_is_dropped() -> Non
         assert (end.kind, end.tx_id, end.payload) == (MessageType.TRANSACTION_END, 5, b"F\0")
 
 
+async def begin_another(store: Store) -> None:
+    await store.turns.take()
+
+
+@on_asyncio
+async def test_a_transaction_cancelled_while_it_begins_keeps_its_turn_until_the_answer() -> None:
+    """xenstored has it open until then, or refuses it: in either case another's turn comes."""
+    async with scripted() as (store, script):
+
+        async def begin() -> None:
+            await store.transaction().__aenter__()
+
+        beginning = [asyncio.create_task(begin()) for _ in range(TURNS + 1)]
+        await script.next(TURNS)
+        for task in beginning[:TURNS]:
+            await cancelled(task)
+        await settle()
+        assert len(script.sent) == TURNS
+        for request, refused in zip(script.sent[:TURNS], (False, True) * (TURNS // 2), strict=True):
+            if refused:
+                script.answer(request, b"ENOSPC\0", MessageType.ERROR)
+            else:
+                script.answer(request, b"5\0")
+        script.answer(await script.next(TURNS + TURNS // 2 + 1), b"6\0")
+        await beginning[TURNS]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(begin_another(store) for _ in range(TURNS - 1)))
+
+
 @on_asyncio
 async def test_a_reply_nobody_asked_for_is_ignored() -> None:
     async with scripted() as (store, script):
+        asking = asyncio.create_task(store.read("/x"))
+        request = await script.next()
         script.deliver(Message(MessageType.READ, b"x", 99).encode())
         script.deliver(Message(MessageType.WATCH_EVENT, join("/x", "unknown")).encode())
-        asking = asyncio.create_task(store.read("/x"))
-        script.answer(await script.next(), b"1")
+        script.answer(request, b"1")
         assert await asking == "1"
 
 

@@ -194,7 +194,7 @@ def test_a_device_that_had_failed_stays_so() -> None:
 def test_a_store_that_goes_without_a_suspend_ends_the_end() -> None:
     async def lose_it(world: World, xen: Domain, end: Handshake, driver: Held) -> None:
         await end.connected(within=SOON)
-        await xen.store.aclose()
+        xen.store.close()
         await end.reached(Phase.UNPLUGGED)
 
     with pytest.raises(StoreClosed, match="the store was closed"):

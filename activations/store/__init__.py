@@ -10,7 +10,13 @@ The protocol is docs/misc/xenstore.txt of Xen's sources.
 """
 
 from activations.store.client import Store
-from activations.store.errors import StoreClosed, StoreError, StoreUnreachable, WireError
+from activations.store.errors import (
+    QuotaError,
+    StoreClosed,
+    StoreError,
+    StoreUnreachable,
+    WireError,
+)
 from activations.store.nodes import Nodes
 from activations.store.permission import Access, Permission
 from activations.store.transaction import Transaction
@@ -20,6 +26,7 @@ __all__ = [
     "Access",
     "Nodes",
     "Permission",
+    "QuotaError",
     "Store",
     "StoreClosed",
     "StoreError",

@@ -1,25 +1,33 @@
 """The client: many tasks, one connection, replies matched by req_id.
 
-Requests leave in the order in which they were made, each whole: a writer task exists while there
-is something to send, so that cancelling a requester cannot tear a message in two. One reader task
-hands replies to those who wait and watch events to their watches. A cancelled request keeps its
-req_id until its reply has come; if the request had left something behind in xenstored (a watch, a
-transaction), its `undo` then takes it back.
+Requests leave in the order in which they were made, each whole. What comes is handed on by what the
+loop calls back: replies to those who wait, watch events to their watches. There is no task in that.
+Who ends a program cancels its tasks, all of them, and those have to clean up after themselves: a
+reader among them would be gone when they ask it for the last answers.
+
+A cancelled request keeps its req_id until its reply has come; if the request had left something
+behind in xenstored (a watch, a transaction), its `undo` then takes it back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from activations.abi.xs_wire import ERRORS, OXENSTORED_ERRORS, PAYLOAD_MAX, MessageType
-from activations.store.errors import StoreClosed, StoreError
+from activations.abi.xs_wire import (
+    ERRORS,
+    HEADER,
+    OXENSTORED_ERRORS,
+    PAYLOAD_MAX,
+    MessageType,
+)
+from activations.store.errors import StoreClosed, StoreError, refusal
 from activations.store.nodes import Nodes, Undo
 from activations.store.transaction import Transaction
+from activations.store.turns import Turns
 from activations.store.watch import Watch
 from activations.store.wire import REPLY_MAX, Decoder, Message, join, strings, text
 
@@ -46,22 +54,25 @@ class _Waiter:
 class Store(Nodes):
     """xenstore as this domain sees it, over a connection it takes over.
 
-    `async with Store(connection) as store:`, or `await store.aclose()` in the end. Works on any
-    asyncio loop. Its tasks start with the first request.
+    `async with Store(connection) as store:`, or `store.close()` in the end. Works on any asyncio
+    loop: on the one that runs when the first request is made. `owner` is whose store it is, in
+    words, for errors.
     """
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: StoreConnection, *, owner: str = "this domain") -> None:
         self.watches: dict[str, Watch] = {}
         """The watches that are set, by token."""
         self.closed = ""
         """Why nothing goes any more; empty while the connection stands."""
+        self.turns = Turns()
+        """Whose turn it is to open a transaction."""
         self._connection = connection
+        self._owner = owner
+        self._decoder = Decoder(REPLY_MAX)
+        self._listening = False
         self._waiters: dict[int, _Waiter] = {}
         self._req_id = 0
         self._tokens = 0
-        self._outbox: deque[tuple[int, bytes]] = deque()
-        self._reader: asyncio.Task[None] | None = None
-        self._writer: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = self.closed or f"{len(self._waiters)} requests under way"
@@ -76,19 +87,12 @@ class Store(Nodes):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        self.close()
 
-    async def aclose(self) -> None:
-        """Close the connection; whoever still waits gets `StoreClosed`. Twice is harmless."""
-        self.lose("the store was closed")
-        tasks = [task for task in (self._reader, self._writer) if task is not None]
-        self._reader = self._writer = None
-        for task in tasks:
-            task.cancel()
-        try:
-            await asyncio.gather(*tasks, return_exceptions=True)
-        finally:
-            self._connection.close()
+    def close(self, why: str = "the store was closed") -> None:
+        """Close the connection: all who wait, and all who ask from now on, get `StoreClosed`. Twice
+        is harmless."""
+        self._end(why)
 
     # Beyond single nodes
 
@@ -162,9 +166,10 @@ class Store(Nodes):
         try:
             return await reply
         except asyncio.CancelledError:
-            came = reply.done() and not reply.cancelled()  # in this very turn, too late
-            if came and not reply.exception() and undo:
-                undo(reply.result())
+            if reply.done() and not reply.cancelled():  # it came in this very turn, too late
+                answer = None if reply.exception() else reply.result()
+                if undo:
+                    undo(answer)
             raise
 
     def post(self, kind: MessageType, payload: bytes, *, tx_id: int = 0) -> None:
@@ -173,13 +178,12 @@ class Store(Nodes):
             self._submit(payload, tx_id, _Waiter(kind, "", None, None))
 
     def _submit(self, payload: bytes, tx_id: int, waiter: _Waiter) -> None:
+        if not self._listening:
+            self._listening = True
+            self._connection.start(self)
         req_id = self._new_req_id()
         self._waiters[req_id] = waiter
-        self._outbox.append((req_id, Message(waiter.kind, payload, req_id, tx_id).encode()))
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read(), name="xenstore reader")
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write(), name="xenstore writer")
+        self._connection.send(Message(waiter.kind, payload, req_id, tx_id).encode())
 
     def _new_req_id(self) -> int:
         while True:
@@ -187,31 +191,31 @@ class Store(Nodes):
             if self._req_id not in self._waiters:
                 return self._req_id
 
-    async def _write(self) -> None:
-        while self._outbox:
-            req_id, message = self._outbox.popleft()
-            try:
-                await self._connection.send(message)
-            except Exception as error:  # whatever it is belongs to whoever asked
-                if waiter := self._waiters.pop(req_id, None):
-                    number = getattr(error, "errno", None) or errno.EIO
-                    refusal = StoreError(number, waiter.kind, waiter.path, f"not sent: {error}")
-                    refusal.__cause__ = error
-                    _fail(waiter, refusal)
-        self._writer = None
+    # What the connection tells
 
-    # Replies
-
-    async def _read(self) -> None:
-        decoder = Decoder(REPLY_MAX)
+    def received(self, data: bytes) -> None:
+        """Bytes came."""
         try:
-            while data := await self._connection.receive():
-                for message in decoder.feed(data):
-                    self._dispatch(message)
+            for message in self._decoder.feed(data):
+                self._dispatch(message)
         except Exception as error:  # whatever it is, those who wait must be told
-            self.lose(f"{type(error).__name__}: {error}", error)
+            self.lost(error)
+
+    def refused(self, message: bytes, error: Exception) -> None:
+        """A message could not be sent, which is the affair of who asked, and of nobody else."""
+        _, req_id, _, _ = HEADER.unpack_from(message)
+        if waiter := self._waiters.pop(req_id, None):
+            number = getattr(error, "errno", None) or errno.EIO
+            failure = StoreError(number, waiter.kind, waiter.path, f"not sent: {error}")
+            failure.__cause__ = error
+            _fail(waiter, failure)
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        if error is None:
+            self._end("xenstored went away")
         else:
-            self.lose("xenstored went away")
+            self._end(f"{type(error).__name__}: {error}", error)
 
     def _dispatch(self, message: Message) -> None:
         if message.kind == MessageType.WATCH_EVENT:
@@ -219,14 +223,28 @@ class Store(Nodes):
             if watch := self.watches.get(token):
                 watch.fire(path)
         elif waiter := self._waiters.pop(message.req_id, None):
-            _answer(waiter, message)
+            self._answer(waiter, message)
 
-    def lose(self, why: str, cause: Exception | None = None) -> None:
-        """The connection is gone: all who wait, and all who ask from now on, get `StoreClosed`."""
+    def _answer(self, waiter: _Waiter, message: Message) -> None:
+        kind, path = waiter.kind, waiter.path
+        if message.kind == kind:
+            if waiter.reply and not waiter.reply.done():
+                waiter.reply.set_result(message.payload)
+            elif waiter.undo:
+                waiter.undo(message.payload)
+        elif message.kind == MessageType.ERROR:
+            name = text(message.payload.rstrip(b"\0"))
+            number = (ERRORS | OXENSTORED_ERRORS).get(name, errno.EIO)
+            detail = "" if name in ERRORS else name
+            _fail(waiter, refusal(number, kind, path, detail, owner=self._owner))
+        else:
+            detail = f"answered by a message of type {message.kind}"
+            _fail(waiter, StoreError(errno.EIO, kind, path, detail))
+
+    def _end(self, why: str, cause: Exception | None = None) -> None:
+        """Nothing goes any more: tell all who wait."""
         self.closed = self.closed or why
-        self._outbox.clear()
-        if self._writer:
-            self._writer.cancel()  # it may wait for room that nobody will make
+        self._connection.close()
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
             closed = StoreClosed(waiter.kind, waiter.path, self.closed)
@@ -236,21 +254,8 @@ class Store(Nodes):
             watch.wake()
 
 
-def _answer(waiter: _Waiter, message: Message) -> None:
-    if message.kind == waiter.kind:
-        if waiter.reply and not waiter.reply.done():
-            waiter.reply.set_result(message.payload)
-        elif waiter.undo:
-            waiter.undo(message.payload)
-    elif message.kind == MessageType.ERROR:
-        name = text(message.payload.rstrip(b"\0"))
-        number = (ERRORS | OXENSTORED_ERRORS).get(name, errno.EIO)
-        _fail(waiter, StoreError(number, waiter.kind, waiter.path, "" if name in ERRORS else name))
-    else:
-        detail = f"answered by a message of type {message.kind}"
-        _fail(waiter, StoreError(errno.EIO, waiter.kind, waiter.path, detail))
-
-
 def _fail(waiter: _Waiter, error: StoreError) -> None:
     if waiter.reply and not waiter.reply.done():
         waiter.reply.set_exception(error)
+    elif waiter.undo:
+        waiter.undo(None)

@@ -1,5 +1,7 @@
 """What xenstore refuses, and what happens when it goes away."""
 
+from __future__ import annotations
+
 import errno as numbers
 
 from activations.abi.xs_wire import MessageType
@@ -34,3 +36,44 @@ class StoreClosed(StoreError):
 
     def __init__(self, kind: MessageType, path: str = "", why: str = "") -> None:
         super().__init__(numbers.ENOTCONN, kind, path, why)
+
+
+class QuotaError(StoreError):
+    """A guest has used up what xenstored lets it have, in all its programs and its kernel.
+
+    `quota` names what there is too much of: `watches`, `transactions`, `nodes`. `errno` is what
+    xenstored answered, which differs between its two programs.
+    """
+
+    def __init__(self, errno: int, kind: MessageType, path: str, quota: str, owner: str) -> None:
+        self.quota = quota
+        hint = f"xenstored lets a guest have {_QUOTAS[quota]}, unless it was told otherwise"
+        super().__init__(errno, kind, path, f"{owner} has used up its quota of {quota}", hint)
+
+
+_QUOTAS = {
+    "watches": "128 watches",
+    "transactions": "10 transactions open at once",
+    "nodes": "1000 nodes, of 2048 bytes each",
+}
+"""Each quota, and what both xenstoreds have set it to at first."""
+_SPENT = {
+    (MessageType.WATCH, numbers.E2BIG): "watches",
+    (MessageType.WATCH, numbers.ENOSPC): "watches",
+    (MessageType.TRANSACTION_START, numbers.ENOSPC): "transactions",
+    (MessageType.TRANSACTION_START, numbers.EBUSY): "transactions",
+    (MessageType.TRANSACTION_START, numbers.EINVAL): "transactions",
+    (MessageType.WRITE, numbers.ENOSPC): "nodes",
+    (MessageType.MKDIR, numbers.ENOSPC): "nodes",
+}
+"""Which quota a refusal is about: of xenstored in C, and of the one in OCaml (`process.ml`), whose
+EQUOTA Linux makes EINVAL. Where that could be about the path as well, it is left as it is."""
+
+
+def refusal(
+    errno: int, kind: MessageType, path: str, detail: str = "", *, owner: str
+) -> StoreError:
+    """The error for what xenstored answered to `owner`."""
+    if quota := _SPENT.get((kind, errno)):
+        return QuotaError(errno, kind, path, quota, owner)
+    return StoreError(errno, kind, path, detail)

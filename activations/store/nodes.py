@@ -12,8 +12,9 @@ from activations.store.errors import StoreError
 from activations.store.permission import Permission
 from activations.store.wire import join, octets, strings, text
 
-Undo = Callable[[bytes], None]
-"""What takes a request back, given its reply, when nobody waits for the reply any more."""
+Undo = Callable[[bytes | None], None]
+"""What takes a request back that nobody waits for any more, given its reply: None if there was none
+to take back, since it was refused."""
 
 
 class Nodes(ABC):

@@ -9,47 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from pathlib import Path
 
+from activations.store.descriptor import DescriptorConnection
 from activations.store.errors import StoreUnreachable
 
-_CHUNK = 65_536
 _WHY = {
     errno.ENOENT: "there is no such socket",
     errno.ECONNREFUSED: "it is no socket, or was left behind by a xenstored that is gone",
 }
 
 
-async def connect(path: Path) -> SocketConnection:
+async def connect(path: Path) -> DescriptorConnection:
     """A new connection. Raises `StoreUnreachable` if nobody serves this socket, or not us."""
-    try:
-        return SocketConnection(*await asyncio.open_unix_connection(path))
-    except PermissionError as error:
-        raise StoreUnreachable(f"{path}: {error.strerror}: run as who serves it") from error
-    except OSError as error:
-        why = _WHY.get(error.errno or 0) or error.strerror or str(error)
-        raise StoreUnreachable(f"nobody serves {path}: {why}") from error
-
-
-class SocketConnection:
-    """A `StoreConnection` over asyncio's streams."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def send(self, message: bytes) -> None:
-        """Send one whole message."""
-        self._writer.write(message)
-        await self._writer.drain()
-
-    async def receive(self) -> bytes:
-        """The next bytes; empty when xenstored is gone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.setblocking(False)
         try:
-            return await self._reader.read(_CHUNK)
-        except ConnectionError:
-            return b""
-
-    def close(self) -> None:
-        """Close at once: what a xenstored that does not read has not taken is not waited for."""
-        self._writer.transport.abort()
+            await asyncio.get_running_loop().sock_connect(stream, str(path))
+        except PermissionError as error:
+            raise StoreUnreachable(f"{path}: {error.strerror}: run as who serves it") from error
+        except OSError as error:
+            why = _WHY.get(error.errno or 0) or error.strerror or str(error)
+            raise StoreUnreachable(f"nobody serves {path}: {why}") from error
+        return DescriptorConnection(stream.detach())

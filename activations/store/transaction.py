@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,23 @@ class Transaction(Nodes):
 
     The commit raises `StoreError` with EAGAIN if another's change met this one; nothing has been
     written then. `Store.transact` begins again by itself. Watches fire at the commit.
+
+    So many tasks of a client have transactions open at once, and the others wait for their turn:
+    see `turns`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._id: int | None = None
+        self._ended: Callable[[], None]
 
     async def __aenter__(self) -> Transaction:
-        reply = await self._store.request(MessageType.TRANSACTION_START, undo=self._drop)
+        self._ended = await self._store.turns.take()
+        try:
+            reply = await self._store.request(MessageType.TRANSACTION_START, undo=self._drop)
+        except StoreError:
+            self._ended()
+            raise
         self._id = _id_in(reply)
         return self
 
@@ -58,9 +68,13 @@ class Transaction(Nodes):
             await self.request(MessageType.TRANSACTION_END, join(verdict))
         finally:
             self._id = None
+            self._ended()
 
-    def _drop(self, reply: bytes) -> None:
-        self._store.post(MessageType.TRANSACTION_END, join("F"), tx_id=_id_in(reply))
+    def _drop(self, reply: bytes | None) -> None:
+        """The task that wanted it was cancelled while it began."""
+        if reply is not None:
+            self._store.post(MessageType.TRANSACTION_END, join("F"), tx_id=_id_in(reply))
+        self._ended()
 
 
 def _id_in(reply: bytes) -> int:

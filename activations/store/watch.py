@@ -90,5 +90,6 @@ class Watch:
     def _payload(self) -> bytes:
         return join(self.path, self._token)
 
-    def _take_back(self, reply: bytes) -> None:
-        self._store.post(MessageType.UNWATCH, self._payload)
+    def _take_back(self, reply: bytes | None) -> None:
+        if reply is not None:
+            self._store.post(MessageType.UNWATCH, self._payload)

@@ -16,14 +16,15 @@ from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
-from activations.running import serve
+from activations.running import program
 from activations.scenario import Half, Scenario
+from activations.store.descriptor import DescriptorConnection
 from xen_linux import doctor
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.identity import identify
 from xen_linux.lower import LinuxLowerHalf
-from xen_linux.store import DescriptorConnection, open_connection
+from xen_linux.store import open_connection
 
 
 class LinuxBackend:
@@ -89,7 +90,7 @@ def new_lower_half(name: str | None = None) -> LinuxLowerHalf:
 
 async def _main(half: Half, loop: asyncio.AbstractEventLoop) -> Any:
     assert isinstance(loop, EventLoop)
-    return await serve(half.main, loop.domain)
+    return await program(half.main, loop.domain)
 
 
 backend = LinuxBackend()

@@ -32,10 +32,11 @@ from collections.abc import Iterable, Sequence
 from activations.abi.linux_evtchn import PORTS_PER_READ
 from activations.errors import XenError
 from activations.lower import Adopt, Clock, GrantTable, Ready
+from activations.store.descriptor import DescriptorConnection
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.guess import Guess
-from xen_linux.store import DescriptorConnection, open_connection
+from xen_linux.store import open_connection
 
 LONGEST_BLOCK = 86_400.0
 """Seconds. No block is longer than a day, as in every lower half."""

@@ -8,16 +8,14 @@ open file has its own transactions and watches.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import socket
 import stat
-from collections.abc import Callable
-from typing import Literal
 
 from activations.abi.xs_wire import MessageType
 from activations.errors import BackendError
+from activations.store.descriptor import DescriptorConnection
 from activations.store.wire import Decoder, Message, octets, text
 from xen_linux.device import open_device
 
@@ -81,62 +79,6 @@ def _receive_now(descriptor: int) -> Message:
     raise BackendError("xenstored does not answer: is it running?")
 
 
-class DescriptorConnection:
-    """A stream to xenstored over a non-blocking descriptor, socket or device alike."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._waiting: dict[asyncio.Future[None], Callable[[int], bool]] = {}
-        """Who waits for the descriptor, and how to stop the loop from watching it."""
-
-    async def send(self, message: bytes) -> None:
-        """Send one whole message. One sender at a time."""
-        rest = memoryview(message)
-        while rest:
-            try:
-                rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:
-                await self._until("writable")
-
-    async def receive(self) -> bytes:
-        """The next bytes; empty when xenstored, or this connection, is gone. One receiver."""
-        while self._descriptor >= 0:
-            try:
-                return os.read(self._descriptor, _CHUNK)
-            except BlockingIOError:
-                await self._until("readable")
-            except ConnectionResetError:
-                break
-        return b""
-
-    def close(self) -> None:
-        """Close the connection; whoever waits in `send` or `receive` is let go. Idempotent."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor < 0:
-            return
-        for waiter, remove in self._waiting.items():
-            remove(descriptor)
-            _wake(waiter)
-        self._waiting.clear()
-        os.close(descriptor)
-
-    async def _until(self, what: Literal["readable", "writable"]) -> None:
-        """Wait until the descriptor is this, or the connection is closed."""
-        loop = asyncio.get_running_loop()
-        if what == "readable":
-            add, remove = loop.add_reader, loop.remove_reader
-        else:
-            add, remove = loop.add_writer, loop.remove_writer
-        waiter = loop.create_future()
-        self._waiting[waiter] = remove
-        add(self._descriptor, _wake, waiter)
-        try:
-            await waiter
-        finally:
-            if self._waiting.pop(waiter, None):
-                remove(self._descriptor)
-
-
 class DeviceConnection(DescriptorConnection):
     """A stream over /dev/xen/xenbus: one request at a time, whatever is asked of it.
 
@@ -151,30 +93,18 @@ class DeviceConnection(DescriptorConnection):
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
         self._decoder = Decoder()
-        self._answered = asyncio.Event()
-        self._answered.set()
+        self._asked = False
+        """A request was sent, and its answer has not come."""
 
-    async def send(self, message: bytes) -> None:
-        await self._answered.wait()
-        self._answered.clear()
-        try:
-            await super().send(message)
-        except OSError:
-            self._answered.set()  # nobody will
-            raise
+    def _may_send(self) -> bool:
+        return not self._asked
 
-    async def receive(self) -> bytes:
-        data = await super().receive()
+    def _sent(self) -> None:
+        self._asked = True
+
+    def _came(self, data: bytes) -> None:
         for message in self._decoder.feed(data):
             if message.kind != MessageType.WATCH_EVENT:
-                self._answered.set()
-        return data
-
-    def close(self) -> None:
-        super().close()
-        self._answered.set()
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+                self._asked = False
+        super()._came(data)
+        self._pass_on()

@@ -11,7 +11,7 @@ from greenlet import GreenletExit
 
 from activations.domain import Domain
 from activations.loop import EventLoop
-from activations.running import serve
+from activations.running import program
 from xen_sim.domain import XenDomain
 from xen_sim.processor import AsyncioState
 
@@ -47,7 +47,7 @@ class Life:
             with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
                 loop = runner.get_loop()
                 self._task = loop.create_task(
-                    serve(self._main, self.loop.domain), name=f"{self.domain.name} main"
+                    program(self._main, self.loop.domain), name=f"{self.domain.name} main"
                 )
                 if self.cancelled:  # before its first instruction
                     self._task.cancel()

@@ -31,7 +31,7 @@ def who_waits(loops: Loops, before: Collection[threading.Thread]) -> str:
     lines = [
         f"  {loop.domain.name}: {line}"
         for loop in ours
-        for line in sorted(map(_task, _tasks(loop)))
+        for line in sorted(map(_task, asyncio.all_tasks(loop)))
     ]
     if threads := _threads(ours, before):
         lines.append(
@@ -49,10 +49,6 @@ def _threads(loops: Iterable[EventLoop], before: Collection[threading.Thread]) -
         if isinstance(loop, VirtualEventLoop):
             names |= loop.refused_threads
     return sorted(names)
-
-
-def _tasks(loop: EventLoop) -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks(loop) if task.get_name() != "xenstore reader"]
 
 
 def _task(task: asyncio.Task[Any]) -> str:

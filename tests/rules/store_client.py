@@ -17,7 +17,7 @@ from rule import PATIENCE, guest_rule, refusal, rule, scratch
 from activations import Domain, Scenario
 from activations.abi.xs_wire import MessageType
 from activations.errors import XenError
-from activations.store import Store, StoreClosed, StoreError, Transaction
+from activations.store import QuotaError, Store, StoreClosed, StoreError, Transaction
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:
@@ -165,6 +165,61 @@ async def a_task_that_is_cancelled_leaves_no_transaction_behind(xen: Domain) -> 
         await settled(store)
     assert await room(store.transaction) == before
     assert not await store.exists("data/x")
+
+
+@guest_rule
+async def thirty_tasks_with_a_transaction_each_take_turns(xen: Domain) -> None:
+    """At once they would be beyond a guest's quota, and those that are cancelled keep no turn."""
+    store = xen.store
+
+    async def change(number: int) -> None:
+        async with store.transaction() as t:
+            await t.exists(f"data/x/{number}")
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(PATIENCE):
+        for turns in (None, 0, 1, 5, 20, None):
+            changing = [asyncio.create_task(change(number)) for number in range(30)]
+            if turns is not None:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for task in changing:
+                    task.cancel()
+            ends = await asyncio.gather(*changing, return_exceptions=True)
+            assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends), ends
+            assert turns is not None or ends == [None] * 30
+
+
+@guest_rule
+async def a_task_is_not_held_back_by_transactions_of_its_own(xen: Domain) -> None:
+    """It would wait for itself. What is beyond the quota is refused, and the quota named."""
+    store = xen.store
+    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+
+        async def hoard() -> None:
+            while True:
+                await stack.enter_async_context(store.transaction())
+
+        error = await refusal(hoard(), QuotaError)
+        assert error.quota == "transactions"
+        assert f"domain {xen.domid} has used up its quota of transactions" in str(error)
+
+
+@guest_rule
+async def one_watch_too_many_says_whose_quota_is_used_up(xen: Domain) -> None:
+    """Which is E2BIG of xenstored's, "Argument list too long"."""
+    store = xen.store
+    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+
+        async def hoard() -> None:
+            while True:
+                await stack.enter_async_context(store.watch("data"))
+
+        error = await refusal(hoard())
+        if error.errno != errno.EINVAL:  # Linux has made that of oxenstored's EQUOTA
+            assert isinstance(error, QuotaError)
+            assert error.quota == "watches"
+            assert f"domain {xen.domid} has used up its quota of watches" in str(error)
 
 
 @guest_rule
@@ -326,8 +381,8 @@ async def closing_tells_who_waits_and_leaves_no_task(xen: Domain) -> None:
     store = xen.store
     never = asyncio.create_task(store.wait_for("/tool/activations-never"))
     await store.list("/")
-    await store.aclose()
-    await store.aclose()
+    store.close()
+    store.close()
     assert "the store was closed" in str(await refusal(never, StoreClosed))
     await refusal(store.read("/"), StoreClosed)
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -336,14 +391,14 @@ async def closing_tells_who_waits_and_leaves_no_task(xen: Domain) -> None:
 @rule
 async def a_store_that_was_never_used_closes_too(xen: Domain) -> None:
     """Nothing of it has been begun."""
-    await xen.store.aclose()
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    xen.store.close()
+    await refusal(xen.store.read("/"), StoreClosed)
 
 
 @rule
-async def the_stores_tasks_can_be_told_from_others(xen: Domain) -> None:
-    """The reader is there from the first request on, the writer while there is what to send."""
-    await xen.store.list("/")
-    names = {task.get_name() for task in asyncio.all_tasks()}
-    assert "xenstore reader" in names
-    assert "xenstore writer" not in names
+async def the_store_has_no_task_of_its_own(xen: Domain) -> None:
+    """Whoever cancels every task does not cancel it: what those then ask of it is answered."""
+    store = xen.store
+    async with store.watch("/tool"):
+        await store.list("/")
+        assert asyncio.all_tasks() == {asyncio.current_task()}
