@@ -10,11 +10,13 @@ import asyncio
 from asyncio.subprocess import PIPE
 from contextlib import suppress
 
+from patience import patience
+
 from activations import Domain, Scenario
 
 NAME = "activations-passing"
 CONFIG = (f'name="{NAME}"', 'type="pv"', "memory=128", 'kernel="/dev/vda"')
-PATIENCE = 120
+PATIENCE = patience(120)
 
 passing = Scenario("who may hear is told of a domain that comes and goes")
 

@@ -9,12 +9,13 @@ from contextlib import suppress
 from random import Random
 
 from anyio import EndOfStream
+from patience import patience
 
 from activations import Domain, Scenario, vchan
 
 COMMAND = ("activations", "vchan")
 MUCH = Random(1).randbytes(3_000_001)
-PATIENCE = 120
+PATIENCE = patience(120)
 
 by_hand = Scenario("files go both ways by hand")
 

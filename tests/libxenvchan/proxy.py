@@ -22,6 +22,7 @@ from socket import AF_UNIX
 
 from anyio import EndOfStream
 from much import MUCH, exchange
+from patience import patience
 
 from activations import Domain, Scenario, vchan
 from activations.vchan import VchanStream
@@ -31,7 +32,7 @@ SOCKET = f"/run/vchan-proxy-{os.getpid()}"
 KEY = "data/proxy"
 HEARD = "data/proxy-heard"
 RING = 1 << 18
-PATIENCE = 1100
+PATIENCE = patience(1100)
 """Seconds. The proxy as server needs 50 of them where two processors do nothing else, and many
 times as many where they do: then one emulated processor waits for the other."""
 SILENCE = 60

@@ -10,18 +10,19 @@ from typing import Any
 
 from anyio import EndOfStream
 from much import MUCH, exchange
+from patience import patience
 
 from activations import Domain, Scenario, vchan
 from activations.vchan import VchanStream
 
 PROGRAM = "/tmp/vchan_peer"
 KEY = "data/libxenvchan"
-TOTAL = 1 << 20
+LESS, TOTAL = 100_003, 1 << 20
 MORE = 1 << 22
 LONG = "long: "
 SAID = 5000
 BIG = 1 << 18
-PATIENCE = 240
+PATIENCE = patience(240)
 
 Use = Callable[[VchanStream], Awaitable[Any]]
 
@@ -55,24 +56,28 @@ async def called(xen: Domain, left: int, right: int) -> Any:
         yield stream
 
 
-async def hear_an_echo(stream: VchanStream) -> None:
+def hear_an_echo(size: int) -> Use:
     """All comes back, sent and received at once, in pieces of every size."""
-    random = Random(1)
-    data = random.randbytes(TOTAL)
 
-    async def send() -> None:
-        at = 0
-        while at < TOTAL:
-            size = random.randint(1, 20_000)
-            await stream.send(data[at : at + size])
-            at += size
+    async def hear(stream: VchanStream) -> None:
+        random = Random(1)
+        data = random.randbytes(size)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(send())
-        back = bytearray()
-        while len(back) < TOTAL:
-            back += await stream.receive()
-    assert back == data
+        async def send() -> None:
+            at = 0
+            while at < size:
+                piece = random.randint(1, 20_000)
+                await stream.send(data[at : at + piece])
+                at += piece
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            back = bytearray()
+            while len(back) < size:
+                back += await stream.receive()
+        assert back == data
+
+    return hear
 
 
 def hear_much(size: int, *, to_the_end: bool = False) -> Use:
@@ -102,7 +107,7 @@ def against_c(role: str, left: int, right: int, use: Use, *said: object, sent: i
     """`role` is the C program's; the guest's end is of the other kind, and says how many seconds
     it took."""
     told = "_".join(map(str, said))
-    form = LONG if sent == MUCH else ""
+    form = LONG if sent in (TOTAL, MUCH) else ""
     scenario = Scenario(f"{form}{told}_of_{sent}_by_a_{role}_in_C_with_{left}_and_{right}")
     mine: Callable[[Domain, int, int], AbstractAsyncContextManager[VchanStream]]
     mine = called if role == "server" else served
@@ -131,10 +136,18 @@ def against_c(role: str, left: int, right: int, use: Use, *said: object, sent: i
     return scenario
 
 
-client_10_11 = against_c("client", 1024, 2048, hear_an_echo, "echo", sent=TOTAL)
-client_12_13 = against_c("client", 4096, 8192, hear_an_echo, "echo", sent=TOTAL)
-server_11_10 = against_c("server", 2048, 1024, hear_an_echo, "echo", sent=TOTAL)
-server_14_11 = against_c("server", 16384, 2048, hear_an_echo, "echo", sent=TOTAL)
+def echoed(role: str, left: int, right: int, size: int) -> Scenario:
+    return against_c(role, left, right, hear_an_echo(size), "echo", sent=size)
+
+
+client_10_11 = echoed("client", 1024, 2048, LESS)
+client_12_13 = echoed("client", 4096, 8192, LESS)
+server_11_10 = echoed("server", 2048, 1024, LESS)
+server_14_11 = echoed("server", 16384, 2048, LESS)
+client_10_11_long = echoed("client", 1024, 2048, TOTAL)
+client_12_13_long = echoed("client", 4096, 8192, TOTAL)
+server_11_10_long = echoed("server", 2048, 1024, TOTAL)
+server_14_11_long = echoed("server", 16384, 2048, TOTAL)
 more_to_a_client = against_c("client", BIG, BIG, hear_much(MORE), "echo", sent=MORE)
 more_to_a_server = against_c(
     "server", BIG, BIG, hear_much(MORE, to_the_end=True), "echo", MORE, sent=MORE

@@ -8,12 +8,14 @@ import fcntl
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from disk_model import check, digest
+from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers.block import Disk
@@ -23,7 +25,7 @@ from activations.xenbus.keys import read_keys
 
 DEVID = 51712
 SIZE = 8 << 20
-PATIENCE = 240
+PATIENCE = patience(240)
 IMAGE = Path("/run/blkback.img")
 MAX_QUEUES = Path("/sys/module/xen_blkback/parameters/max_queues")
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
@@ -125,12 +127,12 @@ async def read_it_all(disk: Disk) -> None:
     assert await digest(disk, disk.size) == sha256(Random(1).randbytes(SIZE)).hexdigest()
 
 
-async def ten_thousand(disk: Disk) -> None:
-    await check(disk, 10_000, tasks=32, most=8)
+def small(operations: int) -> Use:
+    return partial(check, operations=operations, tasks=32, most=8)
 
 
-async def a_few_hundred_large(disk: Disk) -> None:
-    await check(disk, 320, tasks=8, most=600)
+def large(operations: int) -> Use:
+    return partial(check, operations=operations, tasks=8, most=600)
 
 
 async def flush_and_discard(disk: Disk) -> dict[str, bool]:
@@ -144,13 +146,23 @@ async def flush_and_discard(disk: Disk) -> dict[str, bool]:
 
 
 same_bytes = with_linux("the same bytes on either side", read_it_all)
-model = with_linux("ten thousand reads and writes agree with a model", ten_thousand)
-large = with_linux(
-    "large ones over several queues and long rings", a_few_hundred_large, queues=2, ring_order=4
+model = with_linux("a thousand reads and writes agree with a model", small(1_000))
+model_long = with_linux("long: ten thousand reads and writes agree with a model", small(10_000))
+queues = with_linux(
+    "large ones over several queues and long rings", large(64), queues=2, ring_order=4
+)
+queues_long = with_linux(
+    "long: large ones over several queues and long rings", large(320), queues=2, ring_order=4
 )
 mapped_anew = with_linux(
     "large ones where pages are mapped for each request, from a PV guest",
-    a_few_hundred_large,
+    large(64),
+    kind="pv",
+    persistent=False,
+)
+mapped_anew_long = with_linux(
+    "long: large ones where pages are mapped for each request, from a PV guest",
+    large(320),
     kind="pv",
     persistent=False,
 )

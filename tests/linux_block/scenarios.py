@@ -14,6 +14,8 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
+from patience import patience
+
 from activations import Domain, Scenario
 from activations.drivers.block import BlkBack, FileDisk, ObjectDisk
 from activations.drivers.block.disks import ServedDisk
@@ -25,7 +27,7 @@ NODE = Path("/dev/xvda")
 MOUNT = Path("/tmp/xvda")
 IMAGE = Path("/run/xvda.img")
 MODULES = ("crc16", "crc32c_generic", "mbcache", "jbd2", "ext4")
-PATIENCE = 240
+PATIENCE = patience(240)
 MIB = 1 << 20
 
 
@@ -143,11 +145,11 @@ def image(size: int) -> Iterator[None]:
         IMAGE.unlink()
 
 
-def make_files() -> dict[str, str]:
-    """64 MiB in files of many sizes; their sums."""
+def make_files(total: int) -> dict[str, str]:
+    """So many bytes in files of many sizes; their sums."""
     sums = {}
     sizes = [1, 511, 4096, 4097, 100_001, MIB, 3 * MIB + 5]
-    left, number = 64 * MIB, 0
+    left, number = total, 0
     while left:
         size = min(sizes[number % len(sizes)], left)
         folder = MOUNT / f"folder-{number % 5}"
@@ -166,25 +168,25 @@ def sums_of_files() -> dict[str, str]:
     }
 
 
-async def serve_a_file_twice(xen: Domain, guest: int) -> Any:
+async def serve_a_file_twice(xen: Domain, guest: int, *, total: int) -> Any:
     """From the same file, as another device each time for all that the guest knows."""
-    with image(128 * MIB), FileDisk(IMAGE) as disk:
+    with image(2 * total), FileDisk(IMAGE) as disk:
         first = await serve_until(xen, guest, disk, "written")
         await told(xen, guest, "gone")
         second = await serve_until(xen, guest, disk, "read")
-    assert first.figures.sectors_written * 512 > 64 * MIB
-    assert second.figures.sectors_read * 512 > 64 * MIB
+    assert first.figures.sectors_written * 512 > total
+    assert second.figures.sectors_read * 512 > total
     assert first.figures.flushes > 0
     assert first.figures.errors == second.figures.errors == 0
     return [repr(first.figures), repr(second.figures)]
 
 
-async def use_a_file_system(xen: Domain) -> None:
+async def use_a_file_system(xen: Domain, *, total: int) -> None:
     await until(NODE.exists, "the disk appears")
     await command("mkfs.ext4", "-q", "-F", str(NODE))
     await command("mkdir", "-p", str(MOUNT))
     await command("mount", "-t", "ext4", str(NODE), str(MOUNT))
-    sums = await asyncio.to_thread(make_files)
+    sums = await asyncio.to_thread(make_files, total)
     await command("umount", str(MOUNT))
     await command("e2fsck", "-f", "-n", str(NODE))
     await tell(xen, "written")
@@ -198,7 +200,15 @@ async def use_a_file_system(xen: Domain) -> None:
     await tell(xen, "read")
 
 
-file_system = two("a_file_system_survives", serve_a_file_twice, use_a_file_system)
+def file_system(name: str, total: int) -> Scenario:
+    """A file system twice as large as what is in its files."""
+    return two(
+        name, partial(serve_a_file_twice, total=total), partial(use_a_file_system, total=total)
+    )
+
+
+files = file_system("a_file_system_survives", 8 * MIB)
+files_long = file_system("long: a_file_system_survives", 64 * MIB)
 
 
 # A Python object, through the longest ring and the largest requests, without persistent grants

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 
 from anyio import EndOfStream
+from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers import console
 from activations.drivers.console import Console
 
-PATIENCE = 200
+PATIENCE = patience(200)
 CREATE = """\
 set -e
 if [ ! -e /dev/vdb ]; then

@@ -9,6 +9,7 @@ import tty
 from contextlib import suppress
 
 from anyio import wait_readable
+from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers import console
@@ -16,7 +17,7 @@ from activations.drivers.console import Console
 from activations.xenbus import Device, plug, unplug
 
 DEVICE = "/dev/hvc1"
-PATIENCE = 100
+PATIENCE = patience(100)
 MUCH = b"0123456789abcdef" * 1000
 
 hvc1 = Scenario("hvc1")

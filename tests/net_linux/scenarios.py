@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from dpkt.ethernet import Ethernet
 from dpkt.icmp import ICMP, ICMP_ECHO, ICMP_ECHOREPLY
 from dpkt.ip import IP
 from dpkt.udp import UDP
+from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers.net import Figures, NicClosed, Tap
@@ -25,12 +27,14 @@ from activations.drivers.net import back as netback
 from activations.drivers.net import front as netfront
 from activations.xenbus import Device, front_device, plug, unplug
 
-PATIENCE = 120
+PATIENCE = patience(120)
 MAC = "00:16:3e:5a:00:01"
 DOM0, GUEST = "10.99.0.1", "10.99.0.2"
 PORT = 5001
-MUCH, LESS = 16 << 20, 2 << 20
-"""Bytes, in large frames and in small ones, each of which costs the emulated processor the same."""
+MUCH, MUCH_LONG = 2 << 20, 16 << 20
+"""Bytes in large frames."""
+SMALLER = 8
+"""What part of that goes in small frames, each of which costs the emulated processor the same."""
 PIECE = 1 << 16
 MTU = 9000
 """Of large frames, in three pages; small ones are of 1500 bytes, as everywhere."""
@@ -102,14 +106,20 @@ def say(connection: socket.socket, seed: int, size: int) -> None:
     assert not connection.recv(1)
 
 
+Half = Callable[[Domain, int], Awaitable[object]]
+
+
+def two(name: str, dom0: Half, guest: Half, size: int) -> Scenario:
+    scenario = Scenario(name)
+    scenario.domain("dom0")(partial(dom0, size=size))
+    scenario.domain("guest")(partial(guest, size=size))
+    return scenario
+
+
 # Our back end on a TAP device, Linux's front end
 
 
-linux_front = Scenario("netback_on_a_tap_serves_linux_s_netfront")
-
-
-@linux_front.domain("dom0")
-async def serve_a_tap(xen: Domain) -> dict[str, object]:
+async def serve_a_tap(xen: Domain, size: int) -> dict[str, object]:
     guest = await xen.find("guest")
     home = f"/local/domain/{guest}/data"
     device = Device("vif", 0, guest, 0, served_as="pyvif")
@@ -124,15 +134,15 @@ async def serve_a_tap(xen: Domain) -> dict[str, object]:
                 await end.connected(within=30)
                 with socket.create_server((DOM0, PORT)) as server:
                     await xen.store.write(f"{home}/listening", 1)
-                    heard = await asyncio.to_thread(serve_three, server)
+                    heard = await asyncio.to_thread(serve_three, server, size)
                 times = await xen.store.wait_for(f"{home}/times")
                 await unplug(xen, device)
-    assert heard == [digest(1, LESS), digest(2, MUCH)]
+    assert heard == [digest(1, size // SMALLER), digest(2, size)]
     assert figures.bad == figures.lost == 0, figures
     return {"seconds": times, "frames": str(figures)}
 
 
-def serve_three(server: socket.socket) -> list[str]:
+def serve_three(server: socket.socket, size: int) -> list[str]:
     """Hear two clients out, and speak to the next; give what the two said."""
     heard = []
     for _ in range(2):
@@ -141,12 +151,11 @@ def serve_three(server: socket.socket) -> list[str]:
             heard.append(digest_of(connection))
     connection, _ = server.accept()
     with connection:
-        say(connection, 3, MUCH)
+        say(connection, 3, size)
     return heard
 
 
-@linux_front.domain("guest")
-async def use_a_linux_front(xen: Domain) -> str:
+async def use_a_linux_front(xen: Domain, size: int) -> str:
     times = [xen.loop.time()]
 
     def call(use: Callable[[socket.socket], None]) -> None:
@@ -155,7 +164,7 @@ async def use_a_linux_front(xen: Domain) -> str:
         times.append(xen.loop.time())
 
     def listen(connection: socket.socket) -> None:
-        assert digest_of(connection) == digest(3, MUCH)
+        assert digest_of(connection) == digest(3, size)
 
     async with asyncio.timeout(PATIENCE):
         load("xen-netfront")
@@ -166,9 +175,9 @@ async def use_a_linux_front(xen: Domain) -> str:
             await xen.store.wait_for("data/listening")
             said = command("ping", "-c", 3, "-i", "0.2", "-W", 5, DOM0)
             assert " 0% packet loss" in said, said
-            call(lambda connection: say(connection, 1, LESS))
+            call(lambda connection: say(connection, 1, size // SMALLER))
             command("ip", "link", "set", "eth0", "mtu", MTU)
-            call(lambda connection: say(connection, 2, MUCH))
+            call(lambda connection: say(connection, 2, size))
             call(listen)
             taken = [f"{end - start:.1f}" for start, end in pairwise(times)]
             await xen.store.write("data/times", " ".join(taken))
@@ -178,6 +187,12 @@ async def use_a_linux_front(xen: Domain) -> str:
     return said
 
 
+front = two("netback_on_a_tap_serves_linux_s_netfront", serve_a_tap, use_a_linux_front, MUCH)
+front_long = two(
+    "long: netback_on_a_tap_serves_linux_s_netfront", serve_a_tap, use_a_linux_front, MUCH_LONG
+)
+
+
 # Our front end in a guest's user space, Linux's back end
 
 
@@ -185,11 +200,8 @@ SMALL, LARGE = 1400, 8000
 """Bytes of data in a datagram: in one page, and in two."""
 SEQUENCE = 8
 
-linux_back = Scenario("netfront_in_user_space_is_served_by_linux_s_netback")
 
-
-@linux_back.domain("dom0")
-async def plug_into_linux(xen: Domain) -> dict[str, object]:
+async def plug_into_linux(xen: Domain, size: int) -> dict[str, object]:
     guest = await xen.find("guest")
     home = f"/local/domain/{guest}/data"
     device = Device("vif", 0, guest, 0)
@@ -210,7 +222,7 @@ async def plug_into_linux(xen: Domain) -> dict[str, object]:
         small = await patiently("ping", "-c", 3, "-i", "0.2", "-W", 5, GUEST)
         large = await patiently("ping", "-c", 3, "-i", "0.2", "-W", 5, "-s", LARGE, GUEST)
         start = xen.loop.time()
-        sent = await asyncio.to_thread(flood)
+        sent = await asyncio.to_thread(flood, size)
         counted = await xen.store.wait_for(f"{home}/counted")
         seconds = xen.loop.time() - start
         await unplug(xen, device)
@@ -220,19 +232,18 @@ async def plug_into_linux(xen: Domain) -> dict[str, object]:
     return {"datagrams": sent, "seconds": seconds, "pings": small + large}
 
 
-def flood() -> int:
-    """Send `MUCH` bytes of data in numbered datagrams, small and large; give how many."""
-    number, left = 0, MUCH
+def flood(size: int) -> int:
+    """Send so many bytes of data in numbered datagrams, small and large; give how many."""
+    number, left = 0, size
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         # so little that the kernel makes this wait instead of dropping what it cannot queue
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LARGE)
         connection.connect((GUEST, PORT))
         while left > 0:
-            size = min(left, LARGE if number % 2 else SMALL)
-            size = max(size, SEQUENCE)
-            connection.send(datagram(number, size))
+            piece = max(min(left, LARGE if number % 2 else SMALL), SEQUENCE)
+            connection.send(datagram(number, piece))
             number += 1
-            left -= size
+            left -= piece
         connection.send(b"done")
     return number
 
@@ -244,8 +255,7 @@ def datagram(number: int, size: int) -> bytes:
     return pack("!Q", number) + PATTERN[: size - SEQUENCE]
 
 
-@linux_back.domain("guest")
-async def answer_in_user_space(xen: Domain) -> dict[str, object]:
+async def answer_in_user_space(xen: Domain, size: int) -> dict[str, object]:
     own = socket.inet_aton(GUEST)
     async with asyncio.timeout(PATIENCE):
         device = await front_device(xen, "vif", 0)
@@ -296,3 +306,17 @@ def udp_data(asked: Ethernet, own: bytes) -> bytes:
     bytes(inner)
     assert datagram.sum == said, "its checksum is not complete"
     return bytes(datagram.data)
+
+
+back = two(
+    "netfront_in_user_space_is_served_by_linux_s_netback",
+    plug_into_linux,
+    answer_in_user_space,
+    MUCH,
+)
+back_long = two(
+    "long: netfront_in_user_space_is_served_by_linux_s_netback",
+    plug_into_linux,
+    answer_in_user_space,
+    MUCH_LONG,
+)

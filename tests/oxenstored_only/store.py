@@ -10,11 +10,13 @@ import errno
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 
+from patience import patience
+
 from activations import Domain, Scenario
 from activations.store import StoreError
 
 AT = "/tool/activations-ocaml"
-PATIENCE = 30
+PATIENCE = patience(30)
 """Seconds a rule waits for what should come."""
 
 

@@ -12,6 +12,7 @@ from random import Random
 from struct import pack_into
 from typing import Any
 
+from patience import patience
 from raw_block import KEYS, SECTORS, RawBack, Serve, honest
 
 from activations import Domain, Scenario
@@ -34,7 +35,7 @@ from activations.xenbus.keys import read_keys
 DEVID = 51712
 SERVED_AS = "rules"
 """So that no driver of dom0's kernel takes the device for its own."""
-PATIENCE = 240
+PATIENCE = patience(240)
 MANY = 32
 
 Use = Callable[[Domain, Disk], Awaitable[Any]]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from random import Random
 
 from anyio import BrokenResourceError, EndOfStream
+from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers import console
@@ -15,7 +16,7 @@ from activations.xenbus import Device, front_device, plug, unplug
 
 KIND = "pyconsole"  # a guest's Linux has a driver of its own for `console`
 MUCH = 40_000
-PATIENCE = 60
+PATIENCE = patience(60)
 
 
 def noise(seed: int) -> bytes:

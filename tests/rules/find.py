@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from errno import EACCES
 
+from patience import patience
 from rule import refusal
 
 from activations import Domain, Scenario
 
-SOON = 20.0
+SOON = patience(20.0)
 
 by_name = Scenario("dom0 finds a guest by its name, and a guest is told to ask dom0")
 

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from patience import patience
+
 from activations import Domain, Scenario
 from activations.drivers.net import CableEnd, Figures, Nic, cable
 from activations.drivers.net import back as netback
@@ -16,8 +18,8 @@ from activations.drivers.net import front as netfront
 from activations.xenbus import BackEnd, Device, front_device, plug, unplug
 
 KIND = "rulevif"
-PATIENCE = 240
-SOON = 60.0
+PATIENCE = patience(240)
+SOON = patience(60.0)
 A_WHILE = 0.2
 MTU = 9000
 DOM0 = bytes([0, 0x16, 0x3E, 0, 0, 0xFF])

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from patience import patience
+
 from activations import Domain, Port, Scenario
 from activations.store import Store, StoreError
 
 E = TypeVar("E", bound=Exception)
 SCRATCH = "/tool/activations-rules"
-PATIENCE = 30
+PATIENCE = patience(30)
 """Seconds a rule of the store waits for what should come."""
 
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from random import Random
 
 from anyio import BrokenResourceError, EndOfStream
+from patience import patience
 from rule import rule
 
 from activations import Domain, Scenario, vchan
@@ -16,8 +17,9 @@ from activations.abi.vchan import CLI_LIVE, CLI_NOTIFY, LEFT_PROD, ORDERS_AT
 from activations.vchan import VchanStream
 
 KEY = "data/vchan"
-MUCH = 1 << 20
-PATIENCE = 240
+LESS, MUCH = 100_003, 1 << 20
+"""Bytes each way; the former is enough to go around the smallest ring a hundred times."""
+PATIENCE = patience(240)
 
 Serve = Callable[[Domain, VchanStream], Awaitable[object]]
 
@@ -59,7 +61,7 @@ def two(
     return scenario
 
 
-def noise(seed: int, size: int = MUCH) -> bytes:
+def noise(seed: int, size: int) -> bytes:
     return Random(seed).randbytes(size)
 
 
@@ -77,37 +79,37 @@ async def sum_of(stream: VchanStream, size: int) -> str:
 # Bytes, both ways at once, through rings in every place
 
 
-async def exchange(own: int, others: int, stream: VchanStream) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(stream.send(noise(own)))
-        assert await sum_of(stream, MUCH) == sha256(noise(others)).hexdigest()
-    await stream.send(b".")  # so that neither closes before the other has all
-    assert await stream.receive() == b"."
+def exchange(own: int, others: int, size: int) -> Serve:
+    async def use(xen: Domain, stream: VchanStream) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stream.send(noise(own, size)))
+            assert await sum_of(stream, size) == sha256(noise(others, size)).hexdigest()
+        await stream.send(b".")  # so that neither closes before the other has all
+        assert await stream.receive() == b"."
+
+    return use
 
 
-async def exchange_1(xen: Domain, stream: VchanStream) -> None:
-    await exchange(1, 2, stream)
-
-
-async def exchange_2(xen: Domain, stream: VchanStream) -> None:
-    await exchange(2, 1, stream)
-
-
-def megabytes(left_order: int, right_order: int) -> Scenario:
+def both_ways(what: str, size: int, left_order: int, right_order: int) -> Scenario:
     return two(
-        f"a_mebibyte_each_way_by_orders_{left_order}_and_{right_order}",
-        exchange_1,
-        exchange_2,
+        f"{what}_each_way_by_orders_{left_order}_and_{right_order}",
+        exchange(1, 2, size),
+        exchange(2, 1, size),
         left=1 << left_order,
         right=1 << right_order,
     )
 
 
-in_the_page = megabytes(10, 11)
-in_the_page_turned = megabytes(11, 10)
-one_on_a_page = megabytes(11, 12)
-other_on_a_page = megabytes(12, 11)
-on_pages = megabytes(12, 13)
+in_the_page = both_ways("100_kilobytes", LESS, 10, 11)
+in_the_page_turned = both_ways("100_kilobytes", LESS, 11, 10)
+one_on_a_page = both_ways("100_kilobytes", LESS, 11, 12)
+other_on_a_page = both_ways("100_kilobytes", LESS, 12, 11)
+on_pages = both_ways("100_kilobytes", LESS, 12, 13)
+in_the_page_long = both_ways("long: a_mebibyte", MUCH, 10, 11)
+in_the_page_turned_long = both_ways("long: a_mebibyte", MUCH, 11, 10)
+one_on_a_page_long = both_ways("long: a_mebibyte", MUCH, 11, 12)
+other_on_a_page_long = both_ways("long: a_mebibyte", MUCH, 12, 11)
+on_pages_long = both_ways("long: a_mebibyte", MUCH, 12, 13)
 
 
 # Small pieces

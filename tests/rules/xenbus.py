@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from patience import patience
 from rule import refusal
 
 from activations import Domain, Scenario
@@ -29,7 +30,7 @@ from activations.xenbus import (
 
 KIND = "rule"
 SERVED_AS = "rules"
-SOON = 20.0
+SOON = patience(20.0)
 
 
 class Front(FrontDriver):
