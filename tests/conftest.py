@@ -18,6 +18,7 @@ from weakref import WeakSet
 import pytest
 from hypothesis import HealthCheck, settings
 from needs import LEFT_OUT, leave_out
+from pace import patience
 from reporting import Reporting
 
 import xen_lab
@@ -30,6 +31,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how busy the machine is says nothing about the code
+
+
+TIMEOUT = 60
+TIMEOUT_ON_THE_LAB = 300
+"""Seconds. There the first test waits for the boot, and others for guests that they need first."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -121,15 +127,17 @@ def lab(lab_parts: None) -> Iterator[xen_lab.Lab]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is long runs when `-m` speaks of it. The first test on the lab waits for its boot, and
-    guests are made when first needed."""
+    """What is long runs when `-m` speaks of it. No test may hang for ever: how long it has is what
+    its mark says, at this machine's pace."""
     if "long" not in config.getoption("-m"):
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
     for item in items:
-        if item.get_closest_marker("lab") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(300))
+        mark = item.get_closest_marker("timeout")
+        usual = TIMEOUT_ON_THE_LAB if item.get_closest_marker("lab") else TIMEOUT
+        seconds = mark.args[0] if mark else usual
+        item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
 
 
 def pytest_collection_finish() -> None:

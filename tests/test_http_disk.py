@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pace import patience
 
 from activations import Domain, scenario
 from activations.drivers.block import front as blkfront
@@ -93,12 +94,12 @@ def using(example: Any, server: Server, use: Callable[[Disk], Awaitable[object]]
     """Have `use` do with the disk in the guest what it likes, while dom0 serves it."""
 
     async def dom0(xen: Domain) -> None:
-        async with server.listening() as example.URL, asyncio.timeout(30):
+        async with server.listening() as example.URL, asyncio.timeout(patience(30)):
             assert await example.serve(xen) == SECTORS
 
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "vbd", 51712)
-        async with asyncio.timeout(30), blkfront.open(xen, device) as disk:
+        async with asyncio.timeout(patience(30)), blkfront.open(xen, device) as disk:
             await use(disk)
 
     machine = Machine(clock="wall")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pace import patience
 
 from activations.cli import main
 from activations.errors import BackendError
@@ -81,7 +82,7 @@ class TestRun:
         lab.run(scenario(halves), Watching())
         began = time.monotonic()
         lab.run(scenario(halves), Watching())
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < patience(3)
 
     def test_guests_of_both_kinds_find_each_other_by_name(self, lab: Lab, scenario) -> None:
         halves = """
@@ -347,7 +348,7 @@ class TestEnds:
                 until(lambda: emulators(program.pid))
                 (emulator,) = emulators(program.pid)
                 program.send_signal(end)
-                assert program.wait(30) != 0
+                assert program.wait(patience(30)) != 0
             finally:
                 program.kill()
         until(lambda: not Path(f"/proc/{emulator}").exists())
@@ -362,7 +363,7 @@ def emulators(parent: int) -> list[int]:
 
 
 def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from linux_fakes import FakeEventDevice
+from pace import patience
 
 from activations import EventLoop, PortClosed
 from xen_linux import guess
@@ -300,7 +301,7 @@ def test_a_port_that_fires_all_the_time_starves_nobody(device):
             storming = asyncio.create_task(storm())
             await asyncio.sleep(0.02)
             device.fire(quiet.number)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patience(5)):
                 await quiet.wait()
                 assert await asyncio.to_thread(lambda: "done") == "done"
             storming.cancel()

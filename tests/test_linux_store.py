@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+from pace import patience
 
 from activations import BackendError
 from activations.abi.xs_wire import MessageType
@@ -34,7 +35,7 @@ class Heard:
         self.ends.append(error)
 
     async def until(self, condition):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience(30)):
             while not condition():
                 await asyncio.sleep(0)
 
@@ -100,7 +101,7 @@ def test_messages_beyond_what_the_buffer_takes_are_sent_whole_and_in_order(pair)
 
         for message in messages:
             connection.send(message)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience(30)):
             await asyncio.to_thread(drain)
         assert received == whole
 

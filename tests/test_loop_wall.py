@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from pace import patience
 
 import activations
 from activations import Domain, EventLoop, Port
@@ -291,7 +293,7 @@ def test_debug_mode_names_the_slow_callback(caplog: pytest.LogCaptureFixture) ->
         time.sleep(0.02)
 
     run(main, debug=True)
-    assert "took 0.0" in caplog.text
+    assert re.search(r"took \d", caplog.text)
 
 
 # Descriptors and ports together
@@ -309,7 +311,7 @@ def test_a_storm_of_events_holds_no_socket_up() -> None:
         async with await asyncio.start_server(echo, "127.0.0.1") as server:
             stormy = asyncio.create_task(storm())
             number = server.sockets[0].getsockname()[1]
-            assert await asyncio.wait_for(ask(number, b"anybody?"), 10) == b"anybody?"
+            assert await asyncio.wait_for(ask(number, b"anybody?"), patience(10)) == b"anybody?"
             stormy.cancel()
         near.close()
         far.close()
@@ -326,7 +328,7 @@ def test_a_descriptor_that_is_always_ready_holds_no_port_up() -> None:
                 xen.loop.add_writer(one, lambda: None)
                 for _ in range(10):
                     xen.loop.call_later(0.001, far.notify)
-                    await asyncio.wait_for(near.wait(), 10)
+                    await asyncio.wait_for(near.wait(), patience(10))
                 xen.loop.remove_writer(one)
 
     run(main)
@@ -394,15 +396,18 @@ def test_a_domain_that_keeps_itself_busy_holds_no_other_up() -> None:
 
 def test_one_domain_of_several_may_hear_signals() -> None:
     machine = Machine(clock="wall")
+    listening: list[str] = []
 
     async def listener(xen: Domain) -> None:
         heard = asyncio.Event()
         xen.loop.add_signal_handler(signal.SIGUSR1, heard.set)
+        listening.append(xen.name)
         await heard.wait()
         xen.loop.remove_signal_handler(signal.SIGUSR1)
 
     async def sender(xen: Domain) -> None:
-        await asyncio.sleep(0.05)
+        while not listening:
+            await asyncio.sleep(0.001)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     machine.boot("listener", listener)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from needs import leave_out
+from pace import patience
 
 from activations import Domain, scenario
 from activations.drivers.block import front as blkfront
@@ -46,7 +47,7 @@ def serving(example: Any, use: Callable[[int], Awaitable[object]]) -> None:
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "vbd", 51712)
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(patience(30)),
             blkfront.open(xen, device) as disk,
             example.listening(disk, 0) as port,
         ):
@@ -269,7 +270,7 @@ def test_the_example_serves_until_it_is_ended(
 ) -> None:
     async def visit(xen: Domain) -> None:
         said = ""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience(30)):
             while not (found := re.search(r"nbd://127\.0\.0\.1:(\d+)/disk", said)):
                 await asyncio.sleep(0.01)
                 said += capsys.readouterr().out

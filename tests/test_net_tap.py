@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from needs import leave_out
+from pace import patience
 from pyroute2 import AsyncIPRoute
 
 import activations
@@ -41,7 +42,7 @@ def frame(data: bytes, to: bytes = b"\xff" * 6) -> bytes:
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def on(xen: Domain) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patience(30)):
             await main()
 
     activations.run(on, clock="wall")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from debian import unpacked
+from pace import patience
 
 from activations.abi.xs_wire import MessageType
 from activations.store.wire import Message, join
@@ -68,7 +69,7 @@ def session(installed: Mapping[str, str], tmp_path: Path) -> Session:
         toolstack.introduce_dom0(xenstored)
         toolstack.introduce(xenstored, 1, "guest")
         socket = tmp_path / "socket"
-        async with asyncio.timeout(30), SocketServer(xenstored, socket):
+        async with asyncio.timeout(patience(30)), SocketServer(xenstored, socket):
             await body(Shell(xenstored, installed, socket))
         assert not socket.exists()
         assert not xenstored.connections

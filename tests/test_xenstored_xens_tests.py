@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from pace import patience
 from xens_test_program import RUNS, built, pass_in_dom0
 
 from xen_lab import Lab
@@ -53,7 +54,7 @@ def passes(program: Path, folder: Path, *runs: tuple[str, ...]) -> list[str]:
         xenstored = Xenstored()
         toolstack.introduce_dom0(xenstored)
         before = xenstored.database.paths()
-        async with asyncio.timeout(50), SocketServer(xenstored, folder / "socket"):
+        async with asyncio.timeout(patience(50)), SocketServer(xenstored, folder / "socket"):
             said = await asyncio.gather(*map(run, runs))
         assert xenstored.database.paths() == before
         return said
