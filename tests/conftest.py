@@ -29,6 +29,8 @@ from xen_lab import cache, emulator, image
 # What was started in the background ignores Ctrl-C, and so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest.register_assert_rewrite("xen_oracle.facts")  # they assert, and are no test modules
+
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how busy the machine is says nothing about the code
 

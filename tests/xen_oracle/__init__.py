@@ -7,5 +7,4 @@ xen         that library as a World, and as the one who checks another World ste
 compare     a program on both; what differed, shrunk and printed
 facts       small programs with the answers that Xen's C gives: a checklist
 mutants     faults planted in a copy of the other side: are they seen?
-simulator   the simulator as a World: the one adapter
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Set
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +21,7 @@ from xen_lab import packages
 
 from . import build, compare, random_programs
 from .compare import Difference, Make
+from .program import Kind
 from .xen import Library, Xen, copied
 
 CACHE = Path(__file__).resolve().parents[2] / ".pytest_cache" / "d" / "xen-oracle"
@@ -50,11 +52,13 @@ def main() -> int:
     return 1 if found else 0
 
 
-def search(library: Library, make: Make, steps: int, seed: int) -> tuple[int, Difference | None]:
+def search(
+    library: Library, make: Make, steps: int, seed: int, without: Set[Kind] = frozenset()
+) -> tuple[int, Difference | None]:
     """Random programs until so many steps were compared, or one differs: how many were, and what
-    differs."""
+    differs. `without` names kinds of steps that they are not to have."""
     done = 0
-    for program in random_programs.programs(seed):
+    for program in random_programs.programs(seed, without):
         if done >= steps:
             break
         done += len(program.steps)
@@ -69,15 +73,16 @@ def _compare(
     """`search`, in a process of its own."""
     with TemporaryDirectory() as folder:
         witness = copied(library, Path(folder))
-        make = _world(against, library)
-        done, found = search(witness, make, steps, seed)
+        make, without = _world(against, library)
+        done, found = search(witness, make, steps, seed, without)
         if found and shrinking:
             found = compare.shrunk(witness, make, found)
         return done, str(found or "")
 
 
-def _world(against: str, library: Path) -> Make:
-    return partial(Xen, Library(library if against == "xen" else Path(against)))
+def _world(against: str, library: Path) -> tuple[Make, frozenset[Kind]]:
+    """What makes the World, and what that has not."""
+    return partial(Xen, Library(library if against == "xen" else Path(against))), frozenset()
 
 
 def _fetch(folder: Path) -> Path:

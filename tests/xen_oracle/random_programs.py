@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from activations.abi import event_channel as abi
 
@@ -20,7 +20,7 @@ LENGTH = 250
 """Steps of a program besides those of its scene."""
 FRAMES = 8
 FRAMES_OF_A_LONG_ARRAY = 140
-ONE_IN_THOROUGH = 16
+ONE_IN_THOROUGH = 64
 
 _LIMITS = (1023, 1023, 1023, 5, 1, 70, 4095, 4096, 131071)
 _VCPUS = (1, 1, 2, 4)
@@ -41,21 +41,22 @@ _COMMANDS = [command for command, often in _OFTEN.items() for _ in range(often)]
 _SELDOM = (10, 10, 11, 11, 11, 12, 12, 12, 14, 15, 16, 100, 2**31 - 1, 2**31, 2**32 - 1)
 
 
-def program(seed: int) -> Program:
-    """The program of this number: always the same."""
-    return _Writer(random.Random(seed)).program()
+def program(seed: int, without: Set[Kind] = frozenset()) -> Program:
+    """The program of this number: always the same. No step is of a kind in `without`."""
+    return _Writer(random.Random(seed), without).program()
 
 
-def programs(seed: int) -> Iterator[Program]:
+def programs(seed: int, without: Set[Kind] = frozenset()) -> Iterator[Program]:
     """Programs without end."""
-    return (program(seed * 1_000_000_007 + n) for n in range(2**62))
+    return (program(seed * 1_000_000_007 + n, without) for n in range(2**62))
 
 
 class _Writer:
     """Writes one program."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, without: Set[Kind]) -> None:
         self._rng = rng
+        self._seldom_kinds = [kind for kind in _SELDOM_KINDS if kind not in without]
         self._random = rng.random
         self._frames = FRAMES
         self._few = rng.choice((3, 6, 10, 20))
@@ -99,7 +100,7 @@ class _Writer:
 
     def _seldom(self, domain: int, vcpu: int) -> Step:
         rng = self._rng
-        kind = rng.choice(_SELDOM_KINDS)
+        kind = rng.choice(self._seldom_kinds)
         number = 0
         match kind:
             case Kind.INTERRUPTS:

@@ -303,14 +303,14 @@ struct page_info *mfn_to_page(void *mapped);
 #define domain_page_map_to_mfn(mapped) (mapped)
 #define unmap_domain_page_global(mapped) ((void)(mapped))
 
-/* Physical interrupts: no hardware is behind any */
+/* Physical interrupts: no hardware is behind any, and a PV guest was given none */
 
 typedef int cpumask_t;
 #define cpumask_of(cpu) ((const cpumask_t *)NULL)
 #define pirq_info(d, n) ((unsigned int)(n) < (d)->nr_pirqs ? &(d)->pirqs[n] : NULL)
 #define pirq_get_info(d, n) pirq_info(d, n)
 #define pirq_to_evtchn(d, n) ((d)->pirqs[n].evtchn)
-#define pirq_access_permitted(d, n) ((d)->is_privileged)
+#define pirq_access_permitted(d, n) false
 #define pirq_guest_bind(v, pirq, share) (-EINVAL)
 #define pirq_guest_unbind(d, pirq) ((void)0)
 #define arch_evtchn_bind_pirq(d, n) ((void)0)

@@ -87,7 +87,8 @@ class World(Protocol):
     # A vCPU's processor
 
     def interrupts(self, domain: int, vcpu: int, enabled: bool) -> None:
-        """The interrupt flag, of which poll and block take notice. Nothing is delivered by it."""
+        """The interrupt flag of an HVM guest, of which poll and block take notice. Nothing is
+        delivered by it. A PV guest has evtchn_upcall_mask instead, and that is memory."""
         ...
 
     def acknowledge(self, domain: int, vcpu: int) -> None:
