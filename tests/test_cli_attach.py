@@ -16,13 +16,13 @@ import pytest
 import activations
 from activations import Domain
 from activations.cli import main
-from activations.cli.attach import CannotServe, _memory, _opened, free_name
+from activations.cli.attach import CannotServe, _first_free, _memory, _opened, devids
 from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller, domid_of
 from activations.cli.output import JsonLines
 from activations.cli.status import FAILED, NOT_TRIED, WELL
-from activations.drivers.block import BlkBack, MemoryDisk
+from activations.drivers.block import BlkBack, MemoryDisk, names
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.names import devid_of, name_of
+from activations.drivers.block.names import devid_of
 from activations.xenbus import Device, XenbusState, front_device, plug
 from xen_sim import Machine
 
@@ -138,12 +138,12 @@ def test_a_domain_is_meant_by_its_name_or_its_number() -> None:
     machine.run()
 
 
-def test_the_first_name_that_is_free_is_taken() -> None:
+def test_what_a_guest_has_is_read_off_its_folder_whatever_stands_there() -> None:
     async def dom0(xen: Domain) -> None:
-        assert await free_name(xen, 5) == "xvda"
-        await xen.store.mkdir(f"/local/domain/5/device/vbd/{XVDA}")
-        await xen.store.mkdir(f"/local/domain/5/device/vbd/{devid_of('xvdc')}")
-        assert await free_name(xen, 5) == "xvdb"
+        assert await devids(xen, 5, "vbd") == []
+        for name in (XVDA, 768, "x", "1" * 200, "-3"):
+            await xen.store.mkdir(f"/local/domain/5/device/vbd/{name}")
+        assert sorted(await devids(xen, 5, "vbd")) == [768, XVDA]
 
     machine = Machine()
     machine.boot("dom0", dom0)
@@ -158,6 +158,8 @@ def test_the_first_name_that_is_free_is_taken() -> None:
         (["block", "guest", "disk.img", "--as", "sda"], "'sda' is no name of a disk"),
         (["block", "guest", "--memory", "lots"], "'lots' is no size"),
         (["block", "guest", "--memory", "0M"], "'0M' is no size"),
+        (["block", "guest", "--memory", "9" * 5000], "no machine has as much memory"),
+        (["block", "guest", "disk.img", "--format", "qcow2"], "'qcow2' is not 'raw'"),
         (["net", "guest", "--mac", "00:16:3e"], "'00:16:3e' is no device's address"),
         (["net", "guest", "--mac", "01:16:3e:00:00:00"], "is no device's address"),
     ],
@@ -176,7 +178,7 @@ def test_what_cannot_be_served_is_said_with_the_reason(tmp_path: Path) -> None:
         _opened(tmp_path, read_only=True)
     empty = tmp_path / "empty"
     empty.touch()
-    with pytest.raises(CannotServe, match="smaller than one sector"):
+    with pytest.raises(CannotServe, match="is empty: `truncate -s 64M` makes it a disk"):
         _opened(empty, read_only=False)
 
 
@@ -189,12 +191,14 @@ def test_memory_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatch)
         _memory(2 << 30)
 
 
-def test_a_disk_that_the_guest_has_already_is_told_of_and_how_to_be_rid_of_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def beside(monkeypatch: pytest.MonkeyPatch, *devids: int) -> None:
+    """Have the command run in dom0 of a simulated Xen, beside a guest that has these disks."""
+
     def run(main: Callable[[Domain], Any], *, backend: str) -> Any:
         async def dom0(xen: Domain) -> Any:
-            await plug(xen, Device("vbd", XVDA, await xen.find("guest"), 0, "pyvbd"))
+            guest = await xen.find("guest")
+            for devid in devids:
+                await plug(xen, Device("vbd", devid, guest, 0, "pyvbd"))
             return await main(xen)
 
         machine = Machine()
@@ -203,10 +207,55 @@ def test_a_disk_that_the_guest_has_already_is_told_of_and_how_to_be_rid_of_it(
         return machine.run()["dom0"]
 
     monkeypatch.setattr(activations, "run", run)
+
+
+def test_a_size_beyond_all_counting_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside(monkeypatch)
+    for length in ("10000000000G", "999999999G"):
+        assert main(["attach", "block", "guest", "--memory", length]) == NOT_TRIED
+        said = capsys.readouterr().err
+        assert said.startswith("activations: there is no room for ")
+        assert said.count("\n") == 1
+
+
+def test_a_disk_that_the_guest_has_already_is_told_of_and_how_to_be_rid_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside(monkeypatch, XVDA)
     assert main(["attach", "block", "guest", "--memory", "1M", "--as", "xvda"]) == NOT_TRIED
     said = capsys.readouterr().err
     assert "guest has an xvda already" in said
     assert "activations detach block guest xvda" in said
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "other"),
+    [
+        (768, "xvda", "hda"),
+        (XVDA + 1, "xvda", "xvda1"),
+        (XVDA, "xvda2", "xvda"),
+        (2048, "xvda", "sda"),
+    ],
+)
+def test_a_disk_that_the_guest_knows_by_another_name_is_in_the_way_too(
+    has: int,
+    wanted: str,
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    beside(monkeypatch, has)
+    assert main(["attach", "block", "guest", "--memory", "1M", "--as", wanted]) == NOT_TRIED
+    said = capsys.readouterr().err
+    assert said == f"activations: guest has an {other}, and can have no {wanted} beside it\n"
+
+
+def test_a_guest_with_all_disks_there_are_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "DISKS", 3)
+    with pytest.raises(CannotServe, match="guest has all the disks that a guest can have"):
+        _first_free("guest", [768, devid_of("xvdb"), devid_of("xvdc")])
 
 
 def test_a_file_is_served_once(tmp_path: Path) -> None:
@@ -214,12 +263,3 @@ def test_a_file_is_served_once(tmp_path: Path) -> None:
     image.write_bytes(bytes(4096))
     with _opened(image, read_only=False), pytest.raises(CannotServe, match="is in use"):
         _opened(image, read_only=False)
-
-
-@pytest.mark.parametrize(
-    ("name", "devid"),
-    [("xvda", 51712), ("xvdb", 51728), ("xvdb1", 51729), ("xvdp15", 51967), ("xvdq", 268439552)],
-)
-def test_disks_have_the_numbers_of_xens_convention(name: str, devid: int) -> None:
-    assert devid_of(name) == devid
-    assert name_of(devid) == name

@@ -192,7 +192,7 @@ def test_a_file_of_any_size_is_read_whole_and_left_as_it_was(
     [
         ("nosuchfile", "nosuchfile cannot be read: No such file or directory"),
         ("folder", "folder is neither a file nor a block device"),
-        ("empty", "empty is empty: there is nothing to read"),
+        ("empty", "empty is empty: `truncate -s 64M` makes it a disk of 64 MiB, all zeroes"),
     ],
 )
 def test_what_is_no_disk_is_said_in_one_line(
@@ -216,7 +216,7 @@ def test_a_disk_that_somebody_writes_to_is_said_in_one_line(
     image.write_bytes(bytes(4096))
     with FileDisk(image):
         assert main(["demo", "--disk", str(image), *(["--json"] if as_json else [])]) == 2
-    says = "is locked by somebody who writes to it, as `activations attach` does: end that first"
+    says = "is in use: somebody else has it locked"
     if as_json:
         (error,) = events(capsys)
         assert error["error"] == "NoDisk"
@@ -224,7 +224,7 @@ def test_a_disk_that_somebody_writes_to_is_said_in_one_line(
     else:
         out, err = capsys.readouterr()
         assert out == ""
-        assert err == f"activations: {image} {says}, or name a copy of it\n"
+        assert err == f"activations: {image} {says} (or name a copy of it)\n"
 
 
 @pytest.mark.usefixtures("small")

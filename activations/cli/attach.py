@@ -11,25 +11,29 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from typing import Literal
 
 import click
 
+from activations.abi.blkif import SECTOR_SIZE
 from activations.cli import options
 from activations.cli.attaching import Attachment, perform
 from activations.cli.links import bring_up
 from activations.cli.output import size
 from activations.domain import Domain
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
-from activations.drivers.block.names import devid_of, name_of
+from activations.drivers.block.errors import ImageError, ImageReadOnly
+from activations.drivers.block.names import devid_of, free_name, in_the_way, name_of
 from activations.drivers.net import Tap
 from activations.drivers.net.back import NetBack
 from activations.errors import ActivationsError
-from activations.xenbus import device_of
 
 XEN_OUI = "00:16:3e"
 """The addresses that Xen's makers have for its guests."""
+DEVID = re.compile("[0-9]{1,10}")
 MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-DISKS = range(devid_of("xvda"), devid_of("xvdp") + 1, 16)
+DIGITS = 18
+"""Of a size, at most."""
 
 
 class CannotServe(ActivationsError):
@@ -60,8 +64,10 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     if value is None:
         return None
     digits, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "B")
-    if not digits.isdecimal() or unit not in "BKMG" or not int(digits):
+    if not digits.isdecimal() or unit not in "BKMG" or not digits.strip("0"):
         raise click.BadParameter(f"{value!r} is no size: 512K, 64M, 2G")
+    if len(digits) > DIGITS:
+        raise click.BadParameter("no machine has as much memory: 512K, 64M, 2G")
     return int(digits) << 10 * "BKMG".index(unit)
 
 
@@ -79,6 +85,12 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 )
 @click.option("-r", "--read-only", is_flag=True, help="The guest cannot write to it.")
 @click.option(
+    "--format",
+    "format",
+    type=click.Choice(["raw"]),
+    help="FILE is raw, though it looks like an image of another format.",
+)
+@click.option(
     "--memory",
     metavar="SIZE",
     callback=_size,
@@ -91,6 +103,7 @@ def block(
     file: Path | None,
     name: str | None,
     read_only: bool,
+    format: Literal["raw"] | None,
     memory: int | None,
     as_json: bool,
     level: str | None,
@@ -107,14 +120,16 @@ def block(
         raise click.UsageError("name a FILE to serve, or --memory SIZE")
 
     async def attachment(xen: Domain, domid: int) -> Attachment:
-        called = name or await free_name(xen, domid)
-        if await device_of(xen, domid, "vbd", devid_of(called)):
-            raise CannotServe(
-                f"{guest} has an {called} already; where an `attach` that was killed left it "
-                f"behind: activations detach block {guest} {called}"
-            )
-        disk = _memory(memory or 0) if file is None else _opened(file, read_only)
-        what = f"{size(memory or 0)} of memory" if file is None else str(file)
+        taken = await devids(xen, domid, "vbd")
+        called = name or _first_free(guest, taken)
+        if (other := in_the_way(devid_of(called), taken)) is not None:
+            raise CannotServe(_in_the_way(guest, called, name_of(other)))
+        if file is None:
+            disk: MemoryDisk | FileDisk = _memory(memory or 0)
+            what = f"{size(memory or 0)} of memory"
+        else:
+            disk = _opened(file, read_only, format)
+            what = f"{file}{_filled_up(disk)}"
         mode = "r" if disk.read_only or read_only else "w"
         return Attachment(
             kind="vbd",
@@ -206,38 +221,51 @@ async def _tap(name: str, bridge: str | None) -> Tap:
 
 async def free_number(xen: Domain, domid: int) -> int:
     """The first interface that the guest does not have."""
-    folder = f"/local/domain/{domid}/device/vif"
-    taken = await xen.store.list(folder) if await xen.store.exists(folder) else []
-    return next(number for number in range(len(taken) + 1) if str(number) not in taken)
+    taken = await devids(xen, domid, "vif")
+    return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
-async def free_name(xen: Domain, domid: int) -> str:
-    """The first name from xvda on that the guest has no disk of."""
-    folder = f"/local/domain/{domid}/device/vbd"
-    taken = await xen.store.list(folder) if await xen.store.exists(folder) else []
-    return next(name for name in map(name_of, DISKS) if str(devid_of(name)) not in taken)
+async def devids(xen: Domain, domid: int, kind: str) -> list[int]:
+    """The numbers of the guest's devices of this kind."""
+    folder = f"/local/domain/{domid}/device/{kind}"
+    names = await xen.store.list(folder) if await xen.store.exists(folder) else []
+    return [int(name) for name in names if DEVID.fullmatch(name)]
+
+
+def _first_free(guest: str, taken: list[int]) -> str:
+    name = free_name(taken)
+    if name is None:
+        raise CannotServe(f"{guest} has all the disks that a guest can have")
+    return name
+
+
+def _in_the_way(guest: str, called: str, other: str) -> str:
+    if other != called:
+        return f"{guest} has an {other}, and can have no {called} beside it"
+    return (
+        f"{guest} has an {called} already; where an `attach` that was killed left it behind: "
+        f"activations detach block {guest} {called}"
+    )
 
 
 def _memory(length: int) -> MemoryDisk:
     try:
         return MemoryDisk(length)
-    except MemoryError:
+    except (MemoryError, OverflowError):
         raise CannotServe(f"there is no room for {size(length)} of memory here") from None
 
 
-def _opened(file: Path, read_only: bool) -> FileDisk:
+def _filled_up(disk: FileDisk) -> str:
+    lacks = disk.sectors * SECTOR_SIZE - disk.size
+    return f" and {lacks} zeroes that fill its last sector" if lacks else ""
+
+
+def _opened(file: Path, read_only: bool, format: Literal["raw"] | None = None) -> FileDisk:
     try:
-        disk = FileDisk(file, read_only=read_only)
-    except BlockingIOError:
-        raise CannotServe(f"{file} is in use: somebody else serves it or writes to it") from None
-    except PermissionError as error:
-        hint = "" if read_only else " (to serve it without writing: --read-only)"
-        raise CannotServe(f"{file}: {error.strerror}{hint}") from None
+        return FileDisk(file, read_only=read_only, format=format)
+    except ImageReadOnly as error:
+        raise CannotServe(f"{error} (to serve it without writing: --read-only)") from None
+    except ImageError as error:
+        raise CannotServe(str(error)) from None
     except OSError as error:
         raise CannotServe(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        raise CannotServe(str(error)) from None
-    if not disk.sectors:
-        disk.close()
-        raise CannotServe(f"{file} is smaller than one sector: `truncate -s 64M` makes it a disk")
-    return disk

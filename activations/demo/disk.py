@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from activations.abi.blkif import SECTOR_SIZE
 from activations.demo.figures import Ring
 from activations.drivers.block import FileDisk
 from activations.drivers.block.disk import Disk
@@ -54,29 +53,20 @@ async def digest_of(path: Path, size: int, tick: Tick) -> str:
 
 
 class Image:
-    """A file as a disk, read-only and of whole sectors: what its last one lacks is zeroes.
+    """A file as a disk that is only read. `tick` is called for every read."""
 
-    `tick` is called for every read.
-    """
-
-    sector_size = SECTOR_SIZE
     read_only = True
     discard_granularity = 0
 
-    def __init__(self, file: FileDisk, size: int, tick: Tick) -> None:
-        self.sectors = -(-size // SECTOR_SIZE)
+    def __init__(self, file: FileDisk, tick: Tick) -> None:
+        self.sectors = file.sectors
+        self.sector_size = file.sector_size
         self._file = file
-        self._whole = file.sectors * SECTOR_SIZE
-        self._last = _last_sector(file.path, self._whole, self.sectors * SECTOR_SIZE)
         self._tick = tick
 
     def read_into(self, offset: int, buffers: Buffers) -> Done:
         self._tick()
-        if offset + sum(map(len, buffers)) > self._whole:
-            *others, last = buffers
-            last[-SECTOR_SIZE:] = self._last
-            buffers = [buffer for buffer in (*others, last[:-SECTOR_SIZE]) if buffer]
-        return self._file.read_into(offset, buffers) if buffers else None
+        return self._file.read_into(offset, buffers)
 
     def write(self, offset: int, buffers: Buffers) -> Done:
         raise AssertionError("a back end writes to no disk that is read-only")
@@ -86,13 +76,6 @@ class Image:
 
     def flush(self) -> Done:
         return None
-
-
-def _last_sector(path: Path, begin: int, end: int) -> bytes:
-    """The sector that the file fills in part; nothing where it fills all of them."""
-    with path.open("rb") as file:
-        file.seek(begin)
-        return file.read(end - begin).ljust(end - begin, b"\0")
 
 
 async def read_all(disk: Disk, size: int, ring: Ring, tick: Tick) -> str:

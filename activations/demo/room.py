@@ -83,7 +83,8 @@ async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
     alice, bob = await xen.find("alice"), await xen.find("bob")
     async with AsyncExitStack() as stack:
         path = Path(plan.image or stack.enter_context(made_image(plan.size)))
-        image = Image(stack.enter_context(FileDisk(path, read_only=True)), plan.size, meter.tick)
+        file = FileDisk(path, read_only=True, format="raw")  # as whoever made the plan has seen
+        image = Image(stack.enter_context(file), meter.tick)
         switch = WatchedSwitch(meter)
         xvda = await stack.enter_async_context(_disk(xen, alice, image))
         print(f"xvda of alice is {plan.name}, {plan.size:,} bytes, behind blkback")

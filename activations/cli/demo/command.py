@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from errno import EBUSY
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import click
 
@@ -21,6 +19,7 @@ from activations.cli.output import Reporter
 from activations.cli.run import perform
 from activations.demo import Plan
 from activations.drivers.block import FileDisk
+from activations.drivers.block.errors import ImageError, ImageInUse
 from activations.errors import ActivationsError, BackendError
 from activations.outcome import RunOptions
 
@@ -58,11 +57,18 @@ class LendsDisks(Protocol):
     metavar="FILE",
     help="The image that is read; it is not written to.  [default: one that dom0 makes]",
 )
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(["raw"]),
+    help="FILE is raw, though it looks like an image of another format.",
+)
 @options.as_json
 @options.diagnostics
 def demo(
     backend: str,
     disk: Path | None,
+    format: Literal["raw"] | None,
     as_json: bool,
     level: str | None,
     verbose: int,
@@ -80,7 +86,7 @@ def demo(
     reporter: Reporter = Lines() if as_json else View()
 
     def run() -> int:
-        with _planned(backend, disk) as plan, _written(plan) as target:
+        with _planned(backend, disk, format) as plan, _written(plan) as target:
             return perform(str(target), backend, RunOptions(), reporter, debug)
 
     with options.diagnosing(level, verbose, debug):
@@ -88,7 +94,9 @@ def demo(
 
 
 @contextmanager
-def _planned(backend: str, disk: Path | None) -> Iterator[Plan]:
+def _planned(
+    backend: str, disk: Path | None, format: Literal["raw"] | None = None
+) -> Iterator[Plan]:
     """How much is to be done there, and with which disk."""
     if backend == ONE_DOMAIN_ALONE:
         raise BackendError(
@@ -99,31 +107,22 @@ def _planned(backend: str, disk: Path | None) -> Iterator[Plan]:
     if disk is None:
         yield plan
         return
-    size = size_of(disk)
     found = registry.find(backend)
     lent = found.lending(disk) if isinstance(found, LendsDisks) else nullcontext(disk.absolute())
-    with lent as image:
-        yield replace(plan, image=str(image), name=disk.name, size=size)
+    with opened(disk, format) as file, lent as image:  # locked here: the lab's machine does not
+        yield replace(plan, image=str(image), name=disk.name, size=file.size)
 
 
-def size_of(disk: Path) -> int:
-    """The bytes of a file or block device. Raises `NoDisk` if it cannot be read as a disk."""
+def opened(disk: Path, format: Literal["raw"] | None = None) -> FileDisk:
+    """A file or block device, to be read. Raises `NoDisk` if it cannot be read as a disk."""
     try:
-        with FileDisk(disk, read_only=True), disk.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-    except BlockingIOError as error:
-        raise NoDisk(
-            f"{disk} is locked by somebody who writes to it, as `activations attach` does: "
-            "end that first, or name a copy of it"
-        ) from error
-    except OSError as error:
-        hint = ": unmount it first" if error.errno == EBUSY else ""
-        raise NoDisk(f"{disk} cannot be read: {error.strerror}{hint}") from error
-    except ValueError as error:  # no file, and no block device either
+        return FileDisk(disk, read_only=True, format=format)
+    except ImageInUse as error:
+        raise NoDisk(f"{error} (or name a copy of it)") from error
+    except ImageError as error:
         raise NoDisk(str(error)) from error
-    if not size:
-        raise NoDisk(f"{disk} is empty: there is nothing to read")
-    return size
+    except OSError as error:
+        raise NoDisk(f"{disk} cannot be read: {error.strerror}") from error
 
 
 @contextmanager

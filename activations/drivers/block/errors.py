@@ -1,4 +1,5 @@
-"""What a disk's user can meet. They are OSErrors too, so `error.errno` says which it was."""
+"""What a disk's user can meet, and whoever serves one. They are OSErrors too, so `error.errno` says
+which it was."""
 
 from __future__ import annotations
 
@@ -27,6 +28,35 @@ class DiskGone(DiskError):
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ENODEV, "disk", why)
+
+
+class ImageError(ActivationsError, OSError):
+    """A file or a device cannot be served as a disk. The text is a sentence that begins with its
+    path and says what to do."""
+
+    number = errno.EINVAL
+
+    def __init__(self, path: os.PathLike[str], why: str) -> None:
+        super().__init__(self.number, why, os.fspath(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}"
+
+
+class ImageInUse(ImageError, BlockingIOError):
+    """Somebody else has it, and one of the two would write to it."""
+
+    number = errno.EAGAIN
+
+
+class ImageReadOnly(ImageError):
+    """It was to be written, and cannot be."""
+
+    number = errno.EROFS
+
+
+class UnfitImage(ImageError, ValueError):
+    """It is no raw image of whole sectors: the text says what it is."""
 
 
 def refusal(what: str, status: int) -> DiskError:

@@ -26,20 +26,25 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable
-from errno import EINVAL, EIO, ENOSYS, EOPNOTSUPP
+from errno import EACCES, EBUSY, EINVAL, EIO, ENOSYS, EOPNOTSUPP, EPERM, EROFS
 from functools import cache
 from pathlib import Path
 from struct import unpack
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from activations.abi.blkif import SECTOR_SIZE
 from activations.drivers.block.disks import Buffers, Done
+from activations.drivers.block.errors import ImageInUse, ImageReadOnly, UnfitImage
+from activations.drivers.block.formats import found_in
+from activations.drivers.block.sharing import have_alone, mounted
 from activations.drivers.block.threads import Threads
 from activations.loop import VirtualEventLoop
 
+BLKROGET = 0x125E
+"""The ioctl that says whether a block device is read-only, an int (Linux, linux/fs.h)."""
 BLKSSZGET = 0x1268
-"""The ioctl that gives a block device's sector size, an int (Linux, linux/fs.h)."""
+"""The one that gives its sector size, an int."""
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 """Modes of fallocate (Linux, linux/falloc.h)."""
@@ -58,30 +63,40 @@ Call: TypeAlias = Callable[..., int]
 class FileDisk:
     """A raw image or a block device. Close it when nobody serves it any more: use `with`.
 
-    It is locked against others who open it so: for writing, or, with `read_only`, for reading
-    alone. A block device that is mounted is refused. Raises `OSError` for what cannot be opened
-    (`BlockingIOError` where it is locked), `ValueError` for what is neither a file nor a block
-    device.
+    Whoever writes to it is alone with it; with `read_only`, others may read it too: `sharing` says
+    who is heard of. A file that looks like an image of another format is refused, unless `format`
+    says that it is "raw". The last sector of a file that does not fill it goes on with zeroes; such
+    a file can only be read.
+
+    Raises `ImageError`, whose kinds say whether somebody else has it (`ImageInUse`), it cannot be
+    written (`ImageReadOnly`), or is no such image (`UnfitImage`), and `OSError` for what cannot be
+    opened.
     """
 
     discard_granularity = 4096
 
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        format: Literal["raw"] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.read_only = read_only
         self._threads = Threads(THREADS, self.path.name)
         self._mute: set[Call] = set()
         """Calls about which the file system cannot be asked whether they would wait."""
-        self._fd = os.open(path, _open_flags(self.path, read_only))
+        self._fd = _open(self.path, read_only)
         try:
-            _lock(self._fd, self.path, fcntl.LOCK_SH if read_only else fcntl.LOCK_EX)
+            have_alone(self._fd, self.path, read_only)
             self._in_memory = _in_memory(self._fd)
             self.sector_size = _sector_size(self._fd, self.path)
-            size = os.lseek(self._fd, 0, os.SEEK_END)
-            self.sectors = size // self.sector_size * (self.sector_size // SECTOR_SIZE)
+            self.size = _size(self._fd, self.path, read_only, format)
         except BaseException:
             os.close(self._fd)
             raise
+        self.sectors = -(-self.size // self.sector_size) * (self.sector_size // SECTOR_SIZE)
 
     def __repr__(self) -> str:
         return f"<FileDisk {self.path}: {self.sectors} sectors>"
@@ -105,6 +120,9 @@ class FileDisk:
             self._fd = -1
 
     def read_into(self, offset: int, buffers: Buffers) -> Done:
+        beyond = offset + sum(map(len, buffers)) - self.size
+        if beyond > 0:
+            buffers = _filled_up(buffers, beyond)
         return self._transfer(os.preadv, offset, buffers)
 
     def write(self, offset: int, buffers: Buffers) -> Done:
@@ -134,21 +152,46 @@ class FileDisk:
         return self._threads.do(function, *args)
 
 
-def _open_flags(path: Path, read_only: bool) -> int:
+def _open(path: Path, read_only: bool) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
     mode = path.stat().st_mode
-    if stat.S_ISBLK(mode):
-        return flags | os.O_EXCL  # for a block device: unless it is mounted
-    if stat.S_ISREG(mode):
-        return flags
-    raise ValueError(f"{path} is neither a file nor a block device")
-
-
-def _lock(fd: int, path: Path, how: int) -> None:
+    is_device = stat.S_ISBLK(mode)
+    if not is_device and not stat.S_ISREG(mode):
+        raise UnfitImage(path, "is neither a file nor a block device")
     try:
-        fcntl.flock(fd, how | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BlockingIOError(error.errno, "somebody else has it locked", str(path)) from None
+        fd = os.open(path, flags | os.O_EXCL if is_device else flags)  # unless it is mounted
+    except OSError as error:
+        if error.errno == EBUSY:
+            where = mounted(path.resolve().name) or " by this system, for RAID, LVM or swap, say"
+            raise ImageInUse(path, f"is in use{where}") from None
+        if error.errno in (EACCES, EPERM, EROFS) and not read_only:
+            raise ImageReadOnly(path, f"cannot be written: {error.strerror}") from None
+        raise
+    if is_device and not read_only and unpack("i", fcntl.ioctl(fd, BLKROGET, bytes(4)))[0]:
+        os.close(fd)
+        raise ImageReadOnly(path, "cannot be written: it is a read-only device")
+    return fd
+
+
+def _size(fd: int, path: Path, read_only: bool, format: str | None) -> int:
+    """The bytes of it. Raises `UnfitImage` where they are no disk's."""
+    size = os.lseek(fd, 0, os.SEEK_END)
+    if not size:
+        raise UnfitImage(path, "is empty: `truncate -s 64M` makes it a disk of 64 MiB, all zeroes")
+    if format is None and (found := found_in(fd, size)):
+        raise UnfitImage(
+            path,
+            f"is no raw image, but {found.name}: `{found.command(path)}` makes a raw one of it; if "
+            'it is raw in spite of how it looks, insist on the format "raw" (--format raw)',
+        )
+    if size % SECTOR_SIZE and not read_only:
+        raise UnfitImage(
+            path,
+            f"has {size} bytes, and {size % SECTOR_SIZE} of them are in a sector of {SECTOR_SIZE} "
+            "that they do not fill: `truncate -s %512` fills it up with zeroes; to be read, it can "
+            "stay as it is (--read-only)",
+        )
+    return size
 
 
 def _sector_size(fd: int, path: Path) -> int:
@@ -156,6 +199,18 @@ def _sector_size(fd: int, path: Path) -> int:
         return SECTOR_SIZE
     (size,) = unpack("i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))
     return int(size)
+
+
+def _filled_up(buffers: Buffers, beyond: int) -> Buffers:
+    """The buffers without so many bytes at their end, which are made zeroes: there the file ends,
+    within its last sector."""
+    kept = []
+    for buffer in reversed(buffers):
+        end = max(len(buffer) - beyond, 0)
+        beyond -= len(buffer) - end
+        buffer[end:] = bytes(len(buffer) - end)
+        kept.append(buffer[:end])
+    return kept[::-1]
 
 
 def _whole(call: Call, fd: int, buffers: Buffers, offset: int) -> None:
