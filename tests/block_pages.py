@@ -8,8 +8,7 @@ from itertools import count
 from typing import Any
 
 from activations import XenError
-from activations.abi import blkif as abi
-from activations.abi.blkif import ENTRY_SIZE, SECTOR_SIZE, Op, Status
+from activations.abi.blkif import SECTOR_SIZE, X86_64, Op, Status
 from activations.drivers.block.errors import DiskError
 from activations.drivers.block.pieces import Transfer
 from activations.drivers.block.pool import Pool
@@ -69,7 +68,7 @@ class Backend:
         """A new ring; what an earlier one held is forgotten."""
         memory = memoryview(bytearray(pages * PAGE))
         queue = Queue(memory, self.wake, start=start)
-        self.rings.append(BackRing(memory, ENTRY_SIZE))
+        self.rings.append(BackRing(memory, X86_64.entry_size))
         return queue
 
     def __post_init__(self) -> None:
@@ -88,7 +87,7 @@ class Backend:
         """Take all there is; give how many requests are in hand."""
         for ring in self.rings:
             while entry := ring.take():
-                request = decode(entry, max_indirect=self.max_indirect)
+                request = decode(X86_64, entry, max_indirect=self.max_indirect)
                 self.taken.append(request)
                 self._from[request.id] = ring
             ring.idle()
@@ -101,7 +100,7 @@ class Backend:
         if status == Status.OKAY:
             self._do(request)
         ring = self._from.pop(request.id)
-        ring.put(abi.RESPONSE.pack(request.id, op, status))
+        ring.put(X86_64.response.pack(request.id, op, status))
         ring.push()
 
     def answer_all(self) -> None:
@@ -110,7 +109,7 @@ class Backend:
 
     def say(self, id: int, op: int, status: int = 0) -> None:
         """Answer anything at all in place of a request in hand."""
-        self.rings[0].put(encode_response(id, op, Status(status)))
+        self.rings[0].put(encode_response(X86_64, id, op, Status(status)))
         self.rings[0].push()
 
     def _do(self, request: Request | Indirect | Discard) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from activations import Domain
 from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import X86_64, Layout, Op, Status
 from activations.drivers.block import BlkBack
 from activations.drivers.block.disks import ServedDisk
 from activations.drivers.block.protocol import (
@@ -72,6 +72,7 @@ class RawFront(FrontDriver):
     order: int = 0
     queues: int = 1
     persistent: bool = True
+    layout: Layout = X86_64
     says: Mapping[str, str | int | None] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     pages: list[Grant] = field(default_factory=list)
@@ -84,7 +85,7 @@ class RawFront(FrontDriver):
 
     async def publish(self, back: Keys) -> Written:
         keys: dict[str, Any] = {
-            abi.PROTOCOL_KEY: abi.PROTOCOL,
+            abi.PROTOCOL: self.layout.protocol,
             abi.FEATURE_PERSISTENT: int(self.persistent),
         }
         if self.order:
@@ -95,7 +96,7 @@ class RawFront(FrontDriver):
             folder = f"queue-{number}/" if self.queues > 1 else ""
             port = self.xen.events.alloc_unbound(self.device.back)
             grant = self.xen.grants.share(self.device.back, pages=1 << self.order)
-            ring = FrontRing(grant.memory, abi.ENTRY_SIZE)
+            ring = FrontRing(grant.memory, self.layout.entry_size)
             self.links.append(Link(grant, ring, port))
             keys[f"{folder}{abi.EVENT_CHANNEL}"] = port.number
             for at, ref in enumerate(grant.refs):
@@ -150,7 +151,7 @@ class RawFront(FrontDriver):
     def put(self, *entries: AnyRequest | bytes) -> None:
         """Put requests, or any bytes, and tell the back end if it wants to know."""
         for entry in entries:
-            self.ring.put(entry if isinstance(entry, bytes) else encode(entry))
+            self.ring.put(entry if isinstance(entry, bytes) else encode(self.layout, entry))
         if self.ring.push():
             self.port.notify()
 
@@ -159,7 +160,7 @@ class RawFront(FrontDriver):
         while (entry := self.ring.take()) is None:
             if self.ring.idle():
                 await self.port.wait()
-        return decode_response(entry)
+        return decode_response(self.layout, entry)
 
     async def ask(self, *entries: AnyRequest | bytes) -> list[Response]:
         """Put them all at once; their responses, as they come."""
@@ -301,6 +302,7 @@ def noise(size: int, seed: int = 1) -> bytes:
 
 
 PERSISTENT = pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "copied"])
+LAYOUTS = pytest.mark.parametrize("layout", abi.LAYOUTS.values(), ids=abi.LAYOUTS)
 HOSTILE = (1 << 31) + 7
 """A grant reference nobody made."""
 

@@ -27,7 +27,7 @@ from raw_blkfront import (
 
 from activations import Domain
 from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import X86_64, Op, Status
 from activations.abi.xenbus import XenbusState
 from activations.drivers.block import Disk, DiskError, MemoryDisk, ObjectDisk
 from activations.drivers.block import back as blkback
@@ -59,7 +59,7 @@ LATER = 60
 
 NUMBERS = st.integers(-1, 40) | st.integers(0, 1 << 64) | st.sampled_from([511, 512, 513, 4096])
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=30)
-VALUES = NUMBERS.map(str) | WORDS | st.just("9" * 900)
+VALUES = NUMBERS.map(str) | WORDS | st.sampled_from([*abi.LAYOUTS]) | st.just("9" * 900)
 
 
 def said(*names: str) -> st.SearchStrategy[dict[str, str | None]]:
@@ -68,7 +68,7 @@ def said(*names: str) -> st.SearchStrategy[dict[str, str | None]]:
 
 
 FRONT_KEYS = said(
-    abi.PROTOCOL_KEY,
+    abi.PROTOCOL,
     abi.FEATURE_PERSISTENT,
     abi.RING_PAGE_ORDER,
     abi.NUM_QUEUES,
@@ -360,7 +360,7 @@ class VandalBack:
             memory = held.enter_context(grants.map(domid, sorted(refs))).memory
             number = front.integer(abi.EVENT_CHANNEL)
             port = held.enter_context(self._xen.events.bind_interdomain(domid, number))
-            ring = BackRing(memory, abi.ENTRY_SIZE)
+            ring = BackRing(memory, X86_64.entry_size)
             held.callback(ring.release)
             while (entry := ring.take()) is not None and self.random.random() < 0.9:
                 ring.put(self._answer(entry))
@@ -372,11 +372,11 @@ class VandalBack:
             await asyncio.sleep(self.random.choice([0, 0.01, 0.5]))
 
     def _answer(self, entry: bytes) -> bytes:
-        (id,) = abi.ID.unpack_from(entry)
+        (id,) = X86_64.id.unpack_from(entry)
         if self.random.random() < 0.1:
             id = self.random.choice([id + 1, 0, (1 << 64) - 1])
         op = entry[0] if self.random.random() < 0.95 else 77
-        return abi.RESPONSE.pack(id, op, self.random.choice([0, 0, -1, -2, 55]))
+        return X86_64.response.pack(id, op, self.random.choice([0, 0, -1, -2, 55]))
 
     async def _forget(self) -> None:
         with suppress(StoreError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from raw_blkfront import LAYOUTS
 
 from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import X86_32, X86_64, Layout, Op, Status
 from activations.drivers.block.protocol import (
     BadRequest,
     Discard,
@@ -24,6 +25,7 @@ from activations.drivers.block.protocol import (
     pages_for,
     runs_in,
 )
+from activations.sring import FrontRing
 
 u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 LIMIT = 4096
@@ -52,38 +54,67 @@ def indirects(draw: st.DrawFn) -> Indirect:
     return Indirect(draw(op), draw(u64), draw(u64), draw(u16), count, draw(pages))
 
 
-def entry(op: int, count: int, *, id: int = 7, rest: bytes = b"") -> bytes:
-    return (abi.REQUEST.pack(op, count, 0, id, 0) + rest).ljust(abi.ENTRY_SIZE, b"\0")
+def entry(op: int, count: int, *, id: int = 7, rest: bytes = b"", layout: Layout = X86_64) -> bytes:
+    return (layout.request.pack(op, count, 0, id, 0) + rest).ljust(layout.entry_size, b"\0")
 
 
+def decoded(layout: Layout, raw: bytes, limit: int) -> Request | Indirect | Discard | BadRequest:
+    """The request, or what was raised."""
+    try:
+        return decode(layout, raw, max_indirect=limit)
+    except BadRequest as error:
+        return error
+
+
+@LAYOUTS
 @given(data | flushes | discards | indirects())
 def test_what_is_encoded_is_what_is_decoded(
-    request: Request | Indirect | Discard,
+    layout: Layout, request: Request | Indirect | Discard
 ) -> None:
-    coded = encode(request)
-    assert len(coded) == abi.ENTRY_SIZE
-    assert decode(coded, max_indirect=LIMIT) == request
+    coded = encode(layout, request)
+    assert len(coded) == layout.entry_size
+    assert decode(layout, coded, max_indirect=LIMIT) == request
 
 
+@LAYOUTS
 @given(st.binary(min_size=112, max_size=112))
 @example(entry(Op.INDIRECT, Op.READ))
+@example(entry(Op.INDIRECT, Op.READ, layout=X86_32).ljust(112))
 @example(b"\xff" * 112)
-def test_any_bytes_are_a_request_or_a_bad_one(raw: bytes) -> None:
+def test_any_bytes_are_a_request_or_a_bad_one(layout: Layout, raw: bytes) -> None:
+    raw = raw[: layout.entry_size]
     for limit in (0, 1, 256, LIMIT):
-        request: object
-        try:
-            request = decode(raw, max_indirect=limit)
-        except BadRequest as error:
-            request = error
+        request = decoded(layout, raw, limit)
         if isinstance(request, BadRequest):
-            assert (request.id,) == abi.ID.unpack_from(raw)
-            answer = encode_response(request.id, request.op, request.status)
-            assert decode_response(answer).status in (Status.ERROR, Status.EOPNOTSUPP)
+            assert (request.id,) == layout.id.unpack_from(raw)
+            answer = encode_response(layout, request.id, request.op, request.status)
+            assert decode_response(layout, answer).status in (Status.ERROR, Status.EOPNOTSUPP)
             continue
-        assert isinstance(request, Request | Indirect | Discard)
-        assert decode(encode(request), max_indirect=limit) == request
+        assert decode(layout, encode(layout, request), max_indirect=limit) == request
         if isinstance(request, Request):
             lie_within_their_pages(request.segments, request)
+
+
+@given(
+    st.sampled_from([*Op, 4, 7]) | st.integers(0, 255),
+    st.integers(0, 12) | st.integers(0, 255),
+    st.binary(min_size=106, max_size=106),
+    st.binary(min_size=4, max_size=4),
+    st.sampled_from([0, 1, 256, LIMIT]),
+)
+def test_the_same_fields_are_the_same_request_in_either_layout(
+    op: int, count: int, rest: bytes, filling: bytes, limit: int
+) -> None:
+    """To align its first u64, a 64-bit compiler fills up four bytes: that is all the difference."""
+    short = bytes([op, count]) + rest
+    long = short[:4] + filling + short[4:]
+    here, there = decoded(X86_32, short, limit), decoded(X86_64, long, limit)
+    assert type(here) is type(there)
+    if isinstance(here, BadRequest) and isinstance(there, BadRequest):
+        assert (here.id, here.op, here.status) == (there.id, there.op, there.status)
+        assert str(here) == str(there)
+    else:
+        assert here == there
 
 
 def lie_within_their_pages(raw: bytes, request: Request | Indirect) -> None:
@@ -114,83 +145,76 @@ def test_what_fills_a_segment_up_to_eight_bytes_means_nothing(
     assert runs_in(filled, request).segments == many
 
 
+@LAYOUTS
 @given(st.integers(0, 7), st.binary(min_size=111, max_size=111))
-def test_any_bytes_behind_a_known_operation_too(op: int, raw: bytes) -> None:
-    test_any_bytes_are_a_request_or_a_bad_one.hypothesis.inner_test(bytes([op]) + raw)
+def test_any_bytes_behind_a_known_operation_too(layout: Layout, op: int, raw: bytes) -> None:
+    test_any_bytes_are_a_request_or_a_bad_one.hypothesis.inner_test(layout, bytes([op]) + raw)
 
 
+@LAYOUTS
 @given(u64, st.integers(0, 255), st.sampled_from(Status), st.binary(max_size=96))
 def test_a_response_is_understood_whatever_follows_it(
-    id: int, op: int, status: Status, rest: bytes
+    layout: Layout, id: int, op: int, status: Status, rest: bytes
 ) -> None:
-    assert decode_response(encode_response(id, op, status) + rest) == Response(id, op, status)
+    answer = encode_response(layout, id, op, status)
+    assert decode_response(layout, answer + rest) == Response(id, op, status)
 
 
-def test_the_bytes_are_those_of_the_public_header() -> None:
-    """Offsets as a C compiler lays them out for x86_64."""
-    segment = encode_segments([Segment(0xAABBCCDD, 3, 5)])
-    raw = encode(Request(Op.WRITE, 0x1122, 0x3344, 0x55, segment))
-    assert raw[:4] == bytes([1, 1, 0x55, 0])
-    assert raw[8:10] == b"\x22\x11"
-    assert raw[16:18] == b"\x44\x33"
-    assert raw[24:32] == b"\xdd\xcc\xbb\xaa\x03\x05\0\0"
-    raw = encode(Indirect(Op.WRITE, 1, 2, 0x66, 513, (8, 9)))
-    assert raw[:4] == bytes([6, 1, 1, 2])
-    assert raw[24:26] == b"\x66\0"
-    assert raw[28:36] == bytes([8, 0, 0, 0, 9, 0, 0, 0])
-    raw = encode(Discard(1, 2, 0x77, secure=True))
-    assert raw[:2] == b"\x05\x01"
-    assert raw[24] == 0x77
-    assert encode_response(1, Op.READ, Status.ERROR)[8:12] == b"\0\0\xff\xff"
-    assert (abi.RESPONSE.size, abi.INDIRECT.size, abi.DISCARD.size) == (16, 64, 32)
+@pytest.mark.parametrize(("order", "slots"), [(0, 32), (1, 64), (2, 128), (3, 256), (4, 512)])
+@LAYOUTS
+def test_as_many_entries_fit_a_ring_in_either_layout(
+    layout: Layout, order: int, slots: int
+) -> None:
+    ring = FrontRing(memoryview(bytearray(4096 << order)), layout.entry_size)
+    assert ring.size == slots
 
 
 @pytest.mark.parametrize("op", [4, 7, 255])
 def test_an_unknown_operation_is_answered_as_not_supported(op: int) -> None:
     with pytest.raises(BadRequest) as caught:
-        decode(entry(op, 1), max_indirect=LIMIT)
+        decode(X86_64, entry(op, 1), max_indirect=LIMIT)
     assert (caught.value.id, caught.value.op) == (7, op)
     assert caught.value.status is Status.EOPNOTSUPP
 
 
 def test_indirect_requests_are_not_supported_where_they_were_not_offered() -> None:
     with pytest.raises(BadRequest) as caught:
-        decode(encode(Indirect(Op.READ, 7, 0, 0, 1, (8,))))
+        decode(X86_64, encode(X86_64, Indirect(Op.READ, 7, 0, 0, 1, (8,))))
     assert caught.value.status is Status.EOPNOTSUPP
 
 
 @pytest.mark.parametrize("count", [0, 257, 65535])
 def test_an_indirect_request_has_as_many_segments_as_were_offered(count: int) -> None:
-    raw = abi.INDIRECT.pack(Op.INDIRECT, Op.READ, count, 7, 0, 0, *[8] * 8)
+    raw = X86_64.indirect.pack(Op.INDIRECT, Op.READ, count, 7, 0, 0, *[8] * 8)
     with pytest.raises(BadRequest, match="256") as caught:
-        decode(raw.ljust(112, b"\0"), max_indirect=256)
+        decode(X86_64, raw.ljust(112, b"\0"), max_indirect=256)
     assert caught.value.op == Op.READ, "answered under the operation that it was to do"
 
 
 @pytest.mark.parametrize("op", [Op.FLUSH_DISKCACHE, Op.INDIRECT, 99])
 def test_an_indirect_request_reads_or_writes(op: int) -> None:
-    raw = abi.INDIRECT.pack(Op.INDIRECT, op, 1, 7, 0, 0, *[8] * 8)
+    raw = X86_64.indirect.pack(Op.INDIRECT, op, 1, 7, 0, 0, *[8] * 8)
     with pytest.raises(BadRequest, match="neither a read nor a write"):
-        decode(raw.ljust(112, b"\0"), max_indirect=256)
+        decode(X86_64, raw.ljust(112, b"\0"), max_indirect=256)
 
 
 @pytest.mark.parametrize("count", [12, 255])
 def test_eleven_segments_are_the_most(count: int) -> None:
     with pytest.raises(BadRequest, match="11 at most"):
-        decode(entry(Op.READ, count))
+        decode(X86_64, entry(Op.READ, count))
 
 
 def test_a_read_has_a_segment_and_a_flush_has_none() -> None:
     with pytest.raises(BadRequest, match="no segments"):
-        decode(entry(Op.READ, 0))
+        decode(X86_64, entry(Op.READ, 0))
     with pytest.raises(BadRequest, match="a flush with 1"):
-        decode(entry(Op.FLUSH_DISKCACHE, 1))
+        decode(X86_64, entry(Op.FLUSH_DISKCACHE, 1))
 
 
 @pytest.mark.parametrize(("first", "last"), [(3, 2), (0, 8), (8, 8), (255, 255)])
 def test_a_segment_lies_within_its_page(first: int, last: int) -> None:
     bad = abi.SEGMENT.pack(44, first, last)
-    request = decode(entry(Op.READ, 1, rest=bad))
+    request = decode(X86_64, entry(Op.READ, 1, rest=bad))
     assert isinstance(request, Request)
     for each in (request, Indirect(Op.READ, 7, 0, 0, 1, (8,))):
         with pytest.raises(BadRequest, match="page granted as 44"):
@@ -206,11 +230,11 @@ def test_indirect_segments_are_read_from_their_pages(many: list[Segment]) -> Non
 
 def test_what_cannot_be_said_is_not_encoded() -> None:
     with pytest.raises(ValueError, match="12 segments"):
-        encode(Request(Op.READ, 0, 0, 0, encode_segments([Segment(8, 0, 7)] * 12)))
+        encode(X86_64, Request(Op.READ, 0, 0, 0, encode_segments([Segment(8, 0, 7)] * 12)))
     with pytest.raises(ValueError, match="no direct request"):
-        encode(Request(Op.DISCARD, 0, 0, 0, b""))
+        encode(X86_64, Request(Op.DISCARD, 0, 0, 0, b""))
     with pytest.raises(ValueError, match="1 indirect pages"):
-        encode(Indirect(Op.READ, 0, 0, 0, 513, (8,)))
+        encode(X86_64, Indirect(Op.READ, 0, 0, 0, 513, (8,)))
 
 
 def test_a_request_lies_on_the_disk() -> None:

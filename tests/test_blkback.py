@@ -15,32 +15,36 @@ from pace import patience
 from raw_blkfront import (
     DEVID,
     HOSTILE,
+    LAYOUTS,
     PERSISTENT,
     SIZE,
     RawFront,
+    Served,
     Slow,
     noise,
+    serve_until_done,
     serving,
     use_front,
 )
 
 from activations import Domain
 from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import X86_32, Layout, Op, Status
 from activations.abi.ring import RSP_PROD
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk, ObjectDisk, VolatileDisk
 from activations.drivers.block.disks import Buffers, Done
 from activations.drivers.block.pages import KeptPages
 from activations.drivers.block.protocol import Discard, Indirect, Request, Segment
-from activations.xenbus import BackEnd, Device, plug
+from activations.xenbus import BackEnd, Device, FrontEnd, front_device, plug
 from xen_sim import Machine
 
 # Reading and writing
 
 
+@LAYOUTS
 @PERSISTENT
 @pytest.mark.parametrize("sectors", [1, 7, 8, 9, 88, 89, 2048])
-def test_what_was_written_is_read(sectors: int, persistent: bool) -> None:
+def test_what_was_written_is_read(sectors: int, persistent: bool, layout: Layout) -> None:
     """One sector; parts of pages; the most a request has; the most an indirect one has."""
     data = noise(sectors * 512)
 
@@ -50,15 +54,18 @@ def test_what_was_written_is_read(sectors: int, persistent: bool) -> None:
         assert await front.read(3 + sectors, 1) == bytes(512)
 
     disk = MemoryDisk(SIZE)
-    figures = serving(disk, use, persistent=persistent).figures
+    figures = serving(disk, use, persistent=persistent, layout=layout).figures
     assert bytes(disk.data[3 * 512 : (3 + sectors) * 512]) == data
     assert (figures.requests, figures.errors) == (3, 0)
     assert (figures.sectors_written, figures.sectors_read) == (sectors, sectors + 1)
 
 
+@LAYOUTS
 @PERSISTENT
 @pytest.mark.parametrize(("order", "queues"), [(0, 4), (1, 1), (2, 2), (4, 1)])
-def test_rings_of_any_length_and_several_of_them(order: int, queues: int, persistent: bool) -> None:
+def test_rings_of_any_length_and_several_of_them(
+    order: int, queues: int, persistent: bool, layout: Layout
+) -> None:
     """Each ring is filled to the last entry, twice over."""
 
     async def use(front: RawFront) -> None:
@@ -77,13 +84,16 @@ def test_rings_of_any_length_and_several_of_them(order: int, queues: int, persis
                 assert all(response.status == Status.OKAY for response in responses)
 
     disk = MemoryDisk(SIZE)
-    back = serving(disk, use, order=order, queues=queues, persistent=persistent)
+    back = serving(disk, use, order=order, queues=queues, persistent=persistent, layout=layout)
     assert back.figures.requests == 2 * queues * (32 << order)
     assert disk.data[: (32 << order) * 512 : 512] == b"a" * (32 << order)
 
 
+@LAYOUTS
 @pytest.mark.parametrize("seed", range(5))
-def test_many_requests_of_every_kind_at_once_do_what_they_would_one_by_one(seed: int) -> None:
+def test_many_requests_of_every_kind_at_once_do_what_they_would_one_by_one(
+    seed: int, layout: Layout
+) -> None:
     """Against a model: writes, reads and discards at random, direct and indirect."""
     random = Random(seed)
     model = bytearray(SIZE)
@@ -121,8 +131,49 @@ def test_many_requests_of_every_kind_at_once_do_what_they_would_one_by_one(seed:
                 assert page.memory[inside] == data
             front.give_pages_back()
 
-    serving(disk, use, seed=seed, persistent=False)
+    serving(disk, use, seed=seed, persistent=False, layout=layout)
     assert disk.data == model
+
+
+def test_a_front_end_that_does_not_say_how_it_lays_requests_out_does_it_as_32_bit_ones() -> None:
+    """So it is with Linux's xen-blkback."""
+    data = noise(SIZE // 2)
+
+    async def use(front: RawFront) -> None:
+        assert await front.write(0, data) == Status.OKAY
+        assert await front.read(0, len(data) // 512) == data
+
+    disk = MemoryDisk(SIZE)
+    served = serving(disk, use, layout=X86_32, says={abi.PROTOCOL: None})
+    assert (served.failure, served.figures.errors) == ("", 0)
+    assert disk.data.startswith(data)
+
+
+def test_a_life_of_32_bits_and_one_of_64_follow_each_other_on_one_device() -> None:
+    """As a boot loader's and its kernel's do."""
+    data = noise(SIZE // 2)
+
+    async def read(front: RawFront) -> None:
+        assert await front.read(0, len(data) // 512) == data
+
+    async def guest(xen: Domain) -> None:
+        for layout in (*abi.LAYOUTS.values(), X86_32):
+            front = RawFront(xen, await front_device(xen, "vbd", DEVID), layout=layout)
+            async with FrontEnd(xen, front.device, front) as end:
+                await end.connected(60)
+                await read(front)
+            front.give_pages_back()
+            await front.leftovers.aclose()
+        await use_front(xen, read)
+
+    async def dom0(xen: Domain) -> Served:
+        return await serve_until_done(xen, MemoryDisk(data))
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    served = machine.run()["dom0"]
+    assert (served.failure, served.figures.errors) == ("", 0)
 
 
 def test_the_answers_to_a_round_of_requests_are_published_at_once() -> None:

@@ -29,7 +29,7 @@ from raw_blkfront import (
 
 from activations import Domain
 from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import X86_64, Op, Status
 from activations.drivers.block import MemoryDisk, ObjectDisk, queue
 from activations.drivers.block.disks import Buffers, Done
 from activations.drivers.block.pages import CopiedPages, KeptPages
@@ -98,7 +98,9 @@ def test_nonsense_is_answered_under_its_own_id() -> None:
             assert response.id == 77
             assert response.status in (Status.ERROR, Status.EOPNOTSUPP, Status.OKAY)
         page = front.page().refs[0]
-        same = encode(Request(Op.READ, 77, 0, HANDLE, encode_segments([Segment(page, 0, 7)])))
+        same = encode(
+            X86_64, Request(Op.READ, 77, 0, HANDLE, encode_segments([Segment(page, 0, 7)]))
+        )
         responses = await front.ask(*[same] * 32)
         assert [(each.id, each.status) for each in responses] == [(77, Status.OKAY)] * 32
 
@@ -328,7 +330,8 @@ def test_a_ring_that_breaks_with_requests_under_way_is_let_go_all_the_same(
 @pytest.mark.parametrize(
     ("says", "reason"),
     [
-        ({abi.PROTOCOL_KEY: "x86_32-abi"}, "x86_32-abi"),
+        ({abi.PROTOCOL: "arm-abi"}, "'arm-abi', and this x86_64-abi and x86_32-abi alone"),
+        ({abi.PROTOCOL: ""}, "speaks ''"),
         ({abi.EVENT_CHANNEL: None}, "event-channel"),
         ({abi.RING_REF: None}, "ring-ref"),
         ({abi.RING_REF: "many"}, "ring-ref"),
@@ -402,7 +405,7 @@ def test_a_front_end_that_never_stops_asking_keeps_nobody_else_from_running() ->
 
     async def use(front: RawFront) -> None:
         page = encode_segments([Segment(front.page().refs[0], 0, 7)])
-        entry = encode(Request(Op.READ, 1, 0, HANDLE, page))
+        entry = encode(X86_64, Request(Op.READ, 1, 0, HANDLE, page))
         asked = 40
 
         def ask_again() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activations.abi import ring as ring_abi
-from activations.abi.blkif import ENTRY_SIZE, RESPONSE, SEGMENT, Op, Status
+from activations.abi.blkif import SEGMENT, X86_64, Op, Status
 from activations.drivers.block.errors import DiskError, DiskGone
 from activations.drivers.block.protocol import BlockError, Indirect, Request, runs_in
 from activations.drivers.block.requests import Queue
@@ -257,7 +257,7 @@ ENTRIES = st.tuples(
     st.integers(0, 12) | st.integers(0, 2**64 - 1),
     st.sampled_from([Op.READ, Op.WRITE]) | st.integers(0, 255),
     st.sampled_from([0, -1, -2]) | st.integers(-32768, 32767),
-).map(lambda fields: RESPONSE.pack(*fields)) | st.binary(min_size=16, max_size=16)
+).map(lambda fields: X86_64.response.pack(*fields)) | st.binary(min_size=16, max_size=16)
 
 
 @given(st.integers(0, 10) | st.integers(0, 2**32 - 1), st.lists(ENTRIES, max_size=10))
@@ -274,7 +274,7 @@ def test_whatever_a_back_end_writes_is_an_answer_or_an_error(
     ]
     pack_into("<I", memory, ring_abi.RSP_PROD, prod)
     for number, entry in enumerate(entries):
-        pack_into("16s", memory, ring_abi.ENTRIES + number * ENTRY_SIZE, entry)
+        pack_into("16s", memory, ring_abi.ENTRIES + number * X86_64.entry_size, entry)
     try:
         world.requests.collect(queue)
     except (BlockError, RingError) as error:

@@ -1,24 +1,21 @@
 """A block device between two domains: what lies in the ring, and what stands in xenstore.
 
-The layouts are those of the protocol `x86_64-abi`. All sectors are of 512 bytes, whatever the
-disk's own size is. Every kind of request has its id at the same place.
+Requests and responses are laid out as the front end's own C compiler has it, which the front end
+says in the key `protocol`: see `Layout`. All sectors are of 512 bytes, whatever the disk's own size
+is.
 
-Source: xen/include/public/io/blkif.h.
+Source: xen/include/public/io/blkif.h, io/protocols.h.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Final
 
-PROTOCOL: Final = "x86_64-abi"
-"""XEN_IO_PROTO_ABI_X86_64 of io/protocols.h: the value of the key `protocol`."""
-
 SECTOR_SIZE: Final = 512
 """Bytes of a sector in every field and key, on any disk."""
 SECTORS_PER_PAGE: Final = 8
-
-ENTRY_SIZE: Final = 112
-"""Bytes of a ring entry: the larger of request and response."""
 
 MAX_SEGMENTS_PER_REQUEST: Final = 11
 """BLKIF_MAX_SEGMENTS_PER_REQUEST."""
@@ -62,19 +59,59 @@ class DiscardFlag(IntFlag):
     SECURE = 1
 
 
-ID: Final = Struct("<8xQ")
-"""Any request's id alone."""
-REQUEST: Final = Struct("<BBHxxxxQQ")
-"""struct blkif_request: operation, nr_segments, handle, id, sector_number. Its segments follow."""
 SEGMENT: Final = Struct("<IBBxx")
-"""struct blkif_request_segment: gref, first_sect, last_sect, both within the page, 0 to 7."""
-DISCARD: Final = Struct("<BBHxxxxQQQ")
-"""struct blkif_request_discard: operation, flag, handle, id, sector_number, nr_sectors."""
-INDIRECT: Final = Struct("<BBHxxxxQQHxx8Ixxxx")
-"""struct blkif_request_indirect: operation, indirect_op, nr_segments, id, sector_number, handle,
-indirect_grefs. The pages named there hold segments, 512 each."""
-RESPONSE: Final = Struct("<QBxhxxxx")
-"""struct blkif_response: id, operation, status."""
+"""struct blkif_request_segment: gref, first_sect, last_sect, both within the page, 0 to 7. The same
+in every layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the fields of requests and responses lie.
+
+    A u64 is aligned to 8 bytes in a 64-bit program, and to 4 in a 32-bit one: so all that follows
+    a request's first four bytes moves, and an entry's size changes, but not how many fit a page.
+    """
+
+    protocol: str
+    """The value of the key `protocol`: XEN_IO_PROTO_ABI_*."""
+    entry_size: int
+    """Bytes of a ring entry: the larger of request and response."""
+    id: Struct
+    """Any request's id alone: it lies at the same place in all of them."""
+    request: Struct
+    """struct blkif_request: operation, nr_segments, handle, id, sector_number. Its segments
+    follow."""
+    discard: Struct
+    """struct blkif_request_discard: operation, flag, handle, id, sector_number, nr_sectors."""
+    indirect: Struct
+    """struct blkif_request_indirect: operation, indirect_op, nr_segments, id, sector_number,
+    handle, indirect_grefs. The pages named there hold segments, 512 each."""
+    response: Struct
+    """struct blkif_response: id, operation, status."""
+
+
+X86_64: Final = Layout(
+    protocol="x86_64-abi",
+    entry_size=112,
+    id=Struct("<8xQ"),
+    request=Struct("<BBH4xQQ"),
+    discard=Struct("<BBH4xQQQ"),
+    indirect=Struct("<BBH4xQQHxx8I4x"),
+    response=Struct("<QBxh4x"),
+)
+X86_32: Final = Layout(
+    protocol="x86_32-abi",
+    entry_size=108,
+    id=Struct("<4xQ"),
+    request=Struct("<BBHQQ"),
+    discard=Struct("<BBHQQQ"),
+    indirect=Struct("<BBHQQHxx8I8x"),
+    response=Struct("<QBxh"),
+)
+LAYOUTS: Final[Mapping[str, Layout]] = {each.protocol: each for each in (X86_64, X86_32)}
+"""By protocol."""
+UNSAID: Final = X86_32
+"""What a front end speaks that has no key `protocol`, as Linux's xen-blkback has it on x86."""
 
 # Keys of the front end
 
@@ -83,7 +120,8 @@ RING_REF: Final = "ring-ref"
 queues these and the event channel stand in `queue-0/` and on."""
 EVENT_CHANNEL: Final = "event-channel"
 RING_PAGE_ORDER: Final = "ring-page-order"
-PROTOCOL_KEY: Final = "protocol"
+PROTOCOL: Final = "protocol"
+"""The layout's name: `LAYOUTS`, `UNSAID`."""
 NUM_QUEUES: Final = "multi-queue-num-queues"
 VIRTUAL_DEVICE: Final = "virtual-device"
 

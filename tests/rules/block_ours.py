@@ -43,6 +43,7 @@ sixteen_pages = checked("they do over a ring of sixteen pages", ring_order=4, pa
 three_queues = checked("they do over three queues", queues=3, ring_order=1)
 few_pages = checked("they do with hardly any pages", **LITTLE, pages=3)
 one_data_page = checked("they do with a single page", **LITTLE, pages=1)
+of_32_bits = checked("they do as a 32-bit front end", ring_order=1, protocol="x86_32-abi")
 no_persistence = checked("they do where pages are mapped for each request", persistent=False)
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from activations import Domain
 from activations.abi import blkif as abi
-from activations.abi.blkif import ENTRY_SIZE, SECTOR_SIZE, Op
+from activations.abi.blkif import SECTOR_SIZE, Op
 from activations.drivers.block.protocol import Discard, Request, decode, runs_in
 from activations.sring import BackRing
 from activations.xenbus import BackDriver, Device, Keys, Written
@@ -49,14 +49,14 @@ class RawBack(BackDriver):
         return self._offers
 
     async def connect(self, front: Keys) -> Written:
-        assert front.text("protocol") == abi.PROTOCOL
+        self.layout = abi.LAYOUTS[front.text(abi.PROTOCOL)]
         refs = [front.integer("ring-ref")]
         ring = self._held.enter_context(self._xen.grants.map(self._domid, refs))
         number = front.integer("event-channel")
         events = self._xen.events
         self.port = self._held.enter_context(events.bind_interdomain(self._domid, number))
         self.memory = ring.memory
-        self.ring = BackRing(ring.memory, ENTRY_SIZE)
+        self.ring = BackRing(ring.memory, self.layout.entry_size)
         self._held.callback(self.ring.release)
         return self._keys
 
@@ -73,13 +73,13 @@ class RawBack(BackDriver):
         while (entry := self.ring.take()) is None:
             if self.ring.idle():
                 await self.port.wait()
-        request = decode(entry)
+        request = decode(self.layout, entry)
         assert isinstance(request, Request | Discard)
         return request
 
     def answer(self, id: int, op: int, status: int = 0) -> None:
         """Any answer at all."""
-        self.ring.put(abi.RESPONSE.pack(id, op, status))
+        self.ring.put(self.layout.response.pack(id, op, status))
         self.ring.push()
         self.port.notify()
 

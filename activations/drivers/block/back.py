@@ -19,7 +19,7 @@ from contextlib import ExitStack, asynccontextmanager
 from errno import ENOENT
 
 from activations.abi import blkif as abi
-from activations.abi.blkif import Info
+from activations.abi.blkif import Info, Layout
 from activations.domain import Domain
 from activations.drivers.block.disks import ServedDisk
 from activations.drivers.block.pages import CopiedPages, KeptPages, Pages
@@ -80,12 +80,10 @@ class BlkBack(BackDriver):
         return keys
 
     async def connect(self, front: Keys) -> Written:
-        protocol = front.text(abi.PROTOCOL_KEY, abi.PROTOCOL)
-        if protocol != abi.PROTOCOL:
-            raise BlockError(f"{front.owner} speaks {protocol[:40]!r}, and this is {abi.PROTOCOL}")
+        layout = _layout(front)
         number = front.integer(abi.NUM_QUEUES, 1, within=range(1, self._max_queues + 1))
         log = self._xen.log.bind(device=str(self._device))
-        service = Service(self._disk, self._read_only, self.figures, log)
+        service = Service(self._disk, self._read_only, layout, self.figures, log)
         for index in range(number):
             folder = f"queue-{index}/" if number > 1 else ""
             self._queues.append(self._queue(front, folder, service))
@@ -119,7 +117,7 @@ class BlkBack(BackDriver):
         number = front.integer(f"{folder}{abi.EVENT_CHANNEL}")
         with ExitStack() as held:
             memory = held.enter_context(xen.grants.map(domid, refs)).memory
-            ring = BackRing(memory, abi.ENTRY_SIZE)
+            ring = BackRing(memory, service.layout.entry_size)
             held.callback(ring.release)
             port = held.enter_context(xen.events.bind_interdomain(domid, number))
             pages = self._pages(front)
@@ -138,6 +136,15 @@ class BlkBack(BackDriver):
             if error.errno != ENOENT:
                 raise
             return "w"
+
+
+def _layout(front: Keys) -> Layout:
+    """How the front end lays its requests out."""
+    protocol = front.text(abi.PROTOCOL, abi.UNSAID.protocol)
+    if layout := abi.LAYOUTS.get(protocol):
+        return layout
+    known = " and ".join(abi.LAYOUTS)
+    raise BlockError(f"{front.owner} speaks {protocol[:40]!r}, and this {known} alone")
 
 
 def _ring_refs(front: Keys, folder: str) -> list[int]:

@@ -50,17 +50,26 @@ async def open(
     ring_order: int = RING_ORDER,
     queues: int = 1,
     persistent: bool = True,
+    protocol: str = abi.X86_64.protocol,
 ) -> AsyncIterator[Disk]:
     """The device's disk, once its back end is connected; until the block is left.
 
     `pages` are granted for data, or as many as the domain can grant; each of up to `queues` rings
     takes up to 2^`ring_order` more. `persistent` tells the back end that the pages stay the same.
+    `protocol` is how requests are laid out: `x86_32-abi` is what a 32-bit front end says, to try
+    that of a back end.
 
     Raises `HandshakeTimeout`, which says what is missing, if the ends are not connected `within` so
     many seconds; `DiskGone` if the back end cannot be understood; `Unplugged`.
     """
     driver = BlkFront(
-        xen, device, pages=pages, ring_order=ring_order, queues=queues, persistent=persistent
+        xen,
+        device,
+        pages=pages,
+        ring_order=ring_order,
+        queues=queues,
+        persistent=persistent,
+        protocol=protocol,
     )
     try:
         async with FrontEnd(xen, device, driver) as end:
@@ -98,14 +107,18 @@ class BlkFront(FrontDriver):
         ring_order: int = RING_ORDER,
         queues: int = 1,
         persistent: bool = True,
+        protocol: str = abi.X86_64.protocol,
     ) -> None:
         if pages < 1 or queues < 1 or not 0 <= ring_order <= abi.MAX_RING_PAGE_ORDER:
             raise ValueError(
                 f"{pages} pages and {queues} rings of 2^{ring_order} pages make no disk: it takes "
                 f"one of each, and rings of 2^{abi.MAX_RING_PAGE_ORDER} pages at most"
             )
+        if protocol not in abi.LAYOUTS:
+            raise ValueError(f"{protocol!r} is no protocol; one of {', '.join(abi.LAYOUTS)} is")
         self._xen = xen
         self._device = device
+        self._layout = abi.LAYOUTS[protocol]
         self._pages = pages
         self._ring_order = ring_order
         self._queues = queues
@@ -188,11 +201,11 @@ class BlkFront(FrontDriver):
             with suppress(PortError, XenError):  # nobody to tell: the handshake learns of it
                 port.notify()
 
-        return Link(Queue(grant.memory, notify), grant, port)
+        return Link(Queue(grant.memory, notify, layout=self._layout), grant, port)
 
     def _keys(self, order: int) -> Written:
         keys: dict[str, str | int] = {
-            abi.PROTOCOL_KEY: abi.PROTOCOL,
+            abi.PROTOCOL: self._layout.protocol,
             abi.FEATURE_PERSISTENT: int(self._persistent),
         }
         if order:

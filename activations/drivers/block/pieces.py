@@ -22,7 +22,6 @@ from activations.drivers.block.protocol import (
     Indirect,
     Request,
     Segment,
-    encode,
     encode_segments,
     pages_for,
 )
@@ -119,11 +118,8 @@ class Piece:
             for start in range(0, self.length, step)
         ]
 
-    def entry(self, id: int, handle: int) -> bytes:
-        """The piece as a ring entry; the segments of an indirect one are written to its frames."""
-        return encode(self._request(id, handle))
-
-    def _request(self, id: int, handle: int) -> AnyRequest:
+    def request(self, id: int, handle: int) -> AnyRequest:
+        """The piece as a request; the segments of an indirect one are written to its frames."""
         op, sector = self.transfer.op, self.transfer.sector + self.at // SECTOR_SIZE
         if op is Op.DISCARD:
             return Discard(id, sector, self.length // SECTOR_SIZE, handle)

@@ -1,9 +1,10 @@
 """Requests and responses of a block device, to and from the bytes in the ring.
 
-Both ends use it: a front end encodes requests and decodes responses, a back end the reverse. The
-other end may be hostile. `decode` gives a request that fits its own fields, or raises
-`BadRequest`, which carries what the answer needs; nothing else comes out of it, whatever the bytes
-are. What only the back end knows, the length of the disk, `check_range` holds them to.
+Both ends use it: a front end encodes requests and decodes responses, a back end the reverse, in the
+layout that the front end has chosen. The other end may be hostile. `decode` gives a request that
+fits its own fields, or raises `BadRequest`, which carries what the answer needs; nothing else comes
+out of it, whatever the bytes are. What only the back end knows, the length of the disk,
+`check_range` holds them to.
 
 A request may have hundreds of segments. They stay the bytes that they are in the ring until
 somebody has to look into them, and then `runs_in` looks at all of them at once.
@@ -18,7 +19,7 @@ from struct import Struct
 from typing import NamedTuple, TypeAlias
 
 from activations.abi import blkif as abi
-from activations.abi.blkif import Op, Status
+from activations.abi.blkif import Layout, Op, Status
 from activations.errors import ActivationsError
 
 
@@ -142,18 +143,17 @@ def pages_for(count: int) -> int:
 # The front end's half
 
 
-def encode(request: AnyRequest) -> bytes:
+def encode(layout: Layout, request: AnyRequest) -> bytes:
     """The request's ring entry. Raises `ValueError` for one that `decode` would refuse by form:
     too many segments or too few, or a count that does not fit its pages."""
     if isinstance(request, Request):
-        return _encode_direct(request)
+        return _encode_direct(layout, request)
     if isinstance(request, Discard):
-        head = abi.DISCARD.pack(
-            Op.DISCARD, request.secure, request.handle, request.id, request.sector, request.sectors
-        )
+        id, sector, sectors, handle, secure = request
+        head = layout.discard.pack(Op.DISCARD, secure, handle, id, sector, sectors)
     else:
-        head = _encode_indirect(request)
-    return head.ljust(abi.ENTRY_SIZE, b"\0")
+        head = _encode_indirect(layout, request)
+    return head.ljust(layout.entry_size, b"\0")
 
 
 def encode_segments(segments: Iterable[Segment]) -> bytes:
@@ -161,46 +161,46 @@ def encode_segments(segments: Iterable[Segment]) -> bytes:
     return b"".join(abi.SEGMENT.pack(*segment) for segment in segments)
 
 
-def decode_response(entry: bytes) -> Response:
-    """The response in the first 16 bytes of a ring entry. Any bytes are one."""
-    return Response(*abi.RESPONSE.unpack_from(entry))
+def decode_response(layout: Layout, entry: bytes) -> Response:
+    """The response in the first bytes of a ring entry. Any bytes are one."""
+    return Response(*layout.response.unpack_from(entry))
 
 
-def _encode_direct(request: Request) -> bytes:
+def _encode_direct(layout: Layout, request: Request) -> bytes:
     op, id, sector, handle, segments = request
     count = len(segments) // abi.SEGMENT.size
     if op.value not in _DIRECT or count > abi.MAX_SEGMENTS_PER_REQUEST:
         raise ValueError(f"{op.name} with {count} segments is no direct request")
-    head = abi.REQUEST.pack(op, count, handle, id, sector)
-    return (head + segments).ljust(abi.ENTRY_SIZE, b"\0")
+    head = layout.request.pack(op, count, handle, id, sector)
+    return (head + segments).ljust(layout.entry_size, b"\0")
 
 
-def _encode_indirect(request: Indirect) -> bytes:
+def _encode_indirect(layout: Layout, request: Indirect) -> bytes:
     op, id, sector, handle, count, refs = request
     if len(refs) != pages_for(count) or len(refs) > abi.MAX_INDIRECT_PAGES_PER_REQUEST:
         raise ValueError(f"{count} segments do not lie in {len(refs)} indirect pages")
     unused = (0,) * (abi.MAX_INDIRECT_PAGES_PER_REQUEST - len(refs))
-    return abi.INDIRECT.pack(Op.INDIRECT, op, count, id, sector, handle, *refs, *unused)
+    return layout.indirect.pack(Op.INDIRECT, op, count, id, sector, handle, *refs, *unused)
 
 
 # The back end's half
 
 
-def decode(entry: bytes, *, max_indirect: int = 0) -> AnyRequest:
-    """The request in a ring entry of 112 bytes, which is the reader's own copy.
+def decode(layout: Layout, entry: bytes, *, max_indirect: int = 0) -> AnyRequest:
+    """The request in a ring entry, which is the reader's own copy and whole.
 
     `max_indirect` is how many segments an indirect request may have, 0 where they were not
     offered. Raises `BadRequest`, and nothing else.
     """
     op = entry[0]
     if op in _DIRECT:
-        return _decode_direct(entry)
+        return _decode_direct(layout, entry)
     if op == _OP_INDIRECT and max_indirect:
-        return _decode_indirect(entry, max_indirect)
+        return _decode_indirect(layout, entry, max_indirect)
     if op == _OP_DISCARD:
-        _, flag, handle, id, sector, sectors = abi.DISCARD.unpack_from(entry)
+        _, flag, handle, id, sector, sectors = layout.discard.unpack_from(entry)
         return Discard(id, sector, sectors, handle, bool(flag & abi.DiscardFlag.SECURE))
-    (id,) = abi.ID.unpack_from(entry)
+    (id,) = layout.id.unpack_from(entry)
     raise BadRequest(id, op, "not an operation that was offered", Status.EOPNOTSUPP)
 
 
@@ -238,28 +238,27 @@ def check_range(
         raise BadRequest(request.id, op, why)
 
 
-def encode_response(id: int, op: int, status: Status) -> bytes:
-    """The response's 16 bytes."""
-    return abi.RESPONSE.pack(id, op, status)
+def encode_response(layout: Layout, id: int, op: int, status: Status) -> bytes:
+    """The response's bytes."""
+    return layout.response.pack(id, op, status)
 
 
-def _decode_direct(entry: bytes) -> Request:
-    count = entry[1]
+def _decode_direct(layout: Layout, entry: bytes) -> Request:
+    op, count, handle, id, sector = layout.request.unpack_from(entry)
     if count > abi.MAX_SEGMENTS_PER_REQUEST:
-        op, _, _, id, _ = abi.REQUEST.unpack_from(entry)
         raise BadRequest(id, op, f"{count} segments, of {abi.MAX_SEGMENTS_PER_REQUEST} at most")
-    op, _, handle, id, sector = abi.REQUEST.unpack_from(entry)
     operation = _DIRECT[op]
     if not count and operation not in _MAY_BE_EMPTY:
         raise BadRequest(id, op, "no segments")
     if count and op == _OP_FLUSH:
         raise BadRequest(id, op, f"a flush with {count} segments")
-    segments = entry[abi.REQUEST.size : abi.REQUEST.size + count * abi.SEGMENT.size]
+    start = layout.request.size
+    segments = entry[start : start + count * abi.SEGMENT.size]
     return Request(operation, id, sector, handle, segments)
 
 
-def _decode_indirect(entry: bytes, limit: int) -> Indirect:
-    _, op, count, id, sector, handle, *refs = abi.INDIRECT.unpack_from(entry)
+def _decode_indirect(layout: Layout, entry: bytes, limit: int) -> Indirect:
+    _, op, count, id, sector, handle, *refs = layout.indirect.unpack_from(entry)
     if op not in _INDIRECT:
         raise BadRequest(id, op, "neither a read nor a write, but indirect", Status.EOPNOTSUPP)
     if not 0 < count <= limit:

@@ -19,7 +19,7 @@ from errno import EOPNOTSUPP
 from functools import partial
 from typing import Any
 
-from activations.abi.blkif import SECTOR_SIZE, SEGMENT, Op, Status
+from activations.abi.blkif import SECTOR_SIZE, SEGMENT, Layout, Op, Status
 from activations.drivers.block.disks import Done, ServedDisk
 from activations.drivers.block.pages import Access, Pages
 from activations.drivers.block.protocol import (
@@ -67,10 +67,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What all queues of a back end have in common."""
+    """What all queues of a connection have in common."""
 
     disk: ServedDisk
     read_only: bool
+    layout: Layout
     figures: Figures
     log: Any
 
@@ -83,6 +84,7 @@ class Queue:
     ) -> None:
         self._disk = service.disk
         self._read_only = service.read_only
+        self._layout = service.layout
         self._figures = service.figures
         self._log = service.log
         self._ring = ring
@@ -150,7 +152,7 @@ class Queue:
 
     def _begin(self, entry: bytes) -> None:
         try:
-            request = decode(entry, max_indirect=MAX_INDIRECT)
+            request = decode(self._layout, entry, max_indirect=MAX_INDIRECT)
             if isinstance(request, Discard):
                 self._discard(request)
             elif request.op is _READ or request.op is _WRITE:
@@ -267,7 +269,7 @@ class Queue:
         self._figures.requests += 1
         if status is not _OKAY:
             self._figures.errors += 1
-        self._ring.put(encode_response(id, op, status))
+        self._ring.put(encode_response(self._layout, id, op, status))
         if not self._to_publish:
             self._to_publish = True
             asyncio.get_running_loop().call_soon(self._publish)

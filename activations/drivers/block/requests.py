@@ -22,10 +22,11 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from activations.abi.blkif import (
-    ENTRY_SIZE,
     MAX_INDIRECT_PAGES_PER_REQUEST,
     MAX_SEGMENTS_PER_REQUEST,
     SEGMENTS_PER_INDIRECT_PAGE,
+    X86_64,
+    Layout,
     Op,
     Status,
 )
@@ -33,7 +34,7 @@ from activations.abi.grant_table import PAGE_SIZE
 from activations.drivers.block.errors import DiskError, refusal
 from activations.drivers.block.pieces import Piece, Transfer, frames_for
 from activations.drivers.block.pool import Pool
-from activations.drivers.block.protocol import BlockError, decode_response
+from activations.drivers.block.protocol import BlockError, decode_response, encode
 from activations.sring import FrontRing
 
 MAX_SEGMENTS = MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE
@@ -43,15 +44,23 @@ MAX_SEGMENTS = MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE
 class Queue:
     """One ring, and what is in flight on it."""
 
-    def __init__(self, memory: memoryview, notify: Callable[[], None], *, start: int = 0) -> None:
-        self.ring = FrontRing(memory, ENTRY_SIZE, start=start)
+    def __init__(
+        self,
+        memory: memoryview,
+        notify: Callable[[], None],
+        *,
+        layout: Layout = X86_64,
+        start: int = 0,
+    ) -> None:
+        self.layout = layout
+        self.ring = FrontRing(memory, layout.entry_size, start=start)
         self.notify = notify
         self.in_flight: dict[int, Piece] = {}
         self.fresh = False
         """Something was put and not yet published."""
 
     def put(self, id: int, piece: Piece, handle: int) -> None:
-        self.ring.put(piece.entry(id, handle))
+        self.ring.put(encode(self.layout, piece.request(id, handle)))
         self.in_flight[id] = piece
         self.fresh = True
 
@@ -71,7 +80,7 @@ class Queue:
         while (entry := self.ring.take()) is None:
             if self.ring.idle():
                 return None
-        id, op, status = decode_response(entry)
+        id, op, status = decode_response(self.layout, entry)
         piece = self.in_flight.get(id)
         if piece is None:
             raise BlockError(f"the back end answers request {id:#x}, which is not in flight")
