@@ -73,6 +73,30 @@ def test_a_hash_does_no_harm_and_its_entry_is_answered_as_none() -> None:
     assert answers == [(5, Status.OKAY), (0, Status.NULL), (0, Status.NULL)]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "held"),
+    [
+        ([60, 0], [(8, 60)]),
+        ([60, 0, 0, 0], [(8, 60)]),
+        ([60, 0, 20, 0], [(8, 40), (10, 20)]),
+        ([60, 60], [(9, 60)]),
+    ],
+)
+def test_a_piece_may_be_empty_and_its_page_is_not_looked_at(
+    sizes: list[int], held: list[tuple[int, int]]
+) -> None:
+    last = len(sizes) - 1
+    packet = gathered(
+        *(
+            request(size, MORE if at < last else 0, id=at, ref=8 + at)
+            for at, size in enumerate(sizes)
+        )
+    )
+    assert packet.size == 60
+    assert packet.ids == tuple(range(len(sizes)))
+    assert [(piece.ref, piece.size) for piece in packet.pieces] == held
+
+
 def test_packets_follow_each_other() -> None:
     gatherer = Gatherer()
     ids = []
@@ -105,8 +129,7 @@ def test_what_our_front_end_encodes_is_what_our_back_end_takes(length: int) -> N
         ([request(4097)], "4097 bytes from 0 on cross the end"),
         ([request(60, offset=4050)], "60 bytes from 4050 on cross the end"),
         ([request(60, offset=0xFFFF)], "cross the end"),
-        ([request(100, MORE), request(100)], "an empty piece"),
-        ([request(100, MORE), request(0)], "an empty piece"),
+        ([request(60, MORE), request(0, offset=4097)], "0 bytes from 4097 on cross the end"),
         ([request(100, MORE), request(101)], "100 bytes in all, but 101 behind"),
         ([request(9000, MORE), request(10)], "8990 bytes from 0 on cross the end"),
         ([request(100, MORE), request(50, EXTRA)], "announced behind the first piece"),

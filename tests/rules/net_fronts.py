@@ -91,7 +91,7 @@ async def send_bad_packets(front: RawFront) -> None:
         ([request(13, id=1)], [(1, -1)]),
         ([request(100, id=2, offset=4000)], [(2, -1)]),
         ([request(100, more, id=3), request(101, id=4)], [(3, -1), (4, -1)]),
-        ([request(100, more, id=5), request(0, id=6)], [(5, -1), (6, -1)]),
+        ([request(100, more, id=5), request(0, id=6, offset=4097)], [(5, -1), (6, -1)]),
         ([request(60, extra, id=7), gso], [(7, -1), (0, 1)]),
         ([request(60, id=8, ref=99_999)], [(8, -1)]),
         ([request(60, TxFlag.CSUM_BLANK, id=9)], [(9, -1)]),
@@ -115,6 +115,29 @@ bad_packets = against_front(
     "bad_packets_are_answered_as_errors_and_good_ones_pass",
     send_bad_packets,
     behind=only_the_good_one_comes,
+)
+
+
+async def send_empty_pieces(front: RawFront) -> None:
+    """The pages of those were never granted."""
+    more = TxFlag.MORE_DATA
+    front.data[:60] = frame(DOM0, address(1), b"held".ljust(46, b"\0"))
+    front.put(
+        front.request(60, more, id=1),
+        front.request(0, more, id=2, ref=99_999),
+        front.request(0, id=3, ref=99_999),
+    )
+    assert await front.answers(3) == [(1, 0), (2, 0), (3, 0)]
+
+
+async def what_is_held_comes(world: World) -> None:
+    arrived = await world.wire.receive()
+    assert len(arrived) == 60
+    assert data_of(arrived)[:4] == b"held"
+
+
+empty_pieces = against_front(
+    "a_packet_may_have_empty_pieces_after_the_first", send_empty_pieces, behind=what_is_held_comes
 )
 
 

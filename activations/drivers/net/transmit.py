@@ -8,6 +8,8 @@ may follow it, in entries of their own.
     extra info
     request                 size 4096    the rest
 
+A piece may be empty: its page is not looked at, and its request is answered as the others are.
+
 The front end encodes with `encode`. The back end feeds a `Gatherer`, which knows what a hostile
 front end may do: a packet that is wrong is a `BadPacket`, and can be answered; one that would
 never end is a `NetError`.
@@ -46,6 +48,7 @@ class Packet(NamedTuple):
     ids: tuple[int | None, ...]
     """Of its entries, in the ring's order; None for one that held an extra info."""
     pieces: tuple[Piece, ...]
+    """Those that hold something."""
     csum_blank: bool
 
     @property
@@ -166,11 +169,10 @@ def _packet(
     if first.size < HEADER:
         raise BadPacket(ids, f"{first.size} bytes, less than an Ethernet header")
     for ref, offset, size in pieces:
-        if not size:
-            raise BadPacket(ids, f"an empty piece in the page granted as {ref}")
         if offset + size > PAGE_SIZE:
             raise BadPacket(ids, f"{size} bytes from {offset} on cross the end of their page")
     for kind in extras:
         if kind != Extra.HASH:
             raise BadPacket(ids, f"an extra info of type {kind}, which was not offered")
-    return Packet(ids, tuple(pieces), bool(first.flags & _BLANK))
+    held = tuple(piece for piece in pieces if piece.size)
+    return Packet(ids, held, bool(first.flags & _BLANK))
