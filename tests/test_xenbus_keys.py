@@ -55,6 +55,25 @@ def test_a_number_has_to_be_within_its_range() -> None:
         keys(order="5").integer("order", within=range(5))
 
 
+# One moment's beside another's
+
+
+def test_who_asked_is_told_otherwise_only_if_what_was_asked_for_is_another() -> None:
+    earlier = keys(ring_ref="8", event_channel="3", name="a")
+    earlier.integer("ring-ref")
+    assert not earlier.flag("feature-persistent")
+    assert keys(ring_ref="8", name="b").answers_as(earlier)
+    assert not keys(ring_ref="9", name="a").answers_as(earlier)
+    assert not keys().answers_as(earlier)
+    assert not keys(ring_ref="8", feature_persistent="1").answers_as(earlier)
+
+
+def test_how_things_stand_is_no_key_of_the_device() -> None:
+    earlier = keys(state="4", online="1", ring_ref="8").ask_all()
+    assert earlier.lasting == {"ring-ref": "8"}
+    assert keys(state="6", online="0", ring_ref="8").answers_as(earlier)
+
+
 @given(st.text())
 def test_whatever_stands_there_is_a_number_or_refused(value: str) -> None:
     try:

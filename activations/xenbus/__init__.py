@@ -3,6 +3,7 @@
 from activations.abi.xenbus import XenbusState
 from activations.xenbus.device import Device, device_of, front_device, front_devices
 from activations.xenbus.driver import BackDriver, FrontDriver, Written
+from activations.xenbus.ends import BackEnd, FrontEnd
 from activations.xenbus.errors import (
     BadKey,
     HandshakeTimeout,
@@ -10,7 +11,7 @@ from activations.xenbus.errors import (
     Unplugged,
     XenbusError,
 )
-from activations.xenbus.handshake import BackEnd, FrontEnd, Handshake
+from activations.xenbus.handshake import Handshake
 from activations.xenbus.keys import Keys
 from activations.xenbus.states import Phase
 from activations.xenbus.toolstack import plug, unplug

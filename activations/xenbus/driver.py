@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypeAlias
 
 from activations.abi.xenbus import XenbusState
 from activations.xenbus.keys import Keys
@@ -16,6 +16,11 @@ Written: TypeAlias = Mapping[str, str | int]
 class Driver(ABC):
     """Either end's. Each method may raise an `ActivationsError` (a bad key, a ring that is broken,
     a grant that is refused): the device is then closed with that reason."""
+
+    writes: ClassVar[Sequence[str]] = ()
+    """The names of all keys, and of their folders, that an end of this kind may write in some life,
+    as patterns: `ring-ref*`, `queue-*`. What an earlier life left of them goes when the next one
+    begins, be that another driver's; keys of the toolstack's stay."""
 
     @abstractmethod
     async def serve(self) -> None:

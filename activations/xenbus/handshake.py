@@ -4,12 +4,14 @@
         await end.connected(within=10)
         ...
 
-An end watches the other's state and its own, asks the table (`activations.xenbus.states`) what to
-do, has its driver do it, and writes where it stands now. A driver knows nothing of that: the other
-end may die and come back, and the driver is asked to publish or to offer once more.
+An end watches the other's state and its own, asks the tables (`activations.xenbus.states`) what to
+do, has its driver do it, and writes where it stands now (`activations.xenbus.folder`). A driver
+knows nothing of that: the other end may die and come back, and the driver is asked to publish or to
+offer once more. What the two ends do each in its own way is in `activations.xenbus.ends`.
 
 A suspend is to an end what its own death is: rings, ports and watches are gone, and what it said
-last stands in xenstore. So after the resume it begins as one that died and came back.
+last stands in xenstore. So after the resume it begins as one that died and came back. So it does
+where the toolstack makes the device anew in its old place.
 """
 
 from __future__ import annotations
@@ -18,23 +20,25 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from errno import EACCES, EIO, ENOENT
+from errno import EIO
 from types import TracebackType
 from typing import ClassVar, Self
 
 from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
 from activations.errors import ActivationsError
-from activations.store import Nodes, StoreError, Watch
+from activations.store import StoreError
 from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
-from activations.xenbus.driver import BackDriver, Driver, FrontDriver, Written
+from activations.xenbus.driver import Driver
 from activations.xenbus.errors import HandshakeTimeout, Unplugged, XenbusError
-from activations.xenbus.keys import Keys, read_keys
-from activations.xenbus.states import BACK, FRONT, Phase, Step, Table, next_step
+from activations.xenbus.folder import Folder
+from activations.xenbus.keys import Keys
+from activations.xenbus.states import Phase, Step, Table, next_step
 
 PATIENCE = 5.0
 """Seconds for which an end that leaves waits for the other to let go too."""
+_UNTOUCHED = (State.UNKNOWN, State.INITIALISING)
 
 
 class Handshake(ABC):
@@ -43,8 +47,10 @@ class Handshake(ABC):
     side: ClassVar[Side]
     other: ClassVar[Side]
     table: ClassVar[Table]
+    again: ClassVar[Table]
+    """What is to be done where the other end says what it said, with other keys."""
     patient: ClassVar[Phase]
-    """Where this end stands while it has nothing yet, and waits for the other."""
+    """Where this end stands while it has nothing yet of the other, and waits for it."""
 
     def __init__(self, xen: Domain, device: Device, driver: Driver) -> None:
         self.device = device
@@ -54,10 +60,10 @@ class Handshake(ABC):
         self.driver = driver
         self._xen = xen
         self._generation = xen.generation
-        self._store = xen.store
-        self._path = device.path(self.side)
+        self._folder = Folder(xen.store, device, self.side)
         self._log = xen.log.bind(device=str(device), end=self.side)
         self._keys: Keys | None = None
+        """The other end's, as this one took them last."""
         self._engaged = False
         self._serving: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -149,7 +155,6 @@ class Handshake(ABC):
     async def _despite_suspends(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it; where the domain is suspended meanwhile, give back what is left and begin anew."""
         while True:
-            self._generation, self._store = self._xen.generation, self._xen.store
             try:
                 return await work()
             except ActivationsError:
@@ -157,6 +162,9 @@ class Handshake(ABC):
                     raise
             self._log.debug("begins anew after a suspend")
             await self._stop()
+            self._generation = self._xen.generation
+            self._folder = Folder(self._xen.store, self.device, self.side)
+            self._keys = None
             if self.phase is not Phase.FAILED:
                 self._enter(Phase.FRESH)
 
@@ -166,10 +174,10 @@ class Handshake(ABC):
         return self._xen.generation != self._generation
 
     async def _follow(self) -> None:
-        """Do what the table says until this end's folder is gone, or the toolstack unplugs it."""
+        """Do what the tables say until the device is gone, or the toolstack unplugs it."""
         look = self._look
-        async with self._watching("front", look), self._watching("back", look):
-            if self.phase is Phase.FRESH and await self._state(self._path) not in _UNTOUCHED:
+        async with self._folder.watch("front", look), self._folder.watch("back", look):
+            if self.phase is Phase.FRESH and await self._folder.state() not in _UNTOUCHED:
                 self._enter(Phase.RESUMED)
             while self.phase is not Phase.UNPLUGGED:
                 look.clear()
@@ -179,25 +187,47 @@ class Handshake(ABC):
                     continue
                 await look.wait()
 
+    async def _plugged(self) -> bool:
+        """Whether there is a device still; begins anew with one that the toolstack has made anew
+        in its old place."""
+        said, own = self._folder.said, await self._folder.state()
+        if own is State.UNKNOWN:
+            return False
+        self._folder.said = own
+        if own is State.INITIALISING and said not in (None, own):
+            await self._leave(Phase.FRESH)
+            self._enter(Phase.FRESH)
+        return True
+
     async def _move(self) -> bool:
         """Take the next step, if there is one."""
         if self._serving is not None and self._serving.done():
             await self._fail(_reason(self._serving))
             return True
-        other = await self._other_state()
-        todo = next_step(self.table, self.phase, other)
+        other = await self._folder.other_state()
         try:
+            todo = next_step(self.table, self.phase, other) or await self._begun_again(other)
             if todo is None:
                 await self._reread()
                 return False
             await self._take(*todo)
         except ActivationsError as error:
-            if await self._other_state() is other:
+            if await self._folder.other_state() is other:
                 await self._fail(error)
             else:  # it went on meanwhile: what it says now counts, not what it had said before
                 await self._leave(self.patient)
                 self._enter(self.patient)
         return True
+
+    async def _begun_again(self, other: State) -> tuple[Step, Phase] | None:
+        """What to do if the other end has gone and come back to where it stood, unseen."""
+        todo = next_step(self.again, self.phase, other)
+        if todo is None:
+            return None
+        keys = await self._folder.other_keys()
+        if self._keys is None:
+            self._keys = keys.ask_all()
+        return None if keys.answers_as(self._keys) else todo
 
     async def _take(self, step: Step, to: Phase) -> None:
         match step:
@@ -205,7 +235,7 @@ class Handshake(ABC):
                 await self._leave(to)
             case Step.CONNECT:
                 self._engaged = True
-                self._keys = await self._other_keys()
+                self._keys = await self._folder.other_keys()
                 await self._connect(self._keys)
                 self.failure = ""
                 await self._say(to)
@@ -215,6 +245,7 @@ class Handshake(ABC):
                 self._serving.add_done_callback(lambda _: self._look.set())
             case Step.OFFER | Step.PUBLISH:
                 self._engaged = True
+                self._keys = None
                 await self._begin()
                 await self._say(to)
             case Step.RECONFIGURE:
@@ -242,12 +273,6 @@ class Handshake(ABC):
         as that one cares to."""
 
     @abstractmethod
-    async def _plugged(self) -> bool:
-        """Whether there is a device still; notes it if the toolstack wants it gone.
-
-        A back end's is gone with the front end's folder too: with its guest."""
-
-    @abstractmethod
     async def _reread(self) -> None:
         """Take the other end's keys if they changed while in use."""
 
@@ -257,14 +282,26 @@ class Handshake(ABC):
             raise error
         self.failure = str(error)
         self._log.error("device closed", reason=self.failure)
-        node = f"{self.device.error_path(self.side)}/error"
-        number = getattr(error, "errno", None) or EIO
         with suppress(StoreError):
-            await self._store.write(node, f"{number} {self.failure}"[:1024])
+            await self._folder.say_why(getattr(error, "errno", None) or EIO, self.failure)
         await self._leave(Phase.FAILED)
         self._enter(Phase.FAILED)
 
     # What they are made of
+
+    async def _say(self, phase: Phase) -> bool:
+        """Write the state that goes with a phase; whether it stands there then."""
+        says = self._says(phase)
+        return says is not None and await self._folder.say(says)
+
+    def _says(self, phase: Phase) -> State | None:
+        return phase.says
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is not self.phase:
+            self._log.debug("phase", was=self.phase.name, now=phase.name)
+            self.phase = phase
+            self._moved.set()
 
     async def _until_other(self, *states: State) -> None:
         """Wait for the other end to say one of these, for `PATIENCE` at most.
@@ -276,65 +313,14 @@ class Handshake(ABC):
         deadline = loop.time() + PATIENCE
         alarm = loop.call_later(PATIENCE, look.set)
         try:
-            async with self._watching(self.other, look):
+            async with self._folder.watch(self.other, look):
                 while loop.time() < deadline:
                     look.clear()  # before the look: what comes during it asks for another
-                    if await self._other_state() in states:
+                    if await self._folder.other_state() in states:
                         return
                     await look.wait()
         finally:
             alarm.cancel()
-
-    def _watching(self, side: Side, look: asyncio.Event) -> Watch:
-        return self._store.watch(f"{self.device.path(side)}/state", arrived=look)
-
-    async def _other_state(self) -> State:
-        return await self._state(self.device.path(self.other))
-
-    async def _state(self, path: str, nodes: Nodes | None = None) -> State:
-        try:
-            return State(int(await (nodes or self._store).read(f"{path}/state")))
-        except (StoreError, ValueError) as error:
-            if isinstance(error, StoreError) and error.errno not in (ENOENT, EACCES):
-                raise
-            return State.UNKNOWN
-
-    async def _other_keys(self) -> Keys:
-        owner = f"the {self.other} end of {self.device} (domain {self.device.domid(self.other)})"
-        return await read_keys(self._store, owner, self.device.path(self.other))
-
-    async def _write(self, keys: Written) -> None:
-        async def change(nodes: Nodes) -> None:
-            for name, value in keys.items():
-                await nodes.write(f"{self._path}/{name}", value)
-
-        await self._store.transact(change)
-
-    async def _say(self, phase: Phase) -> None:
-        """Write the state that goes with a phase, if the folder is there still: a write would make
-        it anew."""
-        says = self._says(phase)
-        if says is None:
-            return
-
-        async def change(nodes: Nodes) -> None:
-            if await nodes.exists(self._path) and not await self._overruled(nodes, says):
-                await nodes.write(f"{self._path}/state", int(says))
-
-        await self._store.transact(change)
-
-    async def _overruled(self, nodes: Nodes, says: State) -> bool:
-        """Whether somebody else's word stands there, which this end has to see first."""
-        return False
-
-    def _says(self, phase: Phase) -> State | None:
-        return phase.says
-
-    def _enter(self, phase: Phase) -> None:
-        if phase is not self.phase:
-            self._log.debug("phase", was=self.phase.name, now=phase.name)
-            self.phase = phase
-            self._moved.set()
 
     async def _stop(self) -> None:
         """Serve no more, and have the driver give back what it holds."""
@@ -347,117 +333,6 @@ class Handshake(ABC):
         if self._engaged:
             self._engaged = False
             await self.driver.disconnect()
-
-
-class FrontEnd(Handshake):
-    """The front end: `driver` is told when there is a back end, and when it goes."""
-
-    side, other, table, patient = "front", "back", FRONT, Phase.WAITING
-
-    def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
-        super().__init__(xen, device, driver)
-        self._front = driver
-
-    async def _begin(self) -> None:
-        await self._write(await self._front.publish(await self._other_keys()))
-
-    async def _connect(self, keys: Keys) -> None:
-        await self._front.connect(keys)
-
-    async def _reread(self) -> None:
-        if self.phase in (Phase.CONNECTED, Phase.RECONFIGURING):
-            keys = await self._other_keys()
-            if self._keys is None or _lasting(keys) != _lasting(self._keys):
-                self._keys = keys
-                await self._front.reconfigure(keys)
-
-    async def _leave(self, to: Phase) -> None:
-        await self._say(to)
-        await self._stop()
-
-    async def _part(self) -> None:
-        if self.phase in (Phase.PUBLISHED, Phase.CONNECTED, Phase.RECONFIGURING):
-            await self._say(Phase.CLOSING)
-            await self._until_other(State.CLOSING, State.CLOSED, State.UNKNOWN, *_ANEW)
-        await self._say(Phase.CLOSED)
-
-    async def _plugged(self) -> bool:
-        return await self._state(self._path) is not State.UNKNOWN
-
-    def _says(self, phase: Phase) -> State | None:
-        return self._front.published if phase is Phase.PUBLISHED else phase.says
-
-
-class BackEnd(Handshake):
-    """The back end: `driver` is told when there is a front end, and when it goes."""
-
-    side, other, table, patient = "back", "front", BACK, Phase.OFFERED
-
-    def __init__(self, xen: Domain, device: Device, driver: BackDriver) -> None:
-        super().__init__(xen, device, driver)
-        self._back = driver
-
-    async def update(self, keys: Written) -> None:
-        """Change this end's keys while in use, as when a disk grows. A front end that cares
-        looks again."""
-        await self._write(keys)
-        await self._say(self.phase)
-
-    async def _begin(self) -> None:
-        await self._write(await self._back.offer())
-
-    async def _connect(self, keys: Keys) -> None:
-        await self._write(await self._back.connect(keys))
-
-    async def _leave(self, to: Phase) -> None:
-        await self._stop()
-        await self._say(to)
-
-    async def _reread(self) -> None:
-        """A front end's keys do not change while in use."""
-
-    async def _part(self) -> None:
-        if self.phase in (Phase.CONNECTED, Phase.UNPLUGGING):
-            await self._say(Phase.CLOSING)
-            await self._until_other(State.CLOSED, State.UNKNOWN, *_ANEW)
-        await self._leave(Phase.CLOSED)
-
-    async def _plugged(self) -> bool:
-        own = await self._state(self._path)
-        if await self._asked_to_part(own, self._store):
-            self._enter(Phase.UNPLUGGING)
-        return own is not State.UNKNOWN and await self._store.exists(self.device.front_path)
-
-    async def _overruled(self, nodes: Nodes, says: State) -> bool:
-        if says in (State.CLOSING, State.CLOSED):
-            return False
-        return await self._asked_to_part(await self._state(self._path, nodes), nodes)
-
-    async def _asked_to_part(self, own: State, nodes: Nodes) -> bool:
-        """Whether the toolstack has written what stands where this end's state is. Where this end
-        says Closing itself, or an earlier life of it did, the key `online` tells."""
-        if own is not State.CLOSING:
-            return False
-        if self.phase is not Phase.RESUMED and self.phase.says is not State.CLOSING:
-            return True
-        try:
-            return await nodes.read(f"{self._path}/online") != "1"
-        except StoreError as error:
-            if error.errno not in (ENOENT, EACCES):
-                raise
-            return True
-
-
-_PASSING = frozenset({"state", "online"})
-
-
-def _lasting(keys: Keys) -> dict[str, str]:
-    """The keys that describe the device, and not how things stand."""
-    return {name: value for name, value in keys.items() if name not in _PASSING}
-
-
-_UNTOUCHED = (State.UNKNOWN, State.INITIALISING)
-_ANEW = (State.INITIALISING, State.INIT_WAIT)
 
 
 def _reason(serving: asyncio.Task[None]) -> BaseException:

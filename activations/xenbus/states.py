@@ -1,4 +1,4 @@
-"""The handshake as two tables: where an end stands, what the other says, what is to be done.
+"""The handshake as tables: where an end stands, what the other says, what is to be done.
 
 Each end has a `state` node that it alone writes and the other watches. In the good case:
 
@@ -14,6 +14,12 @@ where its former life had left it. The toolstack unplugs the device. A peer skip
 Connected and means the time before. So an end knows more than it says: a `Phase` is where it
 stands, and `says` what it writes for that. A state of the other's that a row does not name changes
 nothing.
+
+A watch tells that a state was written, not which: an end sees where the other stands when it
+looks, and has missed what came before. A peer that parts and begins anew without waiting for
+anybody may be seen as Connected and Connected again. Then its keys tell: a ring that is still
+mapped keeps its references, so a new ring has others. `FRONT_AGAIN` and `BACK_AGAIN` have what is
+to be done about a state that stands as it did, with other keys.
 
 The tables know no I/O: `activations.xenbus.handshake` reads and writes for them.
 """
@@ -80,15 +86,23 @@ def _but(*states: State) -> Iterable[State]:
 
 
 _BEGINNING = (State.UNKNOWN, State.INITIALISING, State.INIT_WAIT, State.CLOSED)
+_PUBLISHED = (State.INITIALISED, State.CONNECTED)
 
 FRONT: Table = {
     # Rings of an earlier life: the back end has to let go of them before it can offer again.
     Phase.FRESH: _on(*_BEGINNING, to=Phase.WAITING) | _on(*_but(*_BEGINNING), to=Phase.PARTING),
     Phase.RESUMED: _on(*_BEGINNING, to=Phase.WAITING) | _on(*_but(*_BEGINNING), to=Phase.PARTING),
     Phase.PARTING: _on(*_BEGINNING, to=Phase.WAITING),
-    # Closing is no word to this end, which has nothing yet: it was said to an earlier life.
-    Phase.WAITING: _on(State.INIT_WAIT, step=Step.PUBLISH, to=Phase.PUBLISHED),
-    Phase.PUBLISHED: _on(State.CONNECTED, step=Step.CONNECT, to=Phase.CONNECTED)
+    # The same, where the back end took those rings after this end had seen it offer.
+    Phase.WAITING: _on(State.INIT_WAIT, step=Step.PUBLISH, to=Phase.PUBLISHED)
+    | _on(*_but(*_BEGINNING), to=Phase.PARTING),
+    Phase.PUBLISHED: _on(
+        State.CONNECTED,
+        State.RECONFIGURING,
+        State.RECONFIGURED,
+        step=Step.CONNECT,
+        to=Phase.CONNECTED,
+    )
     | _on(State.UNKNOWN, State.INITIALISING, step=Step.LEAVE, to=Phase.WAITING)
     | _on(State.CLOSING, State.CLOSED, step=Step.LEAVE, to=Phase.CLOSED),
     Phase.CONNECTED: _on(State.RECONFIGURING, to=Phase.RECONFIGURING)
@@ -106,24 +120,41 @@ FRONT: Table = {
 }
 """The front end's: what the back end says."""
 
+FRONT_AGAIN: Table = {
+    Phase.PUBLISHED: _on(State.INIT_WAIT, step=Step.LEAVE, to=Phase.WAITING),
+    Phase.FAILED: _on(State.INIT_WAIT, to=Phase.WAITING),
+}
+"""The front end's: what the back end says still, or again, with other keys."""
+
 BACK: Table = {
     # Whoever finds this end untouched may well be ahead: some front ends wait for no offer.
     Phase.FRESH: _on(*State, step=Step.OFFER, to=Phase.OFFERED),
     Phase.RESUMED: _on(*_BEGINNING, step=Step.OFFER, to=Phase.OFFERED)
     | _on(*_but(*_BEGINNING), to=Phase.STALE),
-    Phase.STALE: _on(*_BEGINNING, step=Step.OFFER, to=Phase.OFFERED),
-    Phase.OFFERED: _on(State.INITIALISED, State.CONNECTED, step=Step.CONNECT, to=Phase.CONNECTED),
+    Phase.STALE: _on(*_BEGINNING, step=Step.OFFER, to=Phase.OFFERED)
+    | _on(State.CLOSING, to=Phase.CLOSING),
+    # Closed is no word to this end: it stands there of an earlier life, until the offer is seen.
+    Phase.OFFERED: _on(*_PUBLISHED, step=Step.CONNECT, to=Phase.CONNECTED)
+    | _on(State.CLOSING, to=Phase.CLOSING),
     Phase.CONNECTED: _on(State.INITIALISING, step=Step.LEAVE, to=Phase.STALE)
     | _on(State.CLOSING, step=Step.LEAVE, to=Phase.CLOSING)
     | _on(State.CLOSED, State.UNKNOWN, step=Step.LEAVE, to=Phase.CLOSED),
+    # A front end that has published since it parted began anew in between.
     Phase.CLOSING: _on(State.CLOSED, State.UNKNOWN, to=Phase.CLOSED)
-    | _on(State.INITIALISING, step=Step.OFFER, to=Phase.OFFERED),
+    | _on(State.INITIALISING, *_PUBLISHED, step=Step.OFFER, to=Phase.OFFERED),
     Phase.UNPLUGGING: _on(*_BEGINNING, step=Step.LEAVE, to=Phase.UNPLUGGED),
     Phase.FAILED: _on(State.CLOSED, State.UNKNOWN, to=Phase.CLOSED)
     | _on(State.INITIALISING, step=Step.OFFER, to=Phase.OFFERED),
-    Phase.CLOSED: _on(State.INITIALISING, step=Step.OFFER, to=Phase.OFFERED),
+    Phase.CLOSED: _on(State.INITIALISING, *_PUBLISHED, step=Step.OFFER, to=Phase.OFFERED),
 }
 """The back end's: what the front end says."""
+
+BACK_AGAIN: Table = {
+    Phase.STALE: _on(*_PUBLISHED, step=Step.OFFER, to=Phase.OFFERED),
+    Phase.CONNECTED: _on(*_PUBLISHED, step=Step.LEAVE, to=Phase.FRESH),
+    Phase.FAILED: _on(*_PUBLISHED, step=Step.OFFER, to=Phase.OFFERED),
+}
+"""The back end's: what the front end says still, or again, with other keys."""
 
 
 def next_step(table: Table, phase: Phase, other: State) -> tuple[Step, Phase] | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from errno import ENOENT
 from functools import partial
 
 from activations.abi.xenbus import XenbusState as State
@@ -17,6 +16,7 @@ from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
 from activations.xenbus.driver import Written
 from activations.xenbus.errors import HandshakeTimeout, XenbusError
+from activations.xenbus.folder import read_if_there, read_state
 from activations.xenbus.states import BACK, Phase, next_step
 
 _NONE: Written = {}
@@ -71,7 +71,7 @@ async def unplug(
     async def ask(nodes: Nodes) -> None:
         if await nodes.exists(device.back_path):
             await nodes.write(f"{device.back_path}/online", 0)
-            if await _state(nodes, device.back_path) is not State.CLOSED:
+            if await read_state(nodes, device.back_path) is not State.CLOSED:
                 await nodes.write(f"{device.back_path}/state", int(State.CLOSING))
 
     await store.transact(ask)
@@ -84,15 +84,23 @@ async def unplug(
                 f"{await explain(store, device)}; to remove it all the same, use force"
             ) from None
 
-    for path in (device.front_path, device.back_path):
-        await _remove(store, path)
+    await _remove(store, device, "front")
+    await _remove(store, device, "back")
     await store.transact(partial(_remove_if_empty, device.back_path.rpartition("/")[0]))
 
 
-async def _remove(store: Store, path: str) -> None:
-    """Remove a folder, whether or not it is there: its domain may end in this very moment."""
+async def _remove(store: Store, device: Device, side: Side) -> None:
+    """Remove an end's folder, whether or not it is there: its domain may end in this very moment.
+    A front end's that points to another back end is another device's by now."""
+    path = device.path(side)
+
+    async def change(nodes: Nodes) -> None:
+        pointed_at = await read_if_there(nodes, f"{device.front_path}/backend")
+        if side == "back" or pointed_at in ("", device.back_path):
+            await nodes.rm(path)
+
     try:
-        await store.rm(path)
+        await store.transact(change)
     except StoreError:
         if await store.exists(path):
             raise
@@ -123,20 +131,11 @@ async def _closed(store: Store, device: Device) -> None:
     """Wait until the back end says Closed, or is gone."""
     async with store.watch(f"{device.back_path}/state") as changes:
         async for _ in changes:
-            if await _state(store, device.back_path) in (State.CLOSED, State.UNKNOWN):
+            if await read_state(store, device.back_path) in (State.CLOSED, State.UNKNOWN):
                 return
 
 
 async def _let_go(store: Store, device: Device) -> bool:
     """Whether a back end that lives would take the front end's word for it."""
-    said = await _state(store, device.front_path)
+    said = await read_state(store, device.front_path)
     return next_step(BACK, Phase.UNPLUGGING, said) is not None
-
-
-async def _state(nodes: Nodes, path: str) -> State:
-    try:
-        return State(int(await nodes.read(f"{path}/state")))
-    except (StoreError, ValueError) as error:
-        if isinstance(error, StoreError) and error.errno != ENOENT:
-            raise
-        return State.UNKNOWN

@@ -6,14 +6,16 @@ import asyncio
 from random import Random
 from typing import Any
 
-from block import done, refusal, two, using
+from block import done, opened, refusal, two, using
 from disk_model import check
 
 from activations import Domain, Scenario
+from activations.abi import blkif as abi
 from activations.drivers.block import Disk, DiskError, MemoryDisk
 from activations.drivers.block import back as blkback
 from activations.drivers.block.disks import Buffers
-from activations.xenbus import Device
+from activations.xenbus import BackEnd, Device, Written
+from activations.xenbus.keys import read_keys
 
 SIZE = 1 << 20
 
@@ -112,6 +114,80 @@ restarts = two(
     serve_slowly_then_fast,
     using(read_through),
 )
+
+
+# Lives that differ
+
+
+async def serve_three_queues(xen: Domain, device: Device) -> None:
+    async with blkback.serve(xen, device, MemoryDisk(content()), max_queues=3):
+        await done(xen, device)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"queues": 3, "ring_order": 2},
+    {"queues": 1, "ring_order": 0},
+    {"queues": 1, "ring_order": 4, "pages": 64},
+    {"queues": 2, "ring_order": 0, "persistent": False},
+    {},
+]
+
+
+async def open_in_many_ways(xen: Domain) -> None:
+    for number, options in enumerate(OPTIONS):
+        async with opened(xen, **options) as disk:
+            assert await disk.read(4096 * number, 4096) == content()[4096 * number :][:4096]
+            await disk.write(4096 * number, bytes(4096))
+
+
+differ = two(
+    "a front end may be opened again with other queues and rings",
+    serve_three_queues,
+    open_in_many_ways,
+)
+
+
+class OnePage(blkback.BlkBack):
+    """Takes rings of a page alone."""
+
+    async def offer(self) -> Written:
+        return {**await super().offer(), abi.MAX_RING_PAGE_ORDER_KEY: 0}
+
+
+async def serve_with_less_each_time(xen: Domain, device: Device) -> None:
+    home = f"/local/domain/{device.front}/data"
+    async with blkback.serve(xen, device, Slow(content(1)), max_queues=4):
+        await xen.store.wait_for(f"{home}/reading")
+        await asyncio.sleep(0.2)
+    async with BackEnd(xen, device, OnePage(xen, device, Slow(content(2)), max_queues=2)) as end:
+        await end.connected()
+        await asyncio.sleep(0.2)
+    async with BackEnd(
+        xen, device, OnePage(xen, device, MemoryDisk(content(3)), max_queues=1)
+    ) as end:
+        await end.connected()
+        front = await read_keys(xen.store, "", device.front_path)
+        assert abi.RING_PAGE_ORDER not in front
+        assert abi.NUM_QUEUES not in front
+        assert abi.RING_REF in front
+        await done(xen, device)
+
+
+async def read_through_it_all(xen: Domain, disk: Disk) -> None:
+    async with asyncio.TaskGroup() as group:
+        parts = [group.create_task(disk.read(n * 4096, 4096)) for n in range(100)]
+        await xen.store.write("data/reading", 1)
+    assert b"".join([part.result() for part in parts]) == content(3)[: 100 * 4096]
+
+
+less = two(
+    "a back end that comes back with fewer queues and smaller rings is published less",
+    serve_with_less_each_time,
+    using(read_through_it_all, queues=4, ring_order=2),
+)
+
+
+# A disk that changes
 
 
 async def serve_then_grow(xen: Domain, device: Device) -> None:

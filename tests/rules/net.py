@@ -29,10 +29,10 @@ from net_world import (
 
 from activations import Domain, Scenario
 from activations.abi import netif as abi
-from activations.drivers.net import Nic, NicClosed, Switch, cable
+from activations.drivers.net import CableEnd, Nic, NicClosed, Switch, cable
 from activations.drivers.net import back as netback
 from activations.drivers.net import front as netfront
-from activations.xenbus import Written, front_device, unplug
+from activations.xenbus import BackEnd, Written, front_device, unplug
 
 # Frames
 
@@ -208,6 +208,67 @@ async def live_through_it(xen: Domain) -> None:
                     await nic.send(frame(DOM0, nic.mac, bytes([life])))
                 await xen.store.write("data/done", 1)
             await until_gone(xen, device)
+
+
+differ = Scenario("a_front_end_and_a_back_end_may_come_back_with_other_queues")
+
+
+@differ.domain("dom0")
+async def offer_otherwise_each_time(xen: Domain) -> None:
+    guest = await xen.find("guest")
+    with leaves_nothing(xen):
+        async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
+            for life, (driver, queues) in enumerate(BACKS):
+                near, far = cable()
+                back = driver(xen, device, far, max_queues=queues)
+                async with BackEnd(xen, device, back):
+                    await echo_until(xen, near, f"/local/domain/{guest}/data/{life}")
+
+
+BACKS: list[tuple[type[netback.NetBack], int]] = [
+    (netback.NetBack, 4),
+    (netback.NetBack, 1),
+    (Plain, 1),
+    (netback.NetBack, 2),
+]
+
+
+async def echo_until(xen: Domain, near: CableEnd, word: str) -> None:
+    async def echo() -> None:
+        while True:
+            await near.send(await near.receive())
+
+    echoing = asyncio.create_task(echo())
+    await xen.store.wait_for(word)
+    echoing.cancel()
+    await asyncio.wait([echoing])
+
+
+@differ.domain("guest")
+async def open_otherwise_each_time(xen: Domain) -> None:
+    """Three times with each back end, of which the last time outlives it."""
+    with leaves_nothing(xen):
+        async with asyncio.timeout(PATIENCE):
+            device = await front_device(xen, KIND, 0)
+            for life in range(len(BACKS)):
+                for queues in (1, 3):
+                    async with netfront.open(xen, device, within=SOON, queues=queues) as nic:
+                        await hear(nic, b"one life")
+                async with netfront.open(xen, device, within=SOON, queues=4, pages=32) as nic:
+                    await hear(nic, b"the last with this one")
+                    await xen.store.write(f"data/{life}", 1)
+                    if life < len(BACKS) - 1:
+                        await hear(nic, b"the first with the next")
+            await until_gone(xen, device)
+
+
+async def hear(nic: Nic, data: bytes) -> None:
+    """Send it until it comes back."""
+    listening = asyncio.create_task(nic.receive())
+    while not listening.done():
+        await nic.send(frame(DOM0, nic.mac, data.ljust(46)))
+        await asyncio.wait([listening], timeout=A_WHILE)
+    assert data_of(listening.result())
 
 
 async def unplug_it(world: World) -> None:

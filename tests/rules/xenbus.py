@@ -315,6 +315,7 @@ async def has_no_keys(xen: Domain) -> None:
     await say(xen.store, device.front_path, XenbusState.CONNECTED)
     await says(xen.store, device.back_path, XenbusState.CLOSING)
     await say(xen.store, device.front_path, XenbusState.CLOSED)
+    await says(xen.store, device.back_path, XenbusState.CLOSED)  # its part goes with this domain
 
 
 failing = Scenario("a driver that finds its ring broken closes the device, and the front end goes")

@@ -49,6 +49,23 @@ async def serve(
 class BlkBack(BackDriver):
     """The driver below `serve`, for one device over all its connections."""
 
+    writes = (
+        abi.MAX_RING_PAGE_ORDER_KEY,
+        abi.MAX_QUEUES,
+        abi.MAX_INDIRECT_SEGMENTS,
+        abi.FEATURE_PERSISTENT,
+        abi.FEATURE_FLUSH_CACHE,
+        abi.FEATURE_BARRIER,
+        abi.FEATURE_DISCARD,
+        abi.DISCARD_GRANULARITY,
+        abi.DISCARD_ALIGNMENT,
+        abi.DISCARD_SECURE,
+        abi.SECTORS,
+        abi.SECTOR_SIZE_KEY,
+        abi.PHYSICAL_SECTOR_SIZE,
+        abi.INFO,
+    )
+
     def __init__(
         self, xen: Domain, device: Device, disk: ServedDisk, *, max_queues: int = QUEUES
     ) -> None:

@@ -97,6 +97,15 @@ class BlkFront(FrontDriver):
     """The driver below `open`, for one device over all its connections."""
 
     published = XenbusState.INITIALISED
+    writes = (
+        abi.PROTOCOL,
+        abi.EVENT_CHANNEL,
+        abi.RING_PAGE_ORDER,
+        f"{abi.RING_REF}*",
+        abi.NUM_QUEUES,
+        "queue-*",
+        "feature-*",
+    )
 
     def __init__(
         self,

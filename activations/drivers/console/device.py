@@ -68,6 +68,8 @@ async def _run(end: Handshake, console: Console) -> AsyncIterator[None]:
 class ConsoleFront(FrontDriver):
     """The front end's driver: a fresh page and port for each connection."""
 
+    writes = (abi.RING_REF, abi.PORT)
+
     def __init__(self, xen: Domain, device: Device) -> None:
         self.console = Console()
         self._xen = xen

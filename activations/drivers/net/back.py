@@ -55,6 +55,13 @@ async def serve(
 class NetBack(BackDriver):
     """The driver below `serve`, for one device over all its connections."""
 
+    writes = (
+        abi.FEATURE_RX_COPY,
+        abi.FEATURE_SG,
+        abi.FEATURE_SPLIT_EVENT_CHANNELS,
+        abi.MAX_QUEUES,
+    )
+
     def __init__(
         self,
         xen: Domain,

@@ -163,6 +163,14 @@ class NetFront(FrontDriver):
     """The driver below `open`, for one device over all its connections."""
 
     published = XenbusState.CONNECTED
+    writes = (
+        "*-ring-ref",
+        f"{abi.EVENT_CHANNEL}*",
+        abi.NUM_QUEUES,
+        "queue-*",
+        "request-*",
+        "feature-*",
+    )
 
     def __init__(
         self, xen: Domain, device: Device, nic: Nic, *, queues: int = 1, pages: int = PAGES

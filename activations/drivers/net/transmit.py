@@ -168,7 +168,7 @@ def _packet(
         pieces[0] = Piece(first.ref, first.offset, first.size - rest)
     if first.size < HEADER:
         raise BadPacket(ids, f"{first.size} bytes, less than an Ethernet header")
-    for ref, offset, size in pieces:
+    for _, offset, size in pieces:
         if offset + size > PAGE_SIZE:
             raise BadPacket(ids, f"{size} bytes from {offset} on cross the end of their page")
     for kind in extras:

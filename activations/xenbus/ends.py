@@ -1,0 +1,105 @@
+"""The two ends: in what they differ.
+
+The front end grants pages, and the back end maps them, so they leave in opposite orders: a front
+end says first that it leaves, and takes its pages back when the other has let go; a back end lets
+go, then says so. The front end's folder is its own; in the back end's the toolstack has a say.
+"""
+
+from __future__ import annotations
+
+from activations.abi.xenbus import XenbusState as State
+from activations.domain import Domain
+from activations.xenbus.device import Device
+from activations.xenbus.driver import BackDriver, FrontDriver, Written
+from activations.xenbus.handshake import Handshake
+from activations.xenbus.keys import Keys
+from activations.xenbus.states import BACK, BACK_AGAIN, FRONT, FRONT_AGAIN, Phase
+
+_ANEW = (State.INITIALISING, State.INIT_WAIT)
+
+
+class FrontEnd(Handshake):
+    """The front end: `driver` is told when there is a back end, and when it goes."""
+
+    side, other, table, again, patient = "front", "back", FRONT, FRONT_AGAIN, Phase.WAITING
+
+    def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
+        super().__init__(xen, device, driver)
+        self._front = driver
+
+    async def _begin(self) -> None:
+        self._keys = await self._folder.other_keys()
+        published = await self._front.publish(self._keys)
+        await self._folder.write(published, instead_of=self._front.writes)
+
+    async def _connect(self, keys: Keys) -> None:
+        await self._front.connect(keys)
+
+    async def _reread(self) -> None:
+        if self.phase in (Phase.CONNECTED, Phase.RECONFIGURING):
+            keys = await self._folder.other_keys()
+            if self._keys is None or keys.lasting != self._keys.lasting:
+                self._keys = keys
+                await self._front.reconfigure(keys)
+
+    async def _leave(self, to: Phase) -> None:
+        await self._say(to)
+        await self._stop()
+
+    async def _part(self) -> None:
+        """Whoever comes next, maybe another driver, finds no key of this one's."""
+        in_use = self.phase in (Phase.PUBLISHED, Phase.CONNECTED, Phase.RECONFIGURING)
+        if in_use and await self._say(Phase.CLOSING):
+            await self._until_other(State.CLOSING, State.CLOSED, State.UNKNOWN, *_ANEW)
+        await self._folder.write({}, instead_of=self._front.writes)
+        await self._say(Phase.CLOSED)
+
+    def _says(self, phase: Phase) -> State | None:
+        return self._front.published if phase is Phase.PUBLISHED else phase.says
+
+
+class BackEnd(Handshake):
+    """The back end: `driver` is told when there is a front end, and when it goes."""
+
+    side, other, table, again, patient = "back", "front", BACK, BACK_AGAIN, Phase.FRESH
+
+    def __init__(self, xen: Domain, device: Device, driver: BackDriver) -> None:
+        super().__init__(xen, device, driver)
+        self._back = driver
+
+    async def update(self, keys: Written) -> None:
+        """Change this end's keys while in use, as when a disk grows. A front end that cares
+        looks again."""
+        await self._folder.write(keys)
+        await self._folder.say_again()
+
+    async def _begin(self) -> None:
+        await self._folder.write(await self._back.offer(), instead_of=self._back.writes)
+
+    async def _connect(self, keys: Keys) -> None:
+        await self._folder.write(await self._back.connect(keys))
+
+    async def _leave(self, to: Phase) -> None:
+        await self._stop()
+        await self._say(to)
+
+    async def _reread(self) -> None:
+        """What a front end has said it does not change while in use: see `BACK_AGAIN`."""
+
+    async def _part(self) -> None:
+        in_use = self.phase in (Phase.CONNECTED, Phase.UNPLUGGING)
+        if in_use and await self._say(Phase.CLOSING):
+            await self._until_other(State.CLOSED, State.UNKNOWN, *_ANEW)
+        await self._leave(Phase.CLOSED)
+
+    async def _plugged(self) -> bool:
+        """Notes it too if the toolstack has written that it wants the device gone. Where this end
+        says Closing itself, or an earlier life of it did, the key `online` tells."""
+        said = self._folder.said
+        if not await super()._plugged():
+            return False
+        if self._folder.said is State.CLOSING:
+            told = said not in (None, State.CLOSING)
+            if told or not await self._folder.online():
+                self._enter(Phase.UNPLUGGING)
+        return True
