@@ -74,12 +74,19 @@ class _Writer:
         steps = list(scene(self))
         if long_array:
             steps += _long_array(self)
-        for _ in range(LENGTH):
-            steps.append(self._step())
+        steps += self._any_steps()
+        if scene is _fifo and rng.random() < 0.3:  # what of a FIFO outlives a reset?
+            everybody = range(len(self._domains))
+            steps += [self.op(n, abi.Op.RESET, abi.RESET.pack(_SELF)) for n in everybody]
+            steps += scene(self)
+        steps += self._any_steps()
         thorough = not long_array and rng.randrange(ONE_IN_THOROUGH) == 0
         return Program(self._domains, self._frames, steps, thorough)
 
     # Any step
+
+    def _any_steps(self) -> list[Step]:
+        return [self._step() for _ in range(LENGTH // 2)]
 
     def _step(self) -> Step:
         r = self._random()
@@ -93,7 +100,7 @@ class _Writer:
         if r < 0.87:
             return Step(Kind.CONSUME, domain, vcpu, int(self._random() * 4))
         if r < 0.92:
-            return Step(Kind.RAISE_VIRQ, domain, vcpu, int(self._random() * 24))
+            return Step(Kind.RAISE_VIRQ, domain, vcpu, self._virq())
         if r < 0.95:
             return self._poll(domain, vcpu)
         return self._seldom(domain, vcpu)
@@ -112,9 +119,9 @@ class _Writer:
             case Kind.NOTIFY | Kind.SILENCE:
                 number = rng.randrange(8)
             case Kind.HANDLE_VIRQ:
-                number = rng.choice((*range(24), 24, 2**31))
+                number = rng.choice((2, 2, 2, 3, 3, 3, *range(25), 2**31))
             case Kind.RAISE_GLOBAL_VIRQ:
-                number = rng.choice((2, 3, 4, 5, 8, 9, 10, 11, 12, 14, 16, 23))
+                number = rng.choice(_GLOBAL)
             case Kind.SUSPEND | Kind.DESTROY:
                 if rng.random() < 0.8 or domain == 0:
                     return Step(Kind.BLOCK, domain, vcpu)
@@ -166,7 +173,7 @@ class _Writer:
             case 0:
                 return _INTERDOMAIN.pack(self._domid(), junk & 0xFFFF, self._port(), junk)
             case 1:
-                virq = int(self._random() * 25) if self._random() < 0.97 else junk
+                virq = self._virq() if self._random() < 0.95 else rng.choice((24, 31, junk))
                 return abi.BIND_VIRQ.pack(virq, self._vcpu(), junk)
             case 2:
                 pirq = rng.choice((0, 1, 2, PIRQS - 1, PIRQS, 2**32 - 1))
@@ -211,6 +218,10 @@ class _Writer:
             return 0
         return int(self._random() * 4) if r < 0.95 else self._rng.choice(_ODD_VCPUS)
 
+    def _virq(self) -> int:
+        """Two of each vCPU's own and two global ones, so that they are met again; or any."""
+        return int(self._random() * (4 if self._random() < 0.6 else 24))
+
     def _frame(self) -> int:
         few = int(self._random() * self._frames)
         return few if self._random() < 0.9 else self._rng.choice(_ODD_FRAMES)
@@ -253,7 +264,7 @@ def _connected(writer: _Writer) -> Iterator[Step]:
         vcpu = rng.randrange(of.vcpus)
         yield writer.op(domain, abi.Op.BIND_IPI, abi.BIND_IPI.pack(vcpu, 0))
         yield writer.op(domain, abi.Op.BIND_VIRQ, abi.BIND_VIRQ.pack(rng.randrange(2), vcpu, 0))
-        yield writer.op(domain, abi.Op.BIND_VIRQ, abi.BIND_VIRQ.pack(rng.randrange(2, 24), 0, 0))
+        yield writer.op(domain, abi.Op.BIND_VIRQ, abi.BIND_VIRQ.pack(rng.choice(_GLOBAL), 0, 0))
 
 
 def _fifo(writer: _Writer) -> Iterator[Step]:
@@ -292,9 +303,11 @@ def _long_array(writer: _Writer) -> Iterator[Step]:
 _SCENES: Sequence[Callable[[_Writer], Iterator[Step]]] = (
     *(_empty, _many, _connected, _connected, _fifo, _fifo, _fifo),
 )
+_GLOBAL = (2, 2, 3, 3, 4, 5, 11, 14, 23)
 _SELDOM_KINDS = (
     *(Kind.INTERRUPTS, Kind.INTERRUPTS, Kind.INTERRUPTS, Kind.BLOCK, Kind.BLOCK, Kind.RAISE_PIRQ),
-    *(Kind.RAISE_GLOBAL_VIRQ, Kind.RAISE_GLOBAL_VIRQ, Kind.HANDLE_VIRQ, Kind.LISTEN, Kind.LISTEN),
+    *(Kind.RAISE_GLOBAL_VIRQ, Kind.RAISE_GLOBAL_VIRQ, Kind.HANDLE_VIRQ, Kind.HANDLE_VIRQ),
+    *(Kind.LISTEN, Kind.LISTEN),
     *(Kind.NOTIFY, Kind.NOTIFY, Kind.SILENCE, Kind.PAUSE, Kind.UNPAUSE, Kind.SUSPEND, Kind.DESTROY),
 )
 _SHARED = (

@@ -54,14 +54,18 @@ class World(Protocol):
     destroyed. Whatever a guest may get wrong is in the bytes of an argument.
     """
 
-    signals: Sequence[int]
-    """Of every vCPU, in the order of the domains, three numbers that the World keeps up to date:
-    how often it was upcalled, that is, how often Xen set its evtchn_upcall_pending where it was
-    clear and had the interrupt raised; how often Xen itself consumed an event in its name
-    (`listen`); and 1 while it sleeps in `poll` or `block`, else 0.
-    An `array.array("I")`, or another buffer of unsigned 32-bit integers that stays where it is."""
-
     def __init__(self, domains: Sequence[Domain], frames: int) -> None: ...
+
+    @property
+    def signals(self) -> Sequence[int]:
+        """Of every vCPU, in the order of the domains, three numbers that the World keeps up to
+        date: how often it was upcalled, that is, how often Xen set its evtchn_upcall_pending where
+        it was clear and had the interrupt raised; how often Xen itself consumed an event in its
+        name (`listen`); and 1 while it sleeps in `poll` or `block`, else 0.
+
+        An `array.array("I")`, or another buffer of unsigned 32-bit integers that stays where it
+        is."""
+        ...
 
     def memory(self, domain: int) -> Sequence[Buffer]:
         """Its shared_info page, then as many guest frames as were asked for: the frames that are 0,

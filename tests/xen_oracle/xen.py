@@ -88,10 +88,13 @@ class Xen(World):
             library.domain(vcpus, highest, _DELIVERIES[delivery], frames)
             pages = [_page(library.page(number, page)) for page in range(1 + frames)]
             self._pages.append(pages)
-        self.signals = library.signals
         self._listened: dict[int, list[int]] = {}
 
     # As a World
+
+    @property
+    def signals(self) -> Sequence[int]:
+        return self.library.signals
 
     def memory(self, domain: int) -> Sequence[Buffer]:
         return self._pages[domain]
