@@ -8,8 +8,8 @@ signals) is stock asyncio and stays so.
 Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
 a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop;
 `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
-calls complain as asyncio's do; and the three methods about the pipe by which a loop wakes itself
-(selector_events.py).
+calls complain as asyncio's do; `_run_until_complete_cb`, which ends a run; and the three methods
+about the pipe by which a loop wakes itself (selector_events.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+from asyncio.base_events import _run_until_complete_cb  # type: ignore[attr-defined]
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -62,7 +63,7 @@ class Idle(selectors.BaseSelector):
                     port.fire(now)
             lower.unmask(fired)
         if sleepers.heap:
-            sleepers.wake(lower.time_ns(), self.ready.append)
+            sleepers.wake(lower.time_ns(), self.ready)
         return descriptors or _NO_DESCRIPTORS
 
     # Descriptors are the lower half's affair.
@@ -92,6 +93,7 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     _ready: deque[asyncio.Handle]
     _closed: bool
+    _debug: bool
     _check_closed: Callable[[], None]
     _check_thread: Callable[[], None]
     _check_callback: Callable[[object, str], None]
@@ -122,11 +124,42 @@ class EventLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        if self.get_debug() or self._closed:
-            return _made_above(super().call_soon(callback, *args, context=context), 1)
+        if self._debug or self._closed:
+            self._check_closed()
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
         handle = asyncio.Handle(callback, args, self, context)
+        if self._debug:
+            _made_above(handle, 1)
         self._ready.append(handle)
         return handle
+
+    # Exceptions out of signal handlers
+
+    def run_forever(self) -> None:
+        try:
+            super().run_forever()
+        except BaseException as error:
+            self._reschedule(error)
+            raise
+
+    def _reschedule(self, error: BaseException) -> None:
+        """An exception out of a signal handler ends a run, and may strike within `call_soon`, by
+        which futures and tasks have a task go on: it would hang, and whoever cancels it too. The
+        frame that was struck knows what it was about to schedule.
+
+        What was to end this very run is left out: it would end the next one."""
+        trace = error.__traceback__
+        while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
+            if frame.f_code is EventLoop.call_soon.__code__ and frame.f_locals["self"] is self:
+                args = frame.f_locals["args"]
+                if not any(handle._args is args for handle in self._ready):
+                    context = frame.f_locals["context"]
+                    self.call_soon(frame.f_locals["callback"], *args, context=context)
+        for handle in self._ready:
+            if handle._callback is _run_until_complete_cb:  # type: ignore[attr-defined]
+                handle.cancel()
 
     # Time
 

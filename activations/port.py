@@ -172,14 +172,15 @@ class Port:
     # What the idle step and the owner do
 
     def fire(self, now: int) -> None:
-        """An event was delivered: count it, and let every waiter run this turn."""
+        """An event was delivered: count it, and let every waiter run this turn. (Broken off by an
+        exception out of a signal handler, it is delivered again, before anybody runs.)"""
         waiters = self._waiters
         if waiters:
-            self._waiters = {}
-            self._woken += len(waiters)
             for waiter in waiters:
                 if not waiter.done():  # it is, if cancelled in this very turn
                     waiter.set_result(None)
+            self._waiters = {}
+            self._woken += len(waiters)
         elif self._count != self._seen:
             self._coalesced += 1
         self._count += 1
@@ -193,3 +194,4 @@ class Port:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(type(self._end)(*self._end.args))
+                waiter.exception()  # no complaint if who waited was struck down meanwhile

@@ -9,6 +9,7 @@ where it is until it comes to the top, or until half of the heap is cancelled.
 from __future__ import annotations
 
 from asyncio import Handle, TimerHandle
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
@@ -67,8 +68,9 @@ class SleepQueue:
         """One of the handles in the queue was cancelled."""
         self._cancelled += 1
         if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self.heap):
-            self.heap = [entry for entry in self.heap if not entry[2].cancelled()]
-            heapify(self.heap)
+            heap = [entry for entry in self.heap if not entry[2].cancelled()]
+            heapify(heap)
+            self.heap = heap
             self._cancelled = 0
 
     def next_deadline(self) -> int | None:
@@ -77,7 +79,7 @@ class SleepQueue:
         heap = self.heap
         while heap:
             deadline, _, handle = heap[0]
-            if not handle.cancelled():
+            if not handle._cancelled:
                 return deadline if deadline <= self._horizon else self._beyond(deadline)
             heappop(heap)
             self._cancelled -= 1
@@ -89,13 +91,21 @@ class SleepQueue:
         self._horizon = self._time_ns() + ONE_DAY
         return min(deadline, self._horizon)
 
-    def wake(self, now: int, run: Callable[[Handle], object]) -> None:
-        """Hand every sleep that ends at or before `now` to `run`, in order."""
+    def wake(self, now: int, ready: deque[Handle]) -> None:
+        """Move every sleep that ends at or before `now` to `ready`, in order: once, and not lost,
+        wherever an exception out of a signal handler strikes."""
         heap = self.heap
-        while heap and heap[0][0] <= now:
-            handle = heappop(heap)[2]
-            if handle.cancelled():
-                self._cancelled -= 1
-            else:
-                handle._scheduled = False  # type: ignore[attr-defined]
-                run(handle)
+        try:
+            while heap and heap[0][0] <= now:
+                handle = heap[0][2]
+                if handle._cancelled:
+                    self._cancelled -= 1
+                else:
+                    handle._scheduled = False  # type: ignore[attr-defined]
+                    ready.append(handle)
+                heappop(heap)
+        except BaseException:
+            while heap and any(handle is heap[0][2] for handle in ready):
+                heappop(heap)
+            self._cancelled = sum(handle.cancelled() for _, _, handle in heap)
+            raise

@@ -35,7 +35,12 @@ Entry = tuple[int, int, Callable[[], None]]
 
 
 class Calendar:
-    """What happens next. Entries at the same instant happen in the order of their making."""
+    """What happens next. Entries at the same instant happen in the order of their making.
+
+    What an exception out of a signal handler breaks off while it happens is entered again, and so
+    may happen twice. A `SortedList` that is broken off half done (it is Python) is made anew from
+    its entries.
+    """
 
     def __init__(self) -> None:
         self._entries: SortedList[Entry] = SortedList()
@@ -44,25 +49,36 @@ class Calendar:
     def add(self, when: int, what: Callable[[], None]) -> Entry:
         self._made += 1
         entry = (when, self._made, what)
-        self._entries.add(entry)
+        try:
+            self._entries.add(entry)
+        except BaseException:
+            self._mend()
+            raise
         return entry
 
     def remove(self, entry: Entry) -> None:
         """Strike an entry; one that has happened is ignored."""
-        self._entries.discard(entry)
-
-    def take(self) -> Entry | None:
-        """Take the next entry out; None if there is none."""
-        return self._entries.pop(0) if self._entries else None
+        try:
+            self._entries.discard(entry)
+        except BaseException:
+            self._mend()
+            raise
 
     def next_time(self) -> int | None:
         return self._entries[0][0] if self._entries else None
 
     def run_due(self, now: int) -> None:
         """Let everything happen that is due."""
-        entries = self._entries
-        while entries and entries[0][0] <= now:
-            entries.pop(0)[2]()
+        while (entries := self._entries) and (entry := entries[0])[0] <= now:
+            try:
+                entries.pop(0)
+                entry[2]()
+            except BaseException:
+                self._mend(entry)
+                raise
+
+    def _mend(self, *missing: Entry) -> None:
+        self._entries = SortedList({*self._entries, *missing})
 
 
 class Clock(Protocol):
@@ -99,13 +115,11 @@ class VirtualClock:
         self._calendar.run_due(self.now)
 
     def idle(self) -> None:
-        entry = self._calendar.take()
-        if entry is None:
+        when = self._calendar.next_time()
+        if when is None:
             raise BlockedForever("nothing can ever happen again")
-        when, _, what = entry
         if when > self.now:
             self.now = when
-        what()
         self._calendar.run_due(self.now)
 
 

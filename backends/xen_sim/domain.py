@@ -75,9 +75,9 @@ class XenDomain:
             self._timer = self.xen.calendar.add(deadline, self._timer_fires)
 
     def stop_timer(self) -> None:
-        if self._timer is not None:
-            self.xen.calendar.remove(self._timer)
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self.xen.calendar.remove(timer)
 
     def _timer_fires(self) -> None:
         self._timer = None

@@ -79,17 +79,27 @@ class EventChannels:
 
     def set_pending(self, port: int) -> None:
         """An event for a port: pending, selector, upcall, and the vector, in this order. Each
-        step that finds its bit set already ends it."""
+        step that finds its bit set already ends it. Broken off by a signal handler, it is done
+        again in full: at worst there is an upcall for nothing."""
         word, bit = port >> 6, BIT[port & 63]
-        locked = self._locked
-        pending = self._pending[word]
-        if pending & bit:
-            return
-        locked.pending[word] = pending | bit
-        if not self._mask[word] & bit:
-            self._select(word)
-        if self.polled and port in self.polled:
+        try:
+            pending = self._pending[word]
+            if pending & bit:
+                return
+            self._locked.pending[word] = pending | bit
+            if not self._mask[word] & bit:
+                self._select(word)
+            if self.polled and port in self.polled:
+                self.domain.vcpu.kick()
+        except BaseException:
+            locked = self._locked
+            locked.pending[word] |= bit
+            if not locked.mask[word] & bit:
+                locked.pending_sel[0] |= BIT[word]
+                locked.upcall_pending[0] = 1
+                self._assert_vector()
             self.domain.vcpu.kick()
+            raise
 
     def _select(self, word: int) -> None:
         bit = BIT[word]

@@ -8,6 +8,10 @@ test named for it.
     demux           masks each port, then clears its pending bit; the consumer unmasks
     block           cli; look; set the timer; sti; hlt
     upcall          acknowledges, and touches nothing else
+
+Python may raise an exception out of a signal handler anywhere in here. What was taken is kept until
+it is unmasked, and a demux that is broken off leaves the flag set and every word selected: the next
+one finds what this one left. At worst it finds an event twice.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from xen_sim.hypercall import Hypercalls
     from xen_sim.vcpu import VCPU
 
-_NOTHING: Sequence[int] = ()
+_ALL = (1 << 64) - 1
 
 
 class Solo5:
@@ -35,6 +39,8 @@ class Solo5:
         self._pending = views.pending
         self._mask = views.mask
         self._locked = views.locked
+        self._taken: list[int] = []
+        """Ports that were taken and are not unmasked yet."""
         self._timer_set = False
         vcpu.handler = self.upcall
 
@@ -45,23 +51,30 @@ class Solo5:
     def demux(self) -> Sequence[int]:
         """Take the ports that fired; each is left masked, so that it fires again only after
         `unmask`. The words are read afresh for every port: one masked meanwhile is not taken."""
+        taken = self._taken
         if not self._upcall_pending[0]:
-            return _NOTHING
-        self._upcall_pending[0] = 0
-        selected = self._pending_sel[0]
-        self._locked.pending_sel[0] = 0
-        pending, mask = self._pending, self._mask
-        locked_pending, locked_mask = self._locked.pending, self._locked.mask
-        fired = []
-        while selected:
-            word = (selected & -selected).bit_length() - 1
-            selected &= selected - 1
-            while ready := pending[word] & ~mask[word]:
-                bit = ready & -ready
-                fired.append(word * 64 + bit.bit_length() - 1)
-                locked_mask[word] = mask[word] | bit
-                locked_pending[word] = pending[word] & ~bit
-        return fired
+            return taken
+        try:
+            self._upcall_pending[0] = 0
+            selected = self._pending_sel[0]
+            self._locked.pending_sel[0] = 0
+            pending, mask = self._pending, self._mask
+            locked_pending, locked_mask = self._locked.pending, self._locked.mask
+            while selected:
+                word = (selected & -selected).bit_length() - 1
+                selected &= selected - 1
+                while ready := pending[word] & ~mask[word]:
+                    bit = ready & -ready
+                    taken.append(word * 64 + bit.bit_length() - 1)
+                    locked_mask[word] = mask[word] | bit
+                    locked_pending[word] = pending[word] & ~bit
+        except BaseException:
+            if taken:
+                self.mask(taken[-1])
+            self._locked.pending_sel[0] = _ALL
+            self._locked.upcall_pending[0] = 1
+            raise
+        return taken
 
     def mask(self, port: int) -> None:
         word, bit = port >> 6, BIT[port & 63]
@@ -76,6 +89,8 @@ class Solo5:
             if self._pending[word] & bit:
                 locked_mask[word] = mask[word] | bit
                 self._xen.unmask(port)
+        if ports is self._taken:
+            self._taken.clear()
 
     def block(self, deadline: int | None) -> None:
         """Sleep until an event or the deadline (absolute ns; None for no end)."""

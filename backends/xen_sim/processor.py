@@ -4,6 +4,10 @@ A vCPU is a greenlet. One that blocks picks the next runnable vCPU and switches 
 there is no loop in between. Because the switch is a plain call, a vCPU can be preempted wherever
 `preempt` is called from, Xen's own code included.
 
+A vCPU that neither runs nor sleeps is in the queue, wherever an exception out of a signal handler
+strikes: it is entered before it is said to be awake, and again where a switch is broken off. So it
+may be there twice, and be woken for nothing.
+
 asyncio keeps three things by thread that belong to the vCPU: the running loop, the hooks for
 asynchronous generators, and how deep coroutines note where they were made, which debug mode is
 about. (From Python 3.14 on the current task too; up to 3.13 it is kept by loop.) They change hands
@@ -85,8 +89,8 @@ class Processor:
     def make_runnable(self, vcpu: VCPU) -> None:
         """Wake a vCPU that sleeps; nothing happens to one that does not."""
         if vcpu.asleep:
-            vcpu.asleep = False
             self.queue.append(vcpu)
+            vcpu.asleep = False
 
     def halt(self, vcpu: VCPU) -> None:
         """Give up the processor until somebody makes this vCPU runnable.
@@ -98,36 +102,40 @@ class Processor:
         if vcpu.kicked:
             vcpu.kicked = False
             return
-        vcpu.asleep = True
-        try:
-            if self.queue and self._orderly and self._turns < self._clock.patience:
-                self._turns += 1  # `next`, in the ordinary course
-                following = self.queue.popleft()
-            else:
-                following = self.next()
-        except BlockedForever as error:
-            if self.hub is None:
-                vcpu.asleep = False
-                raise self.blocked(error, [_get_running_loop()]) from None
-            self.stuck = error
-            to = self.hub
-        except KeyboardInterrupt:
-            vcpu.asleep = False
-            raise
-        else:
-            if following is vcpu:
-                vcpu.kicked = False
-                return
-            self.current = following
-            to = following.greenlet
         state = vcpu.asyncio_state
         if state is None or state.origin_depth != get_coroutine_origin_tracking_depth():
             state = vcpu.asyncio_state = AsyncioState.save()
         vcpu.greenlet = getcurrent()
-        to.switch()
-        self.current = vcpu
-        vcpu.kicked = False
-        state.restore()
+        following = None
+        try:
+            vcpu.asleep = True
+            if self.queue and self._orderly and self._turns < self._clock.patience:
+                self._turns += 1  # `next`, in the ordinary course
+                following = self.queue[0]
+            else:
+                try:
+                    following = self.next()
+                except BlockedForever as error:
+                    to = self._hub_hears_of(error)
+            if following is not None:
+                to = following.greenlet
+                self.queue.popleft()
+            if following is not vcpu:
+                self.current = following
+                to.switch()
+                self.current = vcpu
+                state.restore()
+            vcpu.asleep = vcpu.kicked = False
+        except BaseException:
+            self._broken_off(vcpu, following, state)
+            raise
+
+    def _hub_hears_of(self, error: BlockedForever) -> greenlet:
+        """Nobody can run any more: leave the error for the hub, and give the hub."""
+        if self.hub is None:
+            raise self.blocked(error, [_get_running_loop()]) from None
+        self.stuck = error
+        return self.hub
 
     def blocked(self, error: BlockedForever, loops: Loops) -> BlockedForever:
         """The same error, with who waits for what."""
@@ -137,12 +145,9 @@ class Processor:
         """As `halt`, from anywhere: within a hypercall that a task makes, say."""
         vcpu.asleep = True
         try:
-            following = self.next()
-        except (KeyboardInterrupt, BlockedForever):
+            self._run_next(vcpu)
+        finally:
             vcpu.asleep = False
-            raise
-        if following is not vcpu:
-            self.run(following, vcpu)
 
     def give_way(self, vcpu: VCPU) -> None:
         """Let the others have a turn, if any can run; then go on."""
@@ -150,14 +155,7 @@ class Processor:
             self._turns += 1
             return
         self.queue.append(vcpu)
-        try:
-            following = self.next()
-        except KeyboardInterrupt:
-            if vcpu in self.queue:
-                self.queue.remove(vcpu)
-            raise
-        if following is not vcpu:
-            self.run(following, vcpu)
+        self._run_next(vcpu)
 
     def preempt(self, vcpu: VCPU, point: str) -> None:
         """The running vCPU is about to do what `point` says: ask the tape whether another one
@@ -167,13 +165,13 @@ class Processor:
         options = [vcpu.name, *(other.name for other in self.queue)]
         choice = self._tape.choose(f"{vcpu.name}: {point}", options)
         if choice:
-            following = self.queue[choice - 1]
-            self.queue.remove(following)
+            self._bring_forward(choice - 1)
             self.queue.append(vcpu)
-            self.run(following, vcpu)
+            self.run(self.queue[0], vcpu)
 
     def next(self) -> VCPU:
-        """Take the next vCPU to run from the queue, passing time until there is one."""
+        """The next vCPU to run: it stands first in the queue then. Passes time until there is
+        one."""
         queue = self.queue
         self._turns += 1
         if self._turns > self._clock.patience:
@@ -187,12 +185,20 @@ class Processor:
                 self._clock.idle()
             else:
                 self._rest()
-        if self._tape is None or len(queue) == 1:
-            return queue.popleft()
-        choice = self._tape.choose("run next", [vcpu.name for vcpu in queue])
-        following = queue[choice]
-        del queue[choice]
-        return following
+        if self._tape is not None and len(queue) > 1:
+            self._bring_forward(self._tape.choose("run next", [vcpu.name for vcpu in queue]))
+        return queue[0]
+
+    def _bring_forward(self, index: int) -> None:
+        self.queue.appendleft(self.queue[index])
+        del self.queue[index + 1]
+
+    def _run_next(self, leaving: VCPU) -> None:
+        following = self.next()
+        if following is leaving:
+            self.queue.popleft()
+        else:
+            self.run(following, leaving)
 
     def _rest(self) -> None:
         """Wait for the real world; Ctrl-C ends that at once, as soon as `resting` says so."""
@@ -219,18 +225,37 @@ class Processor:
             raise KeyboardInterrupt
 
     def run(self, following: VCPU, leaving: VCPU | None) -> None:
-        """Hand the processor over from anywhere, a task included; returns when it is `leaving`'s
-        turn again."""
+        """Hand the processor to the first in the queue, from anywhere, a task included; returns
+        when it is `leaving`'s turn again."""
         state = AsyncioState.save()
         loop = state.loop
         task = asyncio.current_task(loop) if _TASK_BY_THREAD and loop else None
-        if loop is not None and task is not None:
-            asyncio.tasks._leave_task(loop, task)
         if leaving is not None:
             leaving.greenlet = getcurrent()
-        self.current = following
-        following.greenlet.switch()
+        try:
+            if loop is not None and task is not None:
+                asyncio.tasks._leave_task(loop, task)
+            self.current = following
+            self.queue.popleft()
+            following.greenlet.switch()
+            self.current = leaving
+            state.restore()
+            if loop is not None and task is not None:
+                asyncio.tasks._enter_task(loop, task)
+        except BaseException:
+            self._broken_off(leaving, following, state)
+            if loop is not None and task is not None and asyncio.current_task(loop) is None:
+                asyncio.tasks._enter_task(loop, task)
+            raise
+
+    def _broken_off(
+        self, leaving: VCPU | None, following: VCPU | None, state: AsyncioState
+    ) -> None:
+        """An exception struck as the processor changed hands: who was leaving goes on, and who was
+        to follow will another time, for nothing if it has by now."""
         self.current = leaving
+        if leaving is not None:
+            leaving.asleep = False
+        if following is not None and not following.greenlet.dead:
+            self.queue.append(following)
         state.restore()
-        if loop is not None and task is not None:
-            asyncio.tasks._enter_task(loop, task)

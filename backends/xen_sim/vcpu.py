@@ -65,8 +65,8 @@ class VCPU:
         """Raise the upcall interrupt."""
         self.requested = True
         if self.asleep and self.interrupts:
-            self.asleep = False
             self._processor.queue.append(self)
+            self.asleep = False
 
     def kick(self) -> None:
         """Wake the vCPU without an interrupt: a descriptor is ready, it is called from another
