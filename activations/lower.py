@@ -65,7 +65,11 @@ class LowerHalf(Protocol):
         """As `block`, without waiting."""
 
     def demux(self) -> Sequence[int]:
-        """The ports that fired, each left masked with its pending bit cleared."""
+        """The ports that fired, each left masked with its pending bit cleared.
+
+        They are the lower half's to remember until `unmask` is given this very sequence: an
+        exception out of a signal handler may strike in between, and then the next demux has them
+        again, with what has fired since."""
 
     def unmask(self, ports: Sequence[int]) -> None:
         """Let these ports fire again; one that became pending meanwhile fires at once."""

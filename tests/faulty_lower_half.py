@@ -21,6 +21,8 @@ class UnmaskTestsMask(Solo5):
             if self._mask[word] & bit:
                 self._locked.mask[word] = self._mask[word] | bit
                 self._xen.unmask(port)
+        if ports is self._taken:
+            self._taken.clear()
 
 
 class UpcallClearsPending(Solo5):
