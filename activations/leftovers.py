@@ -12,6 +12,7 @@ import errno
 
 from activations.errors import XenError
 from activations.grants import Grant
+from activations.own import finish
 
 LINGER = 10.0
 """Seconds in which the other end has to unmap."""
@@ -34,10 +35,14 @@ class Leftovers:
         self._grants = [grant for grant in (*self._grants, *grants) if _mapped(grant)]
 
     async def aclose(self) -> None:
-        """Wait until all of them are closed.
+        """Wait until all of them are closed, cancelled or not.
 
         Raises `XenError` (EBUSY) if the other end maps one for `LINGER` seconds more.
         """
+        if self._grants:
+            await finish(self._wait(), name="pages that the other end maps still")
+
+    async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + LINGER, _FIRST_PAUSE
         try:

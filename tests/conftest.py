@@ -24,6 +24,7 @@ from reporting import Reporting
 import xen_lab
 from activations import BackendError, EventLoop
 from activations.lower import LowerHalf
+from activations.own import own_tasks
 from xen_lab import cache, emulator, image
 
 # What was started in the background ignores Ctrl-C, and so would the programs that tests start.
@@ -76,7 +77,7 @@ def leaves_no_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     close = EventLoop.close
 
     def note_and_close(loop: EventLoop) -> None:
-        pending.extend(asyncio.all_tasks(loop))
+        pending.extend(asyncio.all_tasks(loop) | own_tasks(loop))
         close(loop)
 
     monkeypatch.setattr(EventLoop, "close", note_and_close)

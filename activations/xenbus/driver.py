@@ -30,7 +30,7 @@ class Driver(ABC):
     @abstractmethod
     async def disconnect(self) -> None:
         """Give rings, pages and ports back. Called once after each attempt to connect, however far
-        it got."""
+        it got, and never cancelled."""
 
 
 class FrontDriver(Driver):

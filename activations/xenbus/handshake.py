@@ -27,6 +27,7 @@ from typing import ClassVar, Self
 from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
 from activations.errors import ActivationsError
+from activations.own import ended, finish, own
 from activations.store import StoreError
 from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
@@ -76,21 +77,19 @@ class Handshake(ABC):
     # Running
 
     async def run(self) -> None:
-        """Until the device is unplugged. Cancelled, it parts from the other end first.
+        """Until the device is unplugged. Cancelled, however often, it parts from the other end
+        first.
 
         Raises what a driver raises that is no `ActivationsError`, and `StoreClosed`.
         """
         try:
-            try:
-                await self._despite_suspends(self._follow)
-            finally:
-                await self._despite_suspends(self._part)
+            await self._despite_suspends(self._follow)
         finally:
-            await self._stop()
-            self._enter(Phase.UNPLUGGED)
+            await finish(self._go(), name=f"{self.side} end of {self.device} parts")
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self.run(), name=f"{self.side} end of {self.device}")
+        running = asyncio.create_task(self.run(), name=f"{self.side} end of {self.device}")
+        self._running = own(running)
         return self
 
     async def __aexit__(
@@ -101,17 +100,11 @@ class Handshake(ABC):
     ) -> None:
         assert self._running is not None
         self._running.cancel()
-        hurried: asyncio.CancelledError | None = None
-        while not self._running.done():
-            try:
-                await asyncio.wait([self._running])
-            except asyncio.CancelledError as again:  # it need not part, but give back
-                hurried = again
-                self._running.cancel()
-        if not self._running.cancelled() and (failure := self._running.exception()):
-            raise failure
-        if hurried is not None:
-            raise hurried
+        try:
+            await ended(self._running)
+        finally:
+            if not self._running.cancelled() and (failure := self._running.exception()):
+                raise failure
 
     async def connected(self, within: float | None = None) -> None:
         """Wait until both ends are connected.
@@ -239,9 +232,10 @@ class Handshake(ABC):
                 await self._connect(self._keys)
                 self.failure = ""
                 await self._say(to)
-                self._serving = asyncio.create_task(
+                serving = asyncio.create_task(
                     self.driver.serve(), name=f"{self.side} end of {self.device} serves"
                 )
+                self._serving = own(serving)
                 self._serving.add_done_callback(lambda _: self._look.set())
             case Step.OFFER | Step.PUBLISH:
                 self._engaged = True
@@ -304,26 +298,28 @@ class Handshake(ABC):
             self._moved.set()
 
     async def _until_other(self, *states: State) -> None:
-        """Wait for the other end to say one of these, for `PATIENCE` at most.
-
-        Without `asyncio.timeout`: this end is cancelled already when it parts, and Python before
-        3.11.3 takes a time-out for one more cancellation then.
-        """
-        loop, look = asyncio.get_running_loop(), self._look
-        deadline = loop.time() + PATIENCE
-        alarm = loop.call_later(PATIENCE, look.set)
-        try:
-            async with self._folder.watch(self.other, look):
-                while loop.time() < deadline:
-                    look.clear()  # before the look: what comes during it asks for another
-                    if await self._folder.other_state() in states:
-                        return
+        """Wait for the other end to say one of these, for `PATIENCE` at most."""
+        look = self._look
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE), self._folder.watch(self.other, look):
+                look.clear()  # before the look: what comes during it asks for another
+                while await self._folder.other_state() not in states:
                     await look.wait()
+                    look.clear()
+
+    async def _go(self) -> None:
+        try:
+            await self._despite_suspends(self._part)
         finally:
-            alarm.cancel()
+            await self._stop()
+            self._enter(Phase.UNPLUGGED)
 
     async def _stop(self) -> None:
-        """Serve no more, and have the driver give back what it holds."""
+        """Serve no more, and have the driver give back what it holds; cancelled too."""
+        if self._engaged or self._serving is not None:
+            await finish(self._give_back(), name=f"{self.side} end of {self.device} stops")
+
+    async def _give_back(self) -> None:
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.cancel()

@@ -14,6 +14,7 @@ from typing import Any
 
 import activations
 from activations.loop import EventLoop, VirtualEventLoop
+from activations.own import own_tasks
 from activations.port import Port
 from activations.store import Watch
 
@@ -31,7 +32,7 @@ def who_waits(loops: Loops, before: Collection[threading.Thread]) -> str:
     lines = [
         f"  {loop.domain.name}: {line}"
         for loop in ours
-        for line in sorted(map(_task, asyncio.all_tasks(loop)))
+        for line in sorted(map(_task, asyncio.all_tasks(loop) | own_tasks(loop)))
     ]
     if threads := _threads(ours, before):
         lines.append(

@@ -25,6 +25,7 @@ from activations.drivers.block.disks import ServedDisk
 from activations.drivers.block.pages import CopiedPages, KeptPages, Pages
 from activations.drivers.block.protocol import BlockError
 from activations.drivers.block.queue import MAX_INDIRECT, Figures, Queue, Service
+from activations.own import own
 from activations.sring import BackRing
 from activations.store import StoreError
 from activations.xenbus import BackDriver, BackEnd, Device, Keys, Written
@@ -114,18 +115,12 @@ class BlkBack(BackDriver):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for number, queue in enumerate(self._queues):
-                tasks.create_task(queue.serve(), name=f"queue {number} of {self._device}")
+                own(tasks.create_task(queue.serve(), name=f"queue {number} of {self._device}"))
 
     async def disconnect(self) -> None:
         queues, self._queues = self._queues, []
-        cancelled: asyncio.CancelledError | None = None
         for queue in queues:
-            try:
-                await queue.aclose()
-            except asyncio.CancelledError as error:  # it has given everything back all the same
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+            await queue.aclose()
 
     def _queue(self, front: Keys, folder: str, service: Service) -> Queue:
         """Map a ring and bind its port; nothing is left of it if that is refused."""

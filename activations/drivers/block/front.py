@@ -29,6 +29,7 @@ from activations.drivers.block.requests import Queue, Requests
 from activations.errors import PortError, XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
+from activations.own import own
 from activations.port import Port
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
 
@@ -73,7 +74,7 @@ async def open(
     )
     try:
         async with FrontEnd(xen, device, driver) as end:
-            watching = asyncio.create_task(driver.outlive(end), name=f"{device} may go")
+            watching = own(asyncio.create_task(driver.outlive(end), name=f"{device} may go"))
             try:
                 await driver.opened(end, within)
                 yield driver.disk
@@ -163,7 +164,7 @@ class BlkFront(FrontDriver):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for link in self._links:
-                tasks.create_task(self._answers(link), name=f"answers from {self._device}")
+                own(tasks.create_task(self._answers(link), name=f"answers from {self._device}"))
 
     async def disconnect(self) -> None:
         self.requests.detach()

@@ -33,6 +33,7 @@ from activations.drivers.block.protocol import (
     runs_in,
 )
 from activations.errors import PortError, XenError
+from activations.own import own
 from activations.port import Port
 from activations.sring import BackRing
 
@@ -121,18 +122,12 @@ class Queue:
         Tasks are cancelled; a thread is waited for, since it works on the pages.
         """
         self._closed = True
-        cancelled: asyncio.CancelledError | None = None
         for work in self._under_way:
             if isinstance(work, asyncio.Task):
                 work.cancel()
         while self._under_way:
-            try:
-                await asyncio.wait(self._under_way)
-            except asyncio.CancelledError as error:
-                cancelled = error
+            await asyncio.wait(self._under_way)
         self._held.close()
-        if cancelled is not None:
-            raise cancelled
 
     # What the front end asks
 
@@ -224,6 +219,8 @@ class Queue:
             access.keep()
             size = sum(map(len, access.buffers))
         work = asyncio.ensure_future(done)
+        if isinstance(work, asyncio.Task):
+            own(work)
         self._under_way.add(work)
         self._in_work += size
         work.add_done_callback(partial(self._ended, id, op, access, size))

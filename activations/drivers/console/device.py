@@ -11,6 +11,7 @@ from activations.domain import Domain
 from activations.drivers.console.line import FRONT, Line, mapped
 from activations.drivers.console.stream import Console
 from activations.leftovers import Leftovers
+from activations.own import own
 from activations.xenbus import (
     BackDriver,
     BackEnd,
@@ -56,12 +57,11 @@ async def _run(end: Handshake, console: Console) -> AsyncIterator[None]:
         console.end()
 
     async with end:
-        watching = asyncio.create_task(outlive(), name=f"{end.device} may go")
+        watching = own(asyncio.create_task(outlive(), name=f"{end.device} may go"))
         try:
             yield
         finally:
             watching.cancel()
-            await asyncio.wait([watching])
             await console.aclose()
 
 

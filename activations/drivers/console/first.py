@@ -14,6 +14,7 @@ from activations.abi import console as abi
 from activations.domain import Domain
 from activations.drivers.console.line import mapped
 from activations.drivers.console.stream import Console
+from activations.own import ended, own
 
 
 @asynccontextmanager
@@ -27,12 +28,12 @@ async def serve_first(xen: Domain, domid: int) -> AsyncIterator[Console]:
     node = f"/local/domain/{domid}/console/{abi.PORT}"
     number = int(await xen.store.wait_for(node, str.isdecimal))
     async with serve_page(xen, domid, abi.GNTTAB_RESERVED_CONSOLE, number) as console:
-        watching = asyncio.create_task(_end_with(xen, node, console), name=f"hvc0 of {domid}")
+        watching = own(asyncio.create_task(_end_with(xen, node, console), name=f"hvc0 of {domid}"))
         try:
             yield console
         finally:
             watching.cancel()
-            await asyncio.wait([watching])
+            await ended(watching)
 
 
 @asynccontextmanager

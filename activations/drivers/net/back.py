@@ -27,6 +27,7 @@ from activations.drivers.net.back_queue import Queue, Terms
 from activations.drivers.net.errors import NetError
 from activations.drivers.net.figures import Figures
 from activations.drivers.net.wire import BATCH, Interface
+from activations.own import own
 from activations.xenbus import BackDriver, BackEnd, Device, Keys, Written
 
 QUEUES = 4
@@ -104,10 +105,9 @@ class NetBack(BackDriver):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for queue in self._queues:
-                tasks.create_task(
-                    queue.from_guest.pass_on(self._wire), name=f"{self._device} sends"
-                )
-            tasks.create_task(self._deliver(), name=f"{self._device} receives")
+                sending = queue.from_guest.pass_on(self._wire)
+                own(tasks.create_task(sending, name=f"{self._device} sends"))
+            own(tasks.create_task(self._deliver(), name=f"{self._device} receives"))
 
     async def disconnect(self) -> None:
         connected, self._queues = self._queues, []

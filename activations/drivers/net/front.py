@@ -30,6 +30,7 @@ from activations.drivers.net.wire import BATCH, CAPACITY
 from activations.errors import XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
+from activations.own import own
 from activations.port import PROGRAM_START
 from activations.ring import RingError
 from activations.sring import FrontRing
@@ -69,7 +70,7 @@ async def open(
     driver = NetFront(xen, device, nic, queues=queues, pages=pages)
     try:
         async with FrontEnd(xen, device, driver) as end:
-            watching = asyncio.create_task(driver.outlive(end), name=f"{device} may go")
+            watching = own(asyncio.create_task(driver.outlive(end), name=f"{device} may go"))
             try:
                 await end.reached(Phase.CONNECTED, Phase.FAILED, within=within)
                 if end.phase is Phase.FAILED:
@@ -211,7 +212,7 @@ class NetFront(FrontDriver):
         async with asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 for work in (queue.answers, queue.arrivals):
-                    tasks.create_task(work(), name=f"{self._device}: {work.__name__}")
+                    own(tasks.create_task(work(), name=f"{self._device}: {work.__name__}"))
 
     async def disconnect(self) -> None:
         self._nic.attach(None)
