@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from raw_blkfront import (
     HANDLE,
     HOSTILE,
+    LAYOUTS,
     PERSISTENT,
     SIZE,
     RawFront,
@@ -29,7 +30,7 @@ from raw_blkfront import (
 
 from activations import Domain
 from activations.abi import blkif as abi
-from activations.abi.blkif import X86_64, Op, Status
+from activations.abi.blkif import X86_64, Layout, Op, Status
 from activations.drivers.block import MemoryDisk, ObjectDisk, queue
 from activations.drivers.block.disks import Buffers, Done
 from activations.drivers.block.pages import CopiedPages, KeptPages
@@ -85,33 +86,32 @@ def test_requests_beyond_the_disk_are_refused() -> None:
     assert not any(disk.data[:-512])
 
 
-def test_nonsense_is_answered_under_its_own_id() -> None:
+@LAYOUTS
+def test_nonsense_is_answered_under_its_own_id(layout: Layout) -> None:
     """And the same id may be used by any number of requests: it is the front end's affair."""
     random = Random(5)
 
     async def use(front: RawFront) -> None:
         for op in [*range(16), 255]:
-            raw = bytearray(random.randbytes(112))
+            raw = bytearray(random.randbytes(layout.entry_size))
             raw[0] = op
-            raw[8:16] = (77).to_bytes(8, "little")
+            raw[layout.id.size - 8 : layout.id.size] = (77).to_bytes(8, "little")
             [response] = await front.ask(bytes(raw))
             assert response.id == 77
             assert response.status in (Status.ERROR, Status.EOPNOTSUPP, Status.OKAY)
         page = front.page().refs[0]
-        same = encode(
-            X86_64, Request(Op.READ, 77, 0, HANDLE, encode_segments([Segment(page, 0, 7)]))
-        )
+        same = Request(Op.READ, 77, 0, HANDLE, encode_segments([Segment(page, 0, 7)]))
         responses = await front.ask(*[same] * 32)
         assert [(each.id, each.status) for each in responses] == [(77, Status.OKAY)] * 32
 
-    serving(MemoryDisk(SIZE), use)
+    serving(MemoryDisk(SIZE), use, layout=layout)
 
 
+@LAYOUTS
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(
-        st.builds(
-            lambda op, count, id, rest: bytes([op, count]) + bytes(6) + id + rest,
+        st.tuples(
             st.integers(0, 7) | st.integers(0, 255),
             st.integers(0, 12) | st.integers(0, 255),
             st.binary(min_size=8, max_size=8),
@@ -123,15 +123,19 @@ def test_nonsense_is_answered_under_its_own_id() -> None:
     st.booleans(),
 )
 def test_any_ring_of_bytes_is_answered_entry_for_entry(
-    entries: list[bytes], persistent: bool
+    layout: Layout, entries: list[tuple[int, int, bytes, bytes]], persistent: bool
 ) -> None:
+    filling = bytes(layout.id.size - 10)
+
     async def use(front: RawFront) -> None:
-        responses = await front.ask(*entries)
+        responses = await front.ask(
+            *(bytes([op, count]) + filling + id + rest for op, count, id, rest in entries)
+        )
         ids = [each.id.to_bytes(8, "little") for each in responses]
-        assert sorted(ids) == sorted(entry[8:16] for entry in entries)
+        assert sorted(ids) == sorted(id for _, _, id, _ in entries)
         assert await front.read(0, 1) is not None
 
-    served = serving(MemoryDisk(SIZE), use, persistent=persistent)
+    served = serving(MemoryDisk(SIZE), use, persistent=persistent, layout=layout)
     assert served.figures.requests == len(entries) + 1
     assert not served.failure
 

@@ -134,6 +134,14 @@ def test_what_makes_no_disk_is_refused_at_once(options: dict[str, int]) -> None:
         on_a_disk(use, Machine(), **options)
 
 
+def test_a_protocol_that_there_is_none_of_is_refused_at_once() -> None:
+    async def use(disk: Disk) -> None:
+        raise AssertionError("there is a disk")
+
+    with pytest.raises(ValueError, match="one of x86_64-abi, x86_32-abi"):
+        on_a_disk(use, Machine(), protocol="x86_16-abi")
+
+
 VALUES = st.text(max_size=30) | st.integers().map(str) | st.sampled_from(["512", "4096", "0", "1"])
 NAMES = st.sampled_from(
     [

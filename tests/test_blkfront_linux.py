@@ -24,3 +24,5 @@ def test_against_xen_blkback(target: str, lab: Lab) -> None:
     if "long rings" in target:
         assert int(keys["ring-page-order"]) == int(keys["max-ring-page-order"]) == 4
         assert int(keys["multi-queue-num-queues"]) == 2
+    if "32-bit" in target:
+        assert keys.get("protocol") == (None if "does not say" in target else "x86_32-abi")

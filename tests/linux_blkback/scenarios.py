@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from disk_model import check, digest
 from patience import patience
@@ -20,7 +21,7 @@ from patience import patience
 from activations import Domain, Scenario
 from activations.drivers.block import Disk
 from activations.drivers.block import front as blkfront
-from activations.xenbus import Device, front_device, plug, unplug
+from activations.xenbus import Device, Keys, Written, front_device, plug, unplug
 from activations.xenbus.keys import read_keys
 
 DEVID = 51712
@@ -82,7 +83,14 @@ def keys(path: Path) -> dict[str, str]:
     }
 
 
-def with_linux(name: str, use: Use, *, kind: Any = "pvh", **options: Any) -> Scenario:
+def with_linux(
+    name: str,
+    use: Use,
+    *,
+    kind: Any = "pvh",
+    driver: type[blkfront.BlkFront] = blkfront.BlkFront,
+    **options: Any,
+) -> Scenario:
     """A scenario in which the guest uses the disk and says what it holds then, and dom0 looks.
     dom0 gives the keys of both ends; the guest, how many seconds it took, and what `use` gave."""
     scenario = Scenario(name)
@@ -108,12 +116,14 @@ def with_linux(name: str, use: Use, *, kind: Any = "pvh", **options: Any) -> Sce
             await run("rmmod", "xen-blkfront")
         async with asyncio.timeout(PATIENCE):
             device = await front_device(xen, "vbd", DEVID)
-            async with blkfront.open(xen, device, within=PATIENCE, **options) as disk:
-                assert (disk.size, disk.sector_size) == (SIZE, 512)
-                start = xen.loop.time()
-                result = await use(disk)
-                seconds = xen.loop.time() - start
-                said = await digest(disk, disk.size)
+            opening = blkfront.open(xen, device, within=PATIENCE, **options)
+            with patch.object(blkfront, "BlkFront", driver):
+                async with opening as disk:
+                    assert (disk.size, disk.sector_size) == (SIZE, 512)
+                    start = xen.loop.time()
+                    result = await use(disk)
+                    seconds = xen.loop.time() - start
+                    said = await digest(disk, disk.size)
             assert not xen.grants.open
             await xen.store.write("data/digest", said)
         return {"seconds": seconds, "result": result}
@@ -133,6 +143,14 @@ def small(operations: int) -> Use:
 
 def large(operations: int) -> Use:
     return partial(check, operations=operations, tasks=8, most=600)
+
+
+class Unsaid(blkfront.BlkFront):
+    """Has no key `protocol`."""
+
+    async def publish(self, back: Keys) -> Written:
+        keys = await super().publish(back)
+        return {name: keys[name] for name in keys if name != "protocol"}
 
 
 async def flush_and_discard(disk: Disk) -> dict[str, bool]:
@@ -165,5 +183,9 @@ mapped_anew_long = with_linux(
     large(320),
     kind="pv",
     persistent=False,
+)
+of_32_bits = with_linux("as a 32-bit front end", large(64), protocol="x86_32-abi")
+unsaid = with_linux(
+    "as a 32-bit front end that does not say so", large(64), driver=Unsaid, protocol="x86_32-abi"
 )
 offered = with_linux("flush and discard", flush_and_discard)
