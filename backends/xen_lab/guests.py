@@ -55,17 +55,6 @@ domid=$(xl domid $1)
 until tty=$(xenstore-read /local/domain/$domid/console/tty 2> /dev/null); do usleep 20000; done
 echo $domid $tty
 """
-PREPARE = """\
-home='^/local/domain/[0-9]+'
-toolstack='vm|name|cpu|memory|device|control|data|drivers|feature|attr|error|domid|store|console'
-leftovers=$(xenstore-ls -f /local/domain | sed -n 's| = ".*||p' |
-    grep -E "$home/((data|device|backend)/)?[^/]+$" |
-    grep -vE "$home/($toolstack|backend|device/suspend|backend/console)$")
-[ -z "$leftovers" ] || xenstore-rm $leftovers
-while [ $# -gt 0 ]; do xenstore-write /local/domain/$1/name "$2"; shift 2; done
-"""
-"""Removes what is not the toolstack's from the domains' folders in xenstore, then renames.
-Arguments: a domid and its new name, again and again."""
 
 
 @dataclass(slots=True)
@@ -187,14 +176,10 @@ class Pool:
     def _prepare(self, chosen: Mapping[str, Guest]) -> None:
         """Give the chosen their names, take these from all others, and clean xenstore."""
         names = {guest.label: name for name, guest in chosen.items()}
-        words = []
+        renamed = {}
         for guest in self.guests.values():
             kept = guest.label if guest.name in chosen else guest.name
             name = names.get(guest.label, kept)
             if name != guest.name:
-                words += [str(guest.domid), name]
-                guest.name = name
-        argv = ["sh", "-c", PREPARE, "prepare", *words]
-        status, output = run(self._control, "dom0", argv, timeout=self._timeout)
-        if status:
-            raise BackendError(f"cannot clean xenstore: {output.decode().strip()}")
+                renamed[str(guest.domid)] = guest.name = name
+        self._control.call("dom0", "tidy", names=renamed, timeout=self._timeout)

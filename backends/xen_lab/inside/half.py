@@ -63,6 +63,7 @@ def _main(target: str, name: str) -> Any:
     import activations
     from activations.scenario import load
 
+    sys.dont_write_bytecode = False  # the same files run again, and compiling is slow in here
     sys.path.insert(0, str(Path(target.partition("::")[0]).parent.resolve()))
     half = load(target).half(name)
     return activations.run(half.main, backend="linux")
