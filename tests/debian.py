@@ -1,38 +1,68 @@
 """What tests take from Debian's packages: programs of Xen's, and what C programs are built with.
 
-Nothing is installed. Where it cannot be had, `what` is left out.
+Nothing is installed. It is fetched once, and kept. Where it cannot be had, `what` is left out.
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from needs import leave_out
 
 from activations.errors import BackendError
 from xen_lab import packages
 
+KEPT = Path(__file__).parent.parent / ".pytest_cache" / "d" / "debian"
+"""In pytest's cache: `--cache-clear` frees it."""
 
-def unpacked(what: str, names: Sequence[str], folder: Path) -> Path:
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder, and in it what `make` makes there when it is first asked for. Of several processes
+    of tests one makes it, and the others wait."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    place = KEPT / name
+    with (KEPT / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            with TemporaryDirectory(dir=KEPT) as work:
+                made = Path(work) / name
+                made.mkdir()
+                make(made)
+                made.rename(place)
+    return place
+
+
+def unpacked(what: str, names: Sequence[str]) -> Path:
     """The root of a file system in which these packages are."""
-    try:
-        for package in packages.fetch(names, folder, folder / "apt").values():
-            packages.unpack(package, folder / "root")
-    except BackendError as error:
-        leave_out(what, str(error))
-    return folder / "root"
+
+    def make(root: Path) -> None:
+        with TemporaryDirectory() as folder:
+            try:
+                found = packages.fetch(names, Path(folder), Path(folder) / "apt")
+            except BackendError as error:
+                leave_out(what, str(error))
+            for package in found.values():
+                packages.unpack(package, root)
+
+    return kept("+".join(names), make)
 
 
-def source(what: str, name: str, folder: Path) -> Path:
+def source(what: str, name: str) -> Path:
     """The archive of a source package's upstream."""
-    try:
-        files = packages.fetch_source(name, folder, folder / "apt")
-    except BackendError as error:
-        leave_out(what, str(error))
-    return next(file for file in files if ".orig.tar." in file.name)
+
+    def make(folder: Path) -> None:
+        with TemporaryDirectory() as state:
+            try:
+                packages.fetch_source(name, folder, Path(state))
+            except BackendError as error:
+                leave_out(what, str(error))
+
+    return min(kept(f"{name}-source", make).glob("*.orig.tar.*"))  # its signature is longer
 
 
 def compiled(what: str, program: Path, root: Path, *arguments: str | Path) -> Path:

@@ -24,7 +24,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The C program, built against the library in the lab's image."""
     folder = tmp_path_factory.mktemp("libxenvchan")
     what = "vchan against libxenvchan"
-    root = unpacked(what, ["libxen-dev", "libxenmisc4.17"], folder)
+    root = unpacked(what, ["libxen-dev", "libxenmisc4.17"])
     flags = ("-lxenvchan", "-Wl,--allow-shlib-undefined")
     return compiled(what, folder / "peer", root, HERE / "peer.c", *flags).read_bytes()
 

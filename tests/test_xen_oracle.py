@@ -32,7 +32,7 @@ def folder(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="module")
 def path(folder: Path) -> Path:
     need_compiler(WHAT)
-    return build.library(folder, partial(source, WHAT, "xen"))
+    return build.library(folder, lambda folder: source(WHAT, "xen"))
 
 
 @pytest.fixture(scope="module")

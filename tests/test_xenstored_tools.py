@@ -21,11 +21,11 @@ PACKAGES = ["xenstore-utils", "libxenstore4", "libxentoolcore1"]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+def installed() -> Mapping[str, str]:
     """An environment in which the tools are found: this machine's, or Debian's unpacked."""
     if shutil.which("xenstore-ls"):
         return os.environ
-    root = unpacked("Xen's own xenstore tools", PACKAGES, tmp_path_factory.mktemp("tools"))
+    root = unpacked("Xen's own xenstore tools", PACKAGES)
     libraries = [str(library.parent) for library in root.rglob("libxen*.so.*")]
     return {
         **os.environ,

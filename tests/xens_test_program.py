@@ -43,11 +43,11 @@ def pass_in_dom0(lab: Lab, program: Path) -> None:
 
 
 def _build(folder: Path) -> Path:
-    _unpack(source(WHAT, "xen", folder), folder / "source")
+    _unpack(source(WHAT, "xen"), folder / "source")
     return compiled(
         WHAT,
         folder / NAME,
-        unpacked(WHAT, ["libxen-dev"], folder),
+        unpacked(WHAT, ["libxen-dev"]),
         *("-static", f"-I{folder}/source/tools/include", folder / "source" / PROGRAM),
         *("-lxenstore", "-lxentoolcore"),
     )
