@@ -24,7 +24,8 @@ def sh(lab: Lab, domain: str, script: str) -> str:
 
 
 class Attached:
-    """The command, running in dom0."""
+    """The command, running in dom0, once it has said a first word. Pipes tell of that and of its
+    end: to look again and again would take the processor that it runs on."""
 
     def __init__(self, lab: Lab, *words: str) -> None:
         self._lab = lab
@@ -35,9 +36,16 @@ class Attached:
             f"""
             rm -rf {SYNC}; mkdir {SYNC}
             cd {SYNC}
-            (activations attach {command} --json > out 2>&1 &
-                echo $! > pid; s=0; wait $! || s=$?; echo $s > status) &
-            i=0; until grep -q . {SYNC}/out; do i=$((i+1)); [ $i -lt 1200 ]; usleep 50000; done
+            mkfifo output begun over
+            (
+                (read -r line; echo "$line" > out; echo > begun; exec cat >> out) < output &
+                reader=$!
+                activations attach {command} --json > output 2>&1 &
+                echo $! > pid
+                s=0; wait $! || s=$?
+                wait $reader; echo $s > status; echo > over
+            ) &
+            read -r line < begun
             """,
         )
 
@@ -51,10 +59,7 @@ class Attached:
 
     def ended(self) -> int:
         """Wait for the end; the exit status."""
-        waiting = f"""
-            i=0; until [ -s {SYNC}/status ]; do i=$((i+1)); [ $i -lt 1200 ]; usleep 100000; done
-            cat {SYNC}/status
-            """
+        waiting = f"cd {SYNC}; read -r line < over; cat status"
         return int(sh(self._lab, "dom0", waiting))
 
 
