@@ -122,7 +122,7 @@ def test_removing_a_device_tells_who_receives_and_who_sends() -> None:
     async def main() -> None:
         with Tap() as tap:
             receiving = asyncio.create_task(tap.receive())
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             await link(tap, "del")
             with pytest.raises(NicClosed, match="was removed"):
                 await receiving
@@ -140,7 +140,7 @@ def test_closing_a_device_tells_all_who_receive_and_removes_it() -> None:
         name = tap.name
         assert name in {each for _, each in socket.if_nameindex()}
         receiving = [asyncio.create_task(tap.receive()) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         tap.close()
         tap.close()
         for each in receiving:
@@ -157,7 +157,7 @@ def test_cancelling_a_receiver_leaves_the_others() -> None:
     async def main() -> None:
         async with opened() as (tap, packets):
             first, second = (asyncio.create_task(ours(tap)) for _ in range(2))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             first.cancel()
             await asyncio.wait([first])
             packets.send(frame(b"still here"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 
+from patience import patience
 from rule import loopback, rule
 
 from activations import PROGRAM_START, Domain, Port, PortClosed, Scenario, XenError
@@ -38,7 +39,7 @@ async def an_event_before_the_wait_is_kept(xen: Domain) -> None:
     with near, far:
         far.notify()
         await asyncio.sleep(0.1)  # nobody waits
-        await asyncio.wait_for(near.wait(), 5)
+        await asyncio.wait_for(near.wait(), patience(5))
 
 
 @rule
@@ -48,7 +49,7 @@ async def a_burst_is_delivered_once_or_twice(xen: Domain) -> None:
     with near, far:
         for _ in range(10):
             far.notify()
-        await asyncio.wait_for(near.wait(), 5)
+        await asyncio.wait_for(near.wait(), patience(5))
         if not await nothing_comes(near):
             assert await nothing_comes(near)
         assert near.figures.fired <= 2
@@ -58,7 +59,7 @@ async def a_burst_is_delivered_once_or_twice(xen: Domain) -> None:
 async def an_event_reaches_every_waiter(xen: Domain) -> None:
     near, far = await loopback(xen)
     with near, far:
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patience(5)), asyncio.TaskGroup() as group:
             waiters = [group.create_task(near.wait()) for _ in range(5)]
             await asyncio.sleep(0.05)
             far.notify()
@@ -71,10 +72,10 @@ async def independent_waiters_count_for_themselves(xen: Domain) -> None:
     near, far = await loopback(xen)
     with near, far:
         far.notify()
-        first = await asyncio.wait_for(near.after(PROGRAM_START), 5)
-        assert await asyncio.wait_for(near.after(PROGRAM_START), 5) == first
+        first = await asyncio.wait_for(near.after(PROGRAM_START), patience(5))
+        assert await asyncio.wait_for(near.after(PROGRAM_START), patience(5)) == first
         far.notify()
-        assert await asyncio.wait_for(near.after(first), 5) > first
+        assert await asyncio.wait_for(near.after(first), patience(5)) > first
 
 
 @rule
@@ -86,7 +87,7 @@ async def cancelling_a_wait_leaves_the_event_for_the_next(xen: Domain) -> None:
         far.notify()
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
-        await asyncio.wait_for(near.wait(), 5)
+        await asyncio.wait_for(near.wait(), patience(5))
 
 
 @rule
@@ -98,7 +99,7 @@ async def a_masked_port_holds_back_and_then_fires_once(xen: Domain) -> None:
             far.notify()
         assert await nothing_comes(near)
         near.unmask()
-        await asyncio.wait_for(near.wait(), 5)
+        await asyncio.wait_for(near.wait(), patience(5))
         assert await nothing_comes(near)
 
 
@@ -108,7 +109,7 @@ async def the_side_that_binds_gets_one_event_by_binding(xen: Domain) -> None:
         xen.events.alloc_unbound(xen.domid) as near,
         xen.events.bind_interdomain(xen.domid, near.number) as far,
     ):
-        await asyncio.wait_for(far.wait(), 5)
+        await asyncio.wait_for(far.wait(), patience(5))
         assert await nothing_comes(far)
         assert await nothing_comes(near)
 
@@ -128,7 +129,7 @@ async def a_port_whose_peer_went_can_be_bound_again(xen: Domain) -> None:
         far.close()
         with xen.events.bind_interdomain(xen.domid, near.number) as again:
             again.notify()
-            await asyncio.wait_for(near.wait(), 5)
+            await asyncio.wait_for(near.wait(), patience(5))
 
 
 @rule
@@ -182,7 +183,7 @@ async def a_busy_port_starves_neither_another_nor_a_timer(xen: Domain) -> None:
             async for _ in port:
                 port.notify()
 
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patience(20)), asyncio.TaskGroup() as group:
             storm = [group.create_task(answer(port)) for port in (busy, echo)]
             busy.notify()
             for _ in range(3):
@@ -199,7 +200,7 @@ async def hundreds_of_ports_fire_in_one_turn_and_none_is_missed(xen: Domain) -> 
     pairs = [await loopback(xen) for _ in range(300)]
     for _, far in pairs:
         far.notify()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patience(20)):
         for near, _ in pairs:
             await near.wait()
     for port in (port for pair in pairs for port in pair):
