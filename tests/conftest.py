@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from needs import LEFT_OUT, leave_out
 from pace import patience
-from reporting import Reporting
+from reporting import pytest_addoption, pytest_configure  # noqa: F401, hooks
 
 import xen_lab
 from activations import BackendError, EventLoop
@@ -39,16 +39,6 @@ settings.load_profile("busy")  # how busy the machine is says nothing about the 
 TIMEOUT = 60
 TIMEOUT_ON_THE_LAB = 300
 """Seconds. There the first test waits for the boot, and others for guests that they need first."""
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--report-to", type=int, metavar="FD", help="for tests/side_by_side.py")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    descriptor = config.getoption("--report-to")
-    if descriptor is not None:
-        config.pluginmanager.register(Reporting(descriptor))
 
 
 def descriptors() -> set[tuple[str, str]]:

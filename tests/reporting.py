@@ -18,6 +18,16 @@ WORST_LAST = ("passed", "skipped", "failed")
 """A test that passes and cannot be torn down has failed."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--report-to", type=int, metavar="FD", help="for tests/side_by_side.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    descriptor = config.getoption("--report-to")
+    if descriptor is not None:
+        config.pluginmanager.register(Reporting(descriptor))
+
+
 class Reporting:
     """The plugin. `descriptor` is open for writing."""
 

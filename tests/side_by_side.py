@@ -1,6 +1,8 @@
 """Runs parts of the tests at the same time, each a pytest of its own, and tells of all as of one.
 
-    side_by_side.py PART...        lab, others, lab:long, others:long, or another Python
+    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python
+
+in the folder of the project.
 
 So two cores have enough to do: while tests of the lab wait for the emulated machine, the others
 compute. How many tests are done, and when about the rest will be, is said on a line that changes on
@@ -23,8 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-HOME = Path(__file__).parent.parent
-SECONDS = HOME / ".venv" / "seconds.json"
+SECONDS = Path(".venv", "seconds.json")
 UNKNOWN = 0.06
 """Seconds that a test is thought to take of which nothing is known: the middle of all."""
 LONGEST_LINE = 1 << 26
@@ -32,7 +33,14 @@ SLOWEST = 10
 QUIET = 30.0
 """Seconds between two words on how far it is, where nobody looks at a terminal."""
 
-MARKS = {"lab": "lab", "others": "not lab"}
+PARTS = {
+    "lab": ("on a real Xen", "lab and not own_lab"),
+    "others": ("without one", "not lab"),
+    "labs": ("on one each", "own_lab"),
+}
+"""What is said of each, and the marks of the tests in it."""
+POLITELY = ["nice", "-n", "5"]
+"""The emulated machine wakes and sleeps all the time, and what takes longest there waits for it."""
 
 
 def span(seconds: float) -> str:
@@ -45,14 +53,14 @@ class Part:
 
     def __init__(self, words: str, known: dict[str, float]) -> None:
         what, _, form = words.partition(":")
-        if what in MARKS:
-            self.name = "the lab's" if what == "lab" else "the others"
-            python, marks = sys.executable, MARKS[what]
+        if what in PARTS:
+            python, (self.name, marks) = sys.executable, PARTS[what]
         else:
-            self.name = Path(what).parent.parent.name.removeprefix(".venv-")
-            python, marks = what, MARKS["others"]
+            python, (_, marks) = what, PARTS["others"]
+            self.name = f"on Python {Path(what).parent.parent.name.removeprefix('.venv-')}"
         marks += " and long" if form else ""
-        self.command = [python, "-m", "pytest", "-m", marks]
+        first = [] if what == "lab" else POLITELY
+        self.command = [*first, python, "-m", "pytest", "-m", marks]
         self.known = known
         self.left: dict[str, None] | None = None
         """Tests that have not run yet, once it is known which will."""
@@ -134,7 +142,6 @@ class Run:
         process = await asyncio.create_subprocess_exec(
             *part.command,
             f"--report-to={theirs}",
-            cwd=HOME,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -20,7 +20,7 @@ OXENSTORED_ONLY = Path(__file__).parent / "oxenstored_only" / "store.py"
 ALIKE = [RULES / f"{name}.py" for name in ("store", "store_client", "vchan")]
 FILES = (*ALIKE, LAB_ONLY / "passing_domain.py", OXENSTORED_ONLY)
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.own_lab]
 
 
 @pytest.fixture(scope="module")

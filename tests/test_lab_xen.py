@@ -308,6 +308,7 @@ with Lab(progress=lambda text: print("..", text, flush=True)) as lab:
 """
 
 
+@pytest.mark.own_lab
 class TestCounted:
     WORK = "import time; b = time.perf_counter(); sum(range(10**6)); print(time.perf_counter() - b)"
 
@@ -329,11 +330,21 @@ class TestCounted:
                     each.wait()
 
 
+@pytest.mark.own_lab
 class TestEnds:
     """Whatever ends the program ends the machine."""
 
-    @pytest.mark.parametrize("when", ["booting", "pid"])
-    @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    @pytest.mark.parametrize(
+        ("when", "end"),
+        [
+            ("booting", signal.SIGINT),
+            ("booting", signal.SIGTERM),
+            ("booting", signal.SIGKILL),
+            ("pid", signal.SIGKILL),
+            pytest.param("pid", signal.SIGINT, marks=pytest.mark.long),
+            pytest.param("pid", signal.SIGTERM, marks=pytest.mark.long),
+        ],
+    )
     def test_nothing_is_left(self, when: str, end: signal.Signals) -> None:
         with subprocess.Popen(
             [sys.executable, "-c", BOOTS],
