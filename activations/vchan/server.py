@@ -2,18 +2,21 @@
 
 An offer is good for one client: a control page, rings, a port. libxenvchan makes one and is done;
 a listener takes its offer out of xenstore once it is taken up, and makes another when `accept` is
-called again.
+called again. With an offer go the folders that were made for it, those that hold nothing else: a
+program that listens under ever new names would fill xenstore with them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
+from errno import EACCES
 from functools import partial
 from struct import pack_into
 from typing import Any
 
-from anyio import ClosedResourceError, create_task_group, move_on_after
+from anyio import ClosedResourceError, create_task_group
 from anyio.abc import Listener, TaskGroup
 
 from activations.abi import vchan as abi
@@ -21,8 +24,9 @@ from activations.abi.vchan import Live
 from activations.domain import Domain
 from activations.errors import PortClosed
 from activations.leftovers import LINGER
+from activations.own import finish
 from activations.port import PROGRAM_START
-from activations.store import Access, Permission, StoreError, Transaction
+from activations.store import Access, Nodes, Permission, StoreError, Transaction
 from activations.vchan.end import SERVER
 from activations.vchan.layout import Layout, layout_for
 from activations.vchan.link import Link
@@ -62,6 +66,8 @@ class VchanListener(Listener[VchanStream]):
         self._xen = xen
         self._layout = layout
         self._offered: Link | None = None
+        self._made: list[str] = []
+        """The folders that were made for an offer, a folder within another before that one."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -141,6 +147,8 @@ class VchanListener(Listener[VchanStream]):
             Permission(self._xen.domid, Access.NONE),
             Permission(self.domid, Access.READ),
         )
+        made = await _missing(change, self.path)
+        self._made = [*made, *(folder for folder in self._made if folder not in made)]
         for node, value in (
             (abi.RING_REF, link.ref),
             (abi.EVENT_CHANNEL, link.port.number),
@@ -149,10 +157,41 @@ class VchanListener(Listener[VchanStream]):
             await change.set_perms(f"{self.path}/{node}", *readable)
 
     async def _withdraw(self) -> None:
-        """Take the nodes out of xenstore, in a cancelled task too."""
-        with move_on_after(LINGER, shield=True), suppress(StoreError):
-            for node in (abi.RING_REF, abi.EVENT_CHANNEL):
-                await self._xen.store.rm(f"{self.path}/{node}")
+        """Take the offer out of xenstore, in a cancelled task too."""
+        await finish(self._take_out(), name=f"{self.path} is taken out of xenstore")
+
+    async def _take_out(self) -> None:
+        store = self._xen.store
+        with suppress(TimeoutError):  # a xenstored that does not answer keeps nobody for ever
+            async with asyncio.timeout(LINGER):
+                for node in (abi.RING_REF, abi.EVENT_CHANNEL):
+                    with suppress(StoreError):
+                        await store.rm(f"{self.path}/{node}")
+                with suppress(StoreError):
+                    self._made = await store.transact(partial(_without_empty, self._made))
+
+
+async def _missing(nodes: Nodes, path: str) -> list[str]:
+    """The folders on the way to this one, and itself, that are not there; the last one first."""
+    missing = []
+    try:
+        while path and not await nodes.exists(path):
+            missing.append(path)
+            path = path.rpartition("/")[0]
+    except StoreError as error:
+        if error.errno != EACCES:
+            raise
+    return missing
+
+
+async def _without_empty(folders: list[str], nodes: Nodes) -> list[str]:
+    """Remove those that are empty; the others."""
+    for folder in folders:
+        if await nodes.exists(folder):
+            if await nodes.list(folder):
+                return folders[folders.index(folder) :]
+            await nodes.rm(folder)
+    return []
 
 
 async def _taken_up(link: Link) -> None:
