@@ -14,21 +14,19 @@ Exit status, in all of them: see `status`.
 
 from __future__ import annotations
 
-import os
-import sys
-from io import TextIOWrapper
-
 import click
 
 from activations.cli.attach import attach
 from activations.cli.demo import demo
 from activations.cli.detach import detach
 from activations.cli.doctor import doctor
+from activations.cli.ending import ENDING, orderly
 from activations.cli.lab import lab
 from activations.cli.output import Screen
 from activations.cli.run import run
 from activations.cli.status import INTERRUPTED, NOT_TRIED
 from activations.cli.store import store
+from activations.cli.streams import guarded
 from activations.cli.vchan import vchan
 from activations.errors import ActivationsError
 
@@ -45,8 +43,15 @@ for _subcommand in (run, demo, attach, detach, doctor, lab, store, vchan):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give its exit status."""
-    _be_content("stdout")
-    _be_content("stderr")
+    try:
+        with orderly(), guarded():
+            status = _run(arguments)
+    except KeyboardInterrupt:  # another one, while the first was taken
+        status = INTERRUPTED
+    return status if ENDING.status is None else ENDING.status
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         return int(command.main(arguments, prog_name="activations", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
@@ -57,13 +62,3 @@ def main(arguments: list[str] | None = None) -> int:
     except ActivationsError as error:
         Screen().failed(error)
         return NOT_TRIED
-
-
-def _be_content(name: str) -> None:
-    """That a stream has no character for something is no reason to end, nor that it is closed, as
-    after a shell's `>&-`."""
-    stream = getattr(sys, name)
-    if stream is None:
-        setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
-    elif isinstance(stream, TextIOWrapper):
-        stream.reconfigure(errors="replace")

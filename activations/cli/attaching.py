@@ -1,7 +1,8 @@
 """How a device is attached from the command line, whatever kind it is: until told to stop.
 
 The first Ctrl-C asks the guest to let go, the second takes the device away. `kill` asks for ten
-seconds, then takes it away.
+seconds, then takes it away; so does whatever else ends the command: a terminal that is closed, an
+output that nobody reads any more, a fault. No guest is left waiting for a server that is gone.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import activations
-from activations.cli.ending import status_of
+from activations.cli.ending import ENDING, ENDS, status_of
 from activations.cli.output import JsonLines, Reporter, Screen, write
 from activations.cli.status import FAILED, WELL
+from activations.cli.streams import serving
 from activations.domain import HOMES, Domain
 from activations.errors import ActivationsError
 from activations.store import StoreError
@@ -37,6 +40,8 @@ T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds after which somebody is told why the guest has not taken the device yet, and those that
 `kill` gives the guest."""
+AT_ONCE = 0.5
+"""Seconds for a guest whose disk is taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ def perform(guest: str, make: Make, as_json: bool = False, *, backend: str = "li
             if attachment.close is not None:
                 attachment.close()
 
-    return status_of(lambda: activations.run(main, backend=backend), reporter)
+    with serving(sys.stdout if as_json else sys.stderr):
+        return status_of(lambda: activations.run(main, backend=backend), reporter)
 
 
 async def domid_of(xen: Domain, guest: str) -> int:
@@ -142,12 +148,16 @@ class Session:
         driver = attachment.driver(device)
         with self._signals():
             await plug(xen, device, front=attachment.front, back=attachment.back)
-            async with BackEnd(xen, device, driver) as end:
-                self._say("attached", "plugged in; waits for the guest to take it")
-                return await self._serve(end)
+            try:
+                async with BackEnd(xen, device, driver) as end:
+                    self._say("attached", "plugged in; waits for the guest to take it")
+                    return await self._serve(end)
+            finally:
+                await unplug(xen, device, within=AT_ONCE, force=True)
 
     def tell(self, told: signal.Signals) -> None:
-        """Ctrl-C (SIGINT), or `kill` (SIGTERM)."""
+        """Ctrl-C (SIGINT), or one that asks for an end as `kill` does."""
+        ENDING.begin()
         self._told.put_nowait(told)
 
     async def _serve(self, end: BackEnd) -> int:
@@ -156,16 +166,16 @@ class Session:
             if told is None:
                 return await self._ended(end)
             self._say("asked", "asks the guest to let go; Ctrl-C again takes it away")
-            within = PATIENCE if told is signal.SIGTERM else None
+            within = None if told is signal.SIGINT else PATIENCE
             if await self._unless_told(unplug(self._xen, self._device, within=within)) is None:
                 self._say("detached", "removed", **figures(end))
                 return WELL
         except HandshakeTimeout as error:
             self._teller.failed(error)
-        except asyncio.CancelledError:
-            await unplug(self._xen, self._device, within=0.5, force=True)
+        except BaseException:
+            await unplug(self._xen, self._device, within=AT_ONCE, force=True)
             raise
-        await unplug(self._xen, self._device, within=0.5, force=True)
+        await unplug(self._xen, self._device, within=AT_ONCE, force=True)
         self._say("taken away", "taken away: the guest had not let go of it", **figures(end))
         return FAILED
 
@@ -189,7 +199,7 @@ class Session:
 
     async def _ended(self, end: BackEnd) -> int:
         """The device ended by itself: pulled by the toolstack, or with its guest."""
-        await unplug(self._xen, self._device, within=0.5, force=True)
+        await unplug(self._xen, self._device, within=AT_ONCE, force=True)
         self._say("detached", "gone: the guest has ended, or it was unplugged", **figures(end))
         return FAILED if end.failure else WELL
 
@@ -214,7 +224,12 @@ class Session:
         if self._xen.clock == "virtual":  # where no signal can come
             yield
             return
-        asked = (signal.SIGINT, signal.SIGTERM)
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, *ENDS)}
+        asked = [
+            each
+            for each, handler in before.items()
+            if each is signal.SIGINT or handler is not signal.SIG_IGN
+        ]
         for each in asked:
             loop.add_signal_handler(each, self.tell, each)
         try:
@@ -222,6 +237,7 @@ class Session:
         finally:
             for each in asked:
                 loop.remove_signal_handler(each)
+                signal.signal(each, before[each])
 
     def _say(self, event: str, text: str, **details: object) -> None:
         called, guest = self._attachment.called, self._guest

@@ -11,8 +11,8 @@ import click
 from activations import backend as backends
 from activations.backend import Kept
 from activations.cli import options
-from activations.cli.output import Screen, drop_stdout, write
-from activations.cli.status import PIPE_GONE, WELL
+from activations.cli.output import Screen, write
+from activations.cli.status import WELL
 from activations.errors import BackendError
 from activations.outcome import Observer
 
@@ -61,11 +61,7 @@ def shell(domain: str) -> int:
     backend = backends.load("lab")
     if not isinstance(backend, HasShell):
         raise BackendError("the installed backend 'lab' offers no shell: upgrade it")
-    try:
-        return backend.shell(domain, Screen(spinner=False))  # the terminal will be the shell's
-    except BrokenPipeError:
-        drop_stdout()
-        return PIPE_GONE
+    return backend.shell(domain, Screen(spinner=False))  # the terminal will be the shell's
 
 
 @lab.command("cache", short_help="What the lab keeps on disk, and how much it takes.")

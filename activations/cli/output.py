@@ -16,7 +16,6 @@ nothing could be run, or `{"event": "interrupted"}`.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from itertools import cycle
 from typing import Any, Protocol
@@ -26,7 +25,6 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from activations.cli.status import NOT_TRIED, PIPE_GONE
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 
@@ -158,21 +156,13 @@ class Screen:
 
 
 def write(text: str | bytes) -> None:
-    """Write to stdout at once. Ends the process, quietly if nobody reads it any more, or with a
-    word about why nothing can be written."""
-    try:
-        if isinstance(text, bytes):
-            sys.stdout.buffer.write(text)
-        else:
-            sys.stdout.write(text)
+    """Write to stdout at once. Where nobody reads it: see `streams`."""
+    if isinstance(text, bytes):
         sys.stdout.flush()
-    except BrokenPipeError:
-        drop_stdout()
-        raise SystemExit(PIPE_GONE) from None
-    except OSError as error:
-        drop_stdout()
-        print(f"activations: stdout: {error.strerror}", file=sys.stderr)
-        raise SystemExit(NOT_TRIED) from None
+        sys.stdout.buffer.write(text)
+    else:
+        sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def span(ns: int) -> str:
@@ -197,10 +187,3 @@ def size(number: float) -> str:
 
 def _virtual(outcome: Outcome) -> bool:
     return outcome.facts.get("clock") == "virtual" and "ns" in outcome.facts
-
-
-def drop_stdout() -> None:
-    """Let what stdout still holds go nowhere: Python would complain of it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

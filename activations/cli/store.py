@@ -16,7 +16,6 @@ import asyncio
 import errno
 import json
 import shlex
-import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
@@ -31,9 +30,10 @@ from rich.text import Text
 
 from activations import backend as backends
 from activations.cli import options
-from activations.cli.ending import status_of
+from activations.cli.ending import status_of, when_told
 from activations.cli.output import JsonLines, Screen, write
-from activations.cli.status import INTERRUPTED, NOT_TRIED, TERMINATED
+from activations.cli.status import INTERRUPTED, NOT_TRIED, WELL
+from activations.cli.streams import serving
 from activations.errors import ActivationsError, BackendError
 from activations.lower import StoreConnection
 from activations.store import Permission, Store, StoreError, Watch
@@ -238,14 +238,16 @@ def serve(socket: Path) -> int:
     """Serve a simulated xenstored, in which there is dom0 alone, on SOCKET until Ctrl-C.
 
     Whoever can open SOCKET is trusted like dom0. It is removed in the end. Exit status: 130 after
-    Ctrl-C, 143 after `kill`, 2 if it cannot be served there.
+    Ctrl-C, 143 after `kill`, 129 with its terminal, 2 if it cannot be served there.
     """
     backend = backends.load("sim")
     if not isinstance(backend, HasStoreServer):
         raise BackendError("the installed backend 'sim' has no xenstored to serve: upgrade it")
     socket = socket.absolute()
     try:
-        return asyncio.run(serve_until_told(backend.store_server(socket), socket))
+        with serving(sys.stdout):
+            asyncio.run(serve_until_told(backend.store_server(socket), socket))
+        return WELL
     except OSError as error:
         Screen().failed(BackendError(f"{socket} cannot be served: {_why_not(socket, error)}"))
         return NOT_TRIED
@@ -422,10 +424,10 @@ def say(event: str, **details: object) -> None:
 # Serving
 
 
-async def serve_until_told(server: AbstractAsyncContextManager[object], socket: Path) -> int:
-    """Serve until SIGTERM, or until cancelled."""
+async def serve_until_told(server: AbstractAsyncContextManager[object], socket: Path) -> None:
+    """Serve until told to end, or until cancelled."""
     told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    when_told(asyncio.get_running_loop(), told.set)
     async with server:
         write(
             f"A simulated xenstored serves {socket}, until Ctrl-C. To have Xen's own tools "
@@ -433,7 +435,6 @@ async def serve_until_told(server: AbstractAsyncContextManager[object], socket: 
             f"export XENSTORED_PATH={shlex.quote(str(socket))}\n"
         )
         await told.wait()
-    return TERMINATED
 
 
 def _why_not(socket: Path, error: OSError) -> str:

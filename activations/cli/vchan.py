@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -25,9 +24,11 @@ from anyio.abc import ByteStream
 
 from activations import vchan as vchans
 from activations.cli import options
+from activations.cli.ending import ENDING, when_told
 from activations.cli.output import Screen
-from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, PIPE_GONE, TERMINATED, WELL
+from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, PIPE_GONE, WELL
 from activations.cli.store import store_path
+from activations.cli.streams import serving
 from activations.domain import Domain
 from activations.errors import ActivationsError, BackendError
 from activations.running import run
@@ -100,7 +101,8 @@ def vchan() -> None:
     as with </dev/null, it receives until the other end leaves.
 
     Exit status: 0 if all went well; 1 if the other end left before it had all of standard input,
-    broke the protocol, or did not come in time; 2 if this is no Xen domain; 130 if interrupted.
+    broke the protocol, or did not come in time; 2 if this is no Xen domain; 130 if interrupted,
+    141 if nobody reads the output any more.
     """
 
 
@@ -143,24 +145,18 @@ async def find(xen: Domain, domain: str) -> int:
 def perform(opened: Open, *, backend: str, stay: bool, wait: float | None) -> int:
     """Open it, pass bytes on, report what goes wrong; give the exit status."""
     screen = Screen()
-    terminated = False
 
     async def main(xen: Domain) -> None:
         task = asyncio.current_task()
         assert task is not None
-
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            task.cancel()
-
-        xen.loop.add_signal_handler(signal.SIGTERM, terminate)
+        when_told(xen.loop, task.cancel)
         async with within(wait, opened(xen)) as stream:
             source = Input(sys.stdin.fileno() if sys.stdin else None)
             await pass_on(stream, source, Output(sys.stdout.fileno()), stay)
 
     try:
-        run(main, backend=backend, clock="wall")
+        with serving(sys.stdout):
+            run(main, backend=backend, clock="wall")
     except BackendError as error:
         screen.failed(error)
         return NOT_TRIED
@@ -169,10 +165,13 @@ def perform(opened: Open, *, backend: str, stay: bool, wait: float | None) -> in
         return FAILED
     except BrokenPipeError:
         return PIPE_GONE
+    except OSError as error:  # a disk that is full, say
+        screen.failed(Unfinished(f"standard input or output: {error.strerror}"))
+        return NOT_TRIED
     except asyncio.CancelledError:
-        if not terminated:
+        if ENDING.status is None:
             raise
-        return TERMINATED
+        return ENDING.status
     except KeyboardInterrupt:
         screen.interrupted()
         return INTERRUPTED

@@ -46,7 +46,7 @@ class ImageError(ActivationsError, OSError):
 class ImageInUse(ImageError, BlockingIOError):
     """Somebody else has it, and one of the two would write to it."""
 
-    number = errno.EAGAIN
+    number = errno.EBUSY
 
 
 class ImageReadOnly(ImageError):
