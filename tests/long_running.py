@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class Shell:
             while True:
                 sys.stdout.buffer.write(b"$ \n")
                 sys.stdout.flush()
-                asyncio.run(asyncio.sleep(0.01))
+                time.sleep(0.01)
         finally:
             record("parted")
 
