@@ -14,9 +14,11 @@ from types import FrameType
 from typing import Any
 
 import activations
+import xen_linux
 import xen_sim
 
-OURS = tuple(str(Path(str(package.__file__)).parent) for package in (activations, xen_sim))
+_PACKAGES = (activations, xen_sim, xen_linux)
+OURS = tuple(str(Path(str(package.__file__)).parent) for package in _PACKAGES)
 
 
 class Struck(SystemExit):

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from linux_fakes import FakeEventDevice
 from striker import Striker, Struck
 
 import activations
 from activations import Domain, EventLoop, Port
+from xen_linux.grants import LinuxGrantTable
+from xen_linux.lower import LinuxLowerHalf
 from xen_sim import Machine
 
 CLOCKS = ("virtual", "wall")
@@ -122,6 +125,54 @@ def test_what_was_sent_before_is_delivered_after(loop: EventLoop, stride: int) -
             far.close()
 
     everywhere(stride, attempt)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stride", STRIDES)
+def test_what_linux_reported_before_is_delivered_after(stride: int) -> None:
+    """Right after a read nobody may know what was read; and every port fires again later."""
+    device = FakeEventDevice()
+    half = LinuxLowerHalf(3, "guest", device, LinuxGrantTable(3, "PVH"))
+    loop = EventLoop(half)
+
+    async def wait(port: Port) -> int:
+        return await port.wait()
+
+    async def fire(ports: list[Port], striker: Striker) -> None:
+        device.fire(*(port.number for port in ports))
+        striker.arm()
+        await asyncio.sleep(0)
+        await asyncio.sleep(1e-6)
+        await asyncio.sleep(0)
+
+    async def begin() -> tuple[list[Port], list[asyncio.Task[int]]]:
+        ports = [loop.domain.events.alloc_unbound(0) for _ in range(3)]
+        waiters = [asyncio.create_task(wait(port)) for port in ports]
+        await asyncio.sleep(0)
+        return ports, waiters
+
+    async def delivered(waiters: list[asyncio.Task[int]]) -> list[Any]:
+        async with asyncio.timeout(PATIENCE):
+            return await asyncio.gather(*waiters, return_exceptions=True)
+
+    async def again(ports: list[Port]) -> None:
+        for port in ports:
+            for _ in range(2):  # one that was under way, and this one
+                device.fire(port.number)
+                async with asyncio.timeout(PATIENCE):
+                    await port.wait()
+
+    def attempt(striker: Striker) -> None:
+        ports, waiters = loop.run_until_complete(begin())
+        struck(striker, loop, fire(ports, striker))
+        seen = loop.run_until_complete(delivered(waiters))
+        assert sum(isinstance(event, Struck) for event in seen) <= 1
+        loop.run_until_complete(again(ports))
+        for port in ports:
+            port.close()
+
+    everywhere(stride, attempt)
+    loop.close()
 
 
 @pytest.mark.timeout(600)

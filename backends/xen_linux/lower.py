@@ -17,6 +17,10 @@ Numbers are reused: Xen hands out the lowest free one. Unbinding a port leaves i
 device's ring, and whoever gets the number next must not find it there. So the ring is read empty
 right after every unbind: no new entry of that port can follow, and the ones of others are kept
 for the next demux.
+
+Python may raise an exception out of a signal handler anywhere in here, right after a read too, when
+nobody knows what was read. Then every port may have fired, and is reported: for nothing, most of
+them, as after an overflow.
 """
 
 from __future__ import annotations
@@ -78,6 +82,8 @@ class LinuxLowerHalf:
         """Masked ports that fired: reported when they are unmasked."""
         self._fired: list[int] = []
         """Ports to report at the next demux, already read."""
+        self._taken: Sequence[int] = ()
+        """Ports that were reported and are not unmasked yet."""
         self._owed: Sequence[int] = ()
         """Ports to write back when the next idle step begins."""
 
@@ -109,21 +115,26 @@ class LinuxLowerHalf:
         A ring that overflowed has lost events. Every port may have fired, so every port is
         reported: a spurious event is harmless, a lost one is not.
         """
-        fired: Sequence[int] = ()
-        if self._readable:
-            self._readable = False
-            fired = self._read()
-        if self._fired:
-            # What was held and what Xen kept behind it are one event.
-            fired = list(dict.fromkeys((*self._fired, *fired)))
-            self._fired.clear()
-        return fired
+        try:
+            if self._readable:
+                self._readable = False
+                self._taken = [*self._taken, *self._read()] if self._taken else self._read()
+            if self._fired:
+                # What was held and what Xen kept behind it are one event.
+                self._taken = list(dict.fromkeys((*self._fired, *self._taken)))
+                self._fired.clear()
+        except BaseException:
+            self._anything_may_have_fired()
+            raise
+        return self._taken
 
     def unmask(self, ports: Sequence[int]) -> None:
         """Let ports fire again. One that fired while it was masked is reported at once."""
         if self._masked:
             self._let_go(ports)
         self._owed = [*self._owed, *ports] if self._owed else ports
+        if ports is self._taken:
+            self._taken = ()
 
     # Event channels
 
@@ -159,11 +170,16 @@ class LinuxLowerHalf:
         if port in self._fired:
             self._fired.remove(port)
         self._owed = [owed for owed in self._owed if owed != port]
-        while True:
-            queued = self._events_read()
-            self._fired.extend(self._sift(queued))
-            if len(queued) < PORTS_PER_READ:
-                break
+        self._taken = [taken for taken in self._taken if taken != port]
+        try:
+            while True:
+                queued = self._events_read()
+                self._fired.extend(self._sift(queued))
+                if len(queued) < PORTS_PER_READ:
+                    break
+        except BaseException:
+            self._anything_may_have_fired()
+            raise
 
     # The rest
 
@@ -188,12 +204,16 @@ class LinuxLowerHalf:
     # How it is done
 
     def _enable(self) -> None:
-        owed, self._owed = self._owed, ()
-        self._events.enable(owed)
+        self._events.enable(self._owed)
+        self._owed = ()
 
     def _read_first(self) -> bool:
         """Read without asking epoll whether there is anything; whether there was."""
-        self._fired.extend(self._read())
+        try:
+            self._fired.extend(self._read())
+        except BaseException:
+            self._anything_may_have_fired()
+            raise
         found = bool(self._fired)
         self._guess.was(found)
         return found
@@ -227,6 +247,11 @@ class LinuxLowerHalf:
                 raise
             self._events.reset()
             return self._events.ports
+
+    def _anything_may_have_fired(self) -> None:
+        """What was read is lost: report every port, and hold every masked one."""
+        self._fired = list(self._open)
+        self._held |= self._masked
 
     def _sift(self, ports: Iterable[int]) -> list[int]:
         fired = []
