@@ -8,8 +8,9 @@ signals) is stock asyncio and stays so.
 Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
 a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop;
 `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
-calls complain as asyncio's do; `_run_until_complete_cb`, which ends a run; and the three methods
-about the pipe by which a loop wakes itself (selector_events.py).
+calls complain as asyncio's do; `_run_until_complete_cb`, which ends a run; `_current_handle` and
+`_format_handle`, by which debug mode tells of a slow callback; and the three methods about the pipe
+by which a loop wakes itself (selector_events.py).
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
-from asyncio.base_events import _run_until_complete_cb  # type: ignore[attr-defined]
+import time
+from asyncio.base_events import (  # type: ignore[attr-defined]
+    _format_handle,
+    _run_until_complete_cb,
+)
+from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from activations.domain import Domain
-from activations.errors import VirtualClockError
+from activations.errors import ActivationsError, VirtualClockError
 from activations.lower import LowerHalf, Ready, VirtualLowerHalf
-from activations.timers import NEVER, SleepQueue, nanoseconds
+from activations.timers import AGES, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
     from activations.port import Port
@@ -44,6 +50,16 @@ class Idle(selectors.BaseSelector):
         self.sleepers = sleepers
         self.ports: dict[int, Port]
         self.ready: deque[asyncio.Handle]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set anything but `select`: what patches it (aiotools' and looptime's clocks do, to jump
+        over idle time) waits for time-outs that asyncio never asks for here."""
+        if name == "select":
+            raise ActivationsError(
+                "this loop keeps its own time, so its selector cannot be patched: for time that "
+                'jumps take clock="virtual" (`activations.new_event_loop(clock="virtual")`)'
+            )
+        super().__setattr__(name, value)
 
     def select(self, timeout: float | None = None) -> Ready:
         """One turn below the tasks. `timeout` is None when nothing is ready to run: asyncio's own
@@ -116,6 +132,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self.domain.close()
         finally:
             super().close()
+            self._sleepers.clear()
             self._lower.close()
 
     def call_soon(
@@ -173,8 +190,9 @@ class EventLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        deadline = min(self._time_ns() + nanoseconds(delay), NEVER)
-        return self._sleep(deadline, callback, args, context)
+        deadline = self._time_ns() + nanoseconds(delay)
+        when = deadline / 1e9 if deadline < AGES else self.time() + delay
+        return self._sleep(deadline, when, callback, args, context)
 
     def call_at(
         self,
@@ -183,17 +201,18 @@ class EventLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self._sleep(nanoseconds(when), callback, args, context)
+        return self._sleep(nanoseconds(when), when, callback, args, context)
 
     def _sleep(
         self,
         deadline: int,
+        when: float,
         callback: Callable[..., object],
         args: tuple[Any, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
         self._check_closed()
-        handle = asyncio.TimerHandle(deadline / 1e9, callback, args, self, context)
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
         if self.get_debug():
             self._check_thread()
             self._check_callback(callback, "call_at")
@@ -222,6 +241,8 @@ class VirtualEventLoop(EventLoop):
 
     def __init__(self, lower: VirtualLowerHalf) -> None:
         self._wake = lower.wake
+        self._running_handle: asyncio.Handle | None = None
+        self._running_since = 0.0
         super().__init__(lower)
         self.refused_threads: set[str] = set()
         """The names of threads that tried to call in."""
@@ -237,6 +258,22 @@ class VirtualEventLoop(EventLoop):
             _refuse("call_soon_threadsafe")
         handle = super().call_soon_threadsafe(callback, *args, context=context)
         return _made_above(handle, 1) if self.get_debug() else handle
+
+    @property
+    def _current_handle(self) -> asyncio.Handle | None:
+        """What runs, in debug mode. asyncio measures how long that takes by the loop's clock, which
+        stands still meanwhile: so it is measured here, by a real one."""
+        return self._running_handle
+
+    @_current_handle.setter
+    def _current_handle(self, handle: asyncio.Handle | None) -> None:
+        ended, self._running_handle = self._running_handle, handle
+        now = self._real_time()
+        took, self._running_since = now - self._running_since, now
+        if ended is not None and took >= self.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds", _format_handle(ended), took)
+
+    _real_time = staticmethod(time.perf_counter)
 
     def _make_self_pipe(self) -> None:
         pass

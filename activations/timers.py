@@ -12,9 +12,13 @@ from asyncio import Handle, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from math import inf, ldexp
 
-NEVER = 1 << 62
-"""A deadline that does not come: 146 years. `float("inf")` becomes this."""
+NEVER = 1 << 1100
+"""A deadline that does not come, later than any float: `float("inf")` becomes this."""
+
+AGES = 1 << 62
+"""146 years. Nobody waits for a deadline that is further ahead."""
 
 ONE_DAY = 86_400 * 10**9
 """The longest sleep asked of a lower half: Xen takes one of 2^50 ns (13 days) for a mistake."""
@@ -25,11 +29,14 @@ _COMPACT_FROM = 64
 
 def nanoseconds(seconds: float) -> int:
     """Seconds as integer nanoseconds: the first whose `time()` is not before `seconds`, so that
-    whoever computes with `time()` and is woken at a deadline finds that it has passed.
+    whoever computes with `time()` and is woken at a deadline finds that it has passed. From 4e9 on,
+    where floats lie further apart than `time()` needs, the first that is not before `seconds`.
 
-    What lies before 0 is 0; anything beyond `NEVER`, infinity too, is `NEVER`. Raises `ValueError`
-    for NaN.
+    What lies before 0 is 0, infinity is `NEVER`. Raises `ValueError` for NaN, `TypeError` for what
+    is no number.
     """
+    if type(seconds) is not float:
+        seconds = ldexp(seconds, 0)  # a float; not within the bounds of numpy's short ones
     if 0.0 < seconds < 4e9:
         ns = int(seconds * 1e9)
         while ns / 1e9 < seconds:
@@ -37,8 +44,11 @@ def nanoseconds(seconds: float) -> int:
         return ns
     if seconds <= 0:
         return 0
-    if seconds > 0:
+    if seconds == inf:
         return NEVER
+    if seconds > 0:
+        numerator, denominator = seconds.as_integer_ratio()
+        return -(numerator * -(10**9) // denominator)
     raise ValueError(f"{seconds} is not a time")
 
 
@@ -73,9 +83,14 @@ class SleepQueue:
             self.heap = heap
             self._cancelled = 0
 
+    def clear(self) -> None:
+        """Let go of all sleeps, and of what they hold."""
+        self.heap.clear()
+        self._cancelled = 0
+
     def next_deadline(self) -> int | None:
         """How long to sleep: until the next wanted sleep ends, or for a day if that is later;
-        None if nobody sleeps, or none before `NEVER`."""
+        None if nobody sleeps, or for `AGES` only."""
         heap = self.heap
         while heap:
             deadline, _, handle = heap[0]
@@ -86,9 +101,10 @@ class SleepQueue:
         return None
 
     def _beyond(self, deadline: int) -> int | None:
-        if deadline >= NEVER:
+        now = self._time_ns()
+        if deadline - now >= AGES:
             return None
-        self._horizon = self._time_ns() + ONE_DAY
+        self._horizon = now + ONE_DAY
         return min(deadline, self._horizon)
 
     def wake(self, now: int, ready: deque[Handle]) -> None:

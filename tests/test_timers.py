@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+import time
 import tracemalloc
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from decimal import Decimal
+from fractions import Fraction
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -13,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import activations
-from activations import Domain, EventLoop
+from activations import ActivationsError, BlockedForever, Domain, EventLoop
 from activations.timers import NEVER, nanoseconds
 
 YEAR = 365 * 86_400
@@ -98,8 +105,48 @@ def test_a_time_in_seconds_and_back_is_the_same_nanosecond(ns: int) -> None:
     assert back == ns or (ns > 2**50 and back / 1e9 == ns / 1e9)
 
 
+@given(st.floats(4e9, allow_infinity=False))
+def test_nanoseconds_of_centuries_are_the_first_that_are_not_before(seconds: float) -> None:
+    exact = Fraction(seconds) * 10**9
+    assert exact <= nanoseconds(seconds) < exact + 1
+
+
 def test_no_time_is_beyond_never() -> None:
-    assert nanoseconds(math.inf) == nanoseconds(4e9) == NEVER
+    assert nanoseconds(sys.float_info.max) < nanoseconds(math.inf) == NEVER
+
+
+@pytest.mark.parametrize("when", [12.345, -1.0, 3e9, 5e9, 1e300, math.inf])
+def test_a_timer_says_the_time_it_was_given(when: float) -> None:
+    """And one that waits for so long, that time from now."""
+    with closing(activations.new_event_loop()) as loop:
+        assert loop.call_at(when, pytest.fail).when() == when
+        assert loop.call_later(max(when, 0), pytest.fail).when() == max(when, 0)
+
+
+class Half(float):
+    """A number that overflows on its own, as numpy's float16 does beyond 65,504."""
+
+    def __mul__(self, other: object) -> float:
+        return math.inf
+
+    __rmul__ = __mul__
+
+
+@pytest.mark.parametrize("delay", [Half(2), Fraction(2), Decimal(2), 2, True + 1])
+def test_any_number_is_a_delay(delay: Any) -> None:
+    async def main(xen: Domain) -> float:
+        await asyncio.sleep(delay)
+        return xen.loop.time()
+
+    assert activations.run(main) == 2
+
+
+@pytest.mark.parametrize("delay", ["2", None, [2], 2j])
+def test_what_is_no_number_is_no_delay(delay: Any) -> None:
+    with closing(activations.new_event_loop()) as loop:
+        for call in (loop.call_later, loop.call_at):
+            with pytest.raises(TypeError):
+                call(delay, pytest.fail)
 
 
 def test_who_is_woken_at_a_deadline_finds_that_it_has_passed(run: Run) -> None:
@@ -206,6 +253,59 @@ def test_a_storm_of_ready_tasks_holds_no_timer_up(run: Run) -> None:
     run(main)
 
 
+# Whose clock it is
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What freezegun does, `real_asyncio` or not: every module's name for a clock is another's."""
+    clocks: list[Callable[[], float]] = [time.monotonic, time.monotonic_ns, time.time]
+    for module in list(sys.modules.values()):
+        for name, value in list(vars(module).items()):
+            for real in clocks:
+                if value is real and not module.__name__.startswith(("_pytest", "pytest")):
+                    monkeypatch.setattr(module, name, repeat(real()).__next__)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_test_that_freezes_time_does_not_freeze_the_loop(run: Run) -> None:
+    async def main(xen: Domain) -> float:
+        began = xen.loop.time()
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0.01)
+        return xen.loop.time() - began
+
+    assert run(main) >= 0.02
+
+
+def test_a_selector_cannot_be_patched_and_the_error_says_what_has_the_effect(run: Run) -> None:
+    """As aiotools' and looptime's clocks do it: `select` is given time-outs there that it adds up,
+    and here it is given none."""
+
+    async def main(xen: Domain) -> None:
+        selector = xen.loop._selector  # type: ignore[attr-defined]
+        with pytest.raises(ActivationsError, match='take clock="virtual"'):
+            selector.select = lambda timeout: []
+        await asyncio.sleep(0.001)
+
+    run(main)
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_a_closed_loop_lets_go_of_what_its_timers_hold(clock: str) -> None:
+    class Held:
+        pass
+
+    held = Held()
+    gone = weakref.ref(held)
+    loop = activations.new_event_loop("sim", clock=clock)
+    loop.call_later(1000, print, held)
+    del held
+    loop.close()
+    assert gone() is None
+
+
 # Virtual time
 
 
@@ -227,6 +327,23 @@ def test_time_stands_still_while_anything_runs() -> None:
         return xen.loop.time()
 
     assert activations.run(main) == 0
+
+
+def test_centuries_add_up() -> None:
+    async def main(xen: Domain) -> float:
+        for _ in range(3):
+            await asyncio.sleep(3e9)
+        async with asyncio.timeout(3e9):
+            await asyncio.sleep(1)
+        return xen.loop.time()
+
+    assert activations.run(main) == 9e9 + 1
+
+
+def test_nobody_waits_for_what_is_ages_ahead() -> None:
+    """It would take a simulation as long, a day at a time."""
+    with pytest.raises(BlockedForever):
+        activations.run(lambda xen: asyncio.sleep(1e10))
 
 
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=20))
