@@ -100,12 +100,15 @@ def with_linux(
         offer_two_queues()
         guest = await xen.find("guest")
         device = Device("vbd", DEVID, guest, 0)
+        told = f"/local/domain/{guest}/data"
         with loop_device(Random(1).randbytes(SIZE)) as path:
             async with asyncio.timeout(PATIENCE):
                 await plug(xen, device, back=keys(path), front={"virtual-device": DEVID})
-                said = await xen.store.wait_for(f"/local/domain/{guest}/data/digest")
+                said = await xen.store.wait_for(f"{told}/digest")
                 front = await read_keys(xen.store, "the front end", device.front_path)
                 back = await read_keys(xen.store, "the back end", device.back_path)
+                await xen.store.write(f"{told}/seen", 1)
+                await xen.store.wait_for(f"{told}/closed")
                 await unplug(xen, device, within=PATIENCE)
             held = await asyncio.to_thread(IMAGE.read_bytes)
             assert sha256(held).hexdigest() == said
@@ -123,9 +126,10 @@ def with_linux(
                     start = xen.loop.time()
                     result = await use(disk)
                     seconds = xen.loop.time() - start
-                    said = await digest(disk, disk.size)
+                    await xen.store.write("data/digest", await digest(disk, disk.size))
+                    await xen.store.wait_for("data/seen")  # its keys go with it
             assert not xen.grants.open
-            await xen.store.write("data/digest", said)
+            await xen.store.write("data/closed", 1)
         return {"seconds": seconds, "result": result}
 
     scenario.domain("dom0")(dom0)

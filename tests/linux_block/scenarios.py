@@ -7,7 +7,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import EBUSY
 from functools import partial
 from hashlib import sha256
 from mmap import mmap
@@ -19,6 +18,7 @@ from patience import patience
 from activations import Domain, Scenario
 from activations.drivers.block import BlkBack, FileDisk, ObjectDisk
 from activations.drivers.block.disks import ServedDisk
+from activations.drivers.block.errors import ImageInUse
 from activations.xenbus import BackEnd, Device, plug, unplug
 
 DEVID = 51712
@@ -287,7 +287,7 @@ async def use_a_block_device(xen: Domain) -> None:
             await command("mkdir", "-p", str(MOUNT))
             await command("mount", "-t", "ext4", LOOP, str(MOUNT))
             try:
-                assert refused_as_busy()
+                assert refused_as_mounted()
             finally:
                 await command("umount", str(MOUNT))
         finally:
@@ -312,9 +312,9 @@ async def check_device() -> None:
         assert buffer == bytes(4096) + data[4096:] + bytes(MIB)
 
 
-def refused_as_busy() -> bool:
+def refused_as_mounted() -> bool:
     try:
         FileDisk(LOOP).close()
-    except OSError as error:
-        return error.errno == EBUSY
+    except ImageInUse as error:
+        return str(MOUNT) in str(error)
     return False
