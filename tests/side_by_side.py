@@ -26,8 +26,12 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = Path(".venv", "seconds.json")
-UNKNOWN = 0.06
-"""Seconds that a test is thought to take of which nothing is known: the middle of all."""
+UNKNOWN = {"lab": 1.5, "labs": 4.0}
+SHORT = 0.05
+"""Seconds that a test of a part, or of any other part, is thought to take of which nothing is
+known."""
+BELIEF = 60.0
+"""For how many seconds of tests that is believed before this run has shown how slow it is."""
 LONGEST_LINE = 1 << 26
 SLOWEST = 10
 QUIET = 30.0
@@ -61,7 +65,8 @@ class Part:
         marks += " and long" if form else ""
         first = [] if what == "lab" else POLITELY
         self.command = [*first, python, "-m", "pytest", "-m", marks]
-        self.known = known
+        self._known = known
+        self._unknown = UNKNOWN.get(what, SHORT)
         self.left: dict[str, None] | None = None
         """Tests that have not run yet, once it is known which will."""
         self.done: dict[str, float] = {}
@@ -82,11 +87,11 @@ class Part:
         """About how many seconds more, as slow as it has been so far."""
         if self.ended or self.left is None:
             return 0.0
-        pace = self.took / max(sum(map(self.usual, self.done)), UNKNOWN) if self.done else 1.0
-        return sum(map(self.usual, self.left)) * pace
+        pace = (self.took + BELIEF) / (sum(map(self._usual, self.done)) + BELIEF)
+        return sum(map(self._usual, self.left)) * pace
 
-    def usual(self, test: str) -> float:
-        return self.known.get(test, UNKNOWN)
+    def _usual(self, test: str) -> float:
+        return self._known.get(test, self._unknown)
 
     def take(self, message: dict[str, Any]) -> None:
         if "tests" in message:
