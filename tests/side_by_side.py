@@ -120,6 +120,9 @@ class Run:
 
     async def all(self) -> int:
         """Run every part to its end, and say what came of them: the exit status."""
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         saying = asyncio.create_task(self._keep_saying())
         try:
             await asyncio.gather(*map(self._run, self.parts))
@@ -232,7 +235,9 @@ def main() -> int:
     try:
         return asyncio.run(Run(sys.argv[1:]).all())
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 if __name__ == "__main__":
