@@ -1,6 +1,7 @@
 """Runs parts of the tests at the same time, each a pytest of its own, and tells of all as of one.
 
-    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python
+    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python, which
+                                   with `:eager` has eager tasks on every loop
 
 in the folder of the project.
 
@@ -62,9 +63,12 @@ class Part:
         else:
             python, (_, marks) = what, PARTS["others"]
             self.name = f"on Python {Path(what).parent.parent.name.removeprefix('.venv-')}"
-        marks += " and long" if form else ""
+        if form == "long":
+            marks += " and long"
+        options = ["--eager"] if form == "eager" else []
+        self.name += f", {form}" if options else ""
         first = [] if what == "lab" else POLITELY
-        self.command = [*first, python, "-m", "pytest", "-m", marks]
+        self.command = [*first, python, "-m", "pytest", "-m", marks, *options]
         self._known = known
         self._unknown = UNKNOWN.get(what, SHORT)
         self.left: dict[str, None] | None = None
