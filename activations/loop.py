@@ -54,12 +54,19 @@ class Idle(selectors.BaseSelector):
     def __setattr__(self, name: str, value: object) -> None:
         """Set anything but `select`: what patches it (aiotools' and looptime's clocks do, to jump
         over idle time) waits for time-outs that asyncio never asks for here."""
+        self._check_patch(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._check_patch(name)  # unittest.mock takes away what it could not put there
+        super().__delattr__(name)
+
+    def _check_patch(self, name: str) -> None:
         if name == "select":
             raise ActivationsError(
                 "this loop keeps its own time, so its selector cannot be patched: for time that "
                 'jumps take clock="virtual" (`activations.new_event_loop(clock="virtual")`)'
             )
-        super().__setattr__(name, value)
 
     def select(self, timeout: float | None = None) -> Ready:
         """One turn below the tasks. `timeout` is None when nothing is ready to run: asyncio's own
