@@ -1,7 +1,6 @@
 """Runs parts of the tests at the same time, each a pytest of its own, and tells of all as of one.
 
-    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python, which
-                                   with `:eager` has eager tasks on every loop
+    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python
 
 in the folder of the project.
 
@@ -63,12 +62,9 @@ class Part:
         else:
             python, (_, marks) = what, PARTS["others"]
             self.name = f"on Python {Path(what).parent.parent.name.removeprefix('.venv-')}"
-        if form == "long":
-            marks += " and long"
-        options = ["--eager"] if form == "eager" else []
-        self.name += f", {form}" if options else ""
+        marks += " and long" if form else ""
         first = [] if what == "lab" else POLITELY
-        self.command = [*first, python, "-m", "pytest", "-m", marks, *options]
+        self.command = [*first, python, "-m", "pytest", "-m", marks]
         self._known = known
         self._unknown = UNKNOWN.get(what, SHORT)
         self.left: dict[str, None] | None = None
@@ -124,9 +120,6 @@ class Run:
 
     async def all(self) -> int:
         """Run every part to its end, and say what came of them: the exit status."""
-        this = asyncio.current_task()
-        assert this is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         saying = asyncio.create_task(self._keep_saying())
         try:
             await asyncio.gather(*map(self._run, self.parts))
@@ -239,9 +232,7 @@ def main() -> int:
     try:
         return asyncio.run(Run(sys.argv[1:]).all())
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
+        return 130
 
 
 if __name__ == "__main__":

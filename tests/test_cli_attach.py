@@ -6,23 +6,27 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import signal
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import activations
 from activations import Domain
-from activations.cli import main
+from activations.cli import attaching, main
 from activations.cli.attach import CannotServe, _first_free, _memory, _opened, devids
 from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller, domid_of
 from activations.cli.output import JsonLines
+from activations.cli.served import who_has
 from activations.cli.status import FAILED, NOT_TRIED, WELL
 from activations.drivers.block import BlkBack, MemoryDisk, names
 from activations.drivers.block import front as blkfront
-from activations.drivers.block.names import devid_of
+from activations.drivers.block.names import devid_of, free_name
 from activations.xenbus import Device, XenbusState, front_device, plug
 from xen_sim import Machine
 
@@ -256,6 +260,81 @@ def test_a_guest_with_all_disks_there_are_gets_none(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(names, "DISKS", 3)
     with pytest.raises(CannotServe, match="guest has all the disks that a guest can have"):
         _first_free("guest", [768, devid_of("xvdb"), devid_of("xvdc")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("vbd", "physical-device", "1:3"),
+        ("qdisk", "params", "aio:{file}"),
+        ("qdisk", "params", "{file}"),
+    ],
+)
+def test_what_xens_own_back_ends_serve_is_found_in_xenstore(
+    kind: str, key: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is written is one guest's; one that all only read may be many guests'."""
+    file, same, other = (tmp_path / name for name in ("disk.img", "same.img", "other.img"))
+    file.touch()
+    same.hardlink_to(file)
+    other.touch()
+    if kind == "vbd":  # a device of this number, whatever that is here
+        said = SimpleNamespace(st_mode=stat.S_IFBLK | 0o600, st_rdev=os.makedev(1, 3))
+        monkeypatch.setattr(Path, "stat", lambda path: said)
+
+    async def dom0(xen: Domain) -> None:
+        folder = f"/local/domain/0/backend/{kind}/7/{XVDA}"
+        await xen.store.mkdir(f"/local/domain/0/backend/{kind}/6")
+        await xen.store.write(f"{folder}/{key}", value.format(file=file))
+        for mode, read_only, found in (("w", False, True), ("r", False, True), ("r", True, False)):
+            await xen.store.write(f"{folder}/mode", mode)
+            for each in (file, same):
+                has = await who_has(xen, each, read_only)
+                assert has == ("xvda of domain 7" if found else None)
+        if kind != "vbd":
+            assert await who_has(xen, other, False) is None
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.run()
+
+
+def test_thirty_disks_that_are_attached_at_once_are_thirty() -> None:
+    """Each takes the first free name, and another where somebody else was quicker."""
+    seen: list[str] = []
+
+    async def dom0(xen: Domain) -> None:
+        async def make(xen: Domain, domid: int) -> Attachment:
+            called = _first_free("guest", await devids(xen, domid, "vbd"))
+            seen.append(called)
+            return Attachment(
+                kind="vbd",
+                devid=devid_of(called),
+                called=called,
+                what="memory",
+                driver=lambda device: BlkBack(xen, device, MemoryDisk(512)),
+                any_number=True,
+            )
+
+        teller = Teller(JsonLines())
+        attached = [attaching.attach(xen, "guest", make, teller) for _ in range(30)]
+        assert await asyncio.gather(*attached) == [WELL] * 30
+        assert len(seen) > 30, "nobody was in anybody's way"
+
+    async def guest(xen: Domain) -> None:
+        folder = f"/local/domain/{xen.domid}/device/vbd"
+        thirty: list[int] = []
+        while len(thirty) < 30:
+            thirty.append(devid_of(free_name(thirty) or ""))
+        for devid in thirty:
+            await xen.store.wait_for(f"{folder}/{devid}/backend")
+        for devid in thirty:
+            await xen.store.rm(f"{folder}/{devid}")
+
+    machine = Machine(seed=0)
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
 
 
 def test_a_file_is_served_once(tmp_path: Path) -> None:

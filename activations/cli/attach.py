@@ -20,6 +20,7 @@ from activations.cli import options
 from activations.cli.attaching import Attachment, perform
 from activations.cli.links import bring_up
 from activations.cli.output import size
+from activations.cli.served import who_has
 from activations.domain import Domain
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
 from activations.drivers.block.errors import ImageError, ImageReadOnly
@@ -128,6 +129,8 @@ def block(
             disk: MemoryDisk | FileDisk = _memory(memory or 0)
             what = f"{size(memory or 0)} of memory"
         else:
+            if has := await who_has(xen, file, read_only):
+                raise CannotServe(f"{file} is in use: it is {has} (xl block-detach)")
             disk = _opened(file, read_only, format)
             what = f"{file}{_filled_up(disk)}"
         mode = "r" if disk.read_only or read_only else "w"
@@ -140,6 +143,7 @@ def block(
             front={"virtual-device": devid_of(called), "device-type": "disk"},
             back={"dev": called, "mode": mode, "device-type": "disk", "removable": 0},
             close=disk.close if isinstance(disk, FileDisk) else None,
+            any_number=name is None,
             care="unmount it there before you press Ctrl-C",
         )
 
@@ -197,6 +201,7 @@ def net(
             front={"handle": number, "mac": mac},
             back={"handle": number, "mac": mac, "hotplug-status": "connected"},
             close=tap.close,
+            any_number=True,
         )
 
     with options.diagnosing(level, verbose, debug):

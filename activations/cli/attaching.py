@@ -28,6 +28,7 @@ from activations.xenbus import (
     BackDriver,
     BackEnd,
     Device,
+    DeviceExists,
     HandshakeTimeout,
     Phase,
     Written,
@@ -58,6 +59,8 @@ class Attachment:
     front: Written = field(default_factory=dict)
     back: Written = field(default_factory=dict)
     close: Callable[[], None] | None = None
+    any_number: bool = False
+    """Whether another devid will do, where somebody else was quicker to take this one."""
     care: str = ""
     """What to think of while the guest uses it."""
 
@@ -81,16 +84,25 @@ def perform(guest: str, make: Make, as_json: bool = False, *, backend: str = "li
     reporter: Reporter = JsonLines() if as_json else Screen()
 
     async def main(xen: Domain) -> int:
-        domid = await domid_of(xen, guest)
-        attachment = await make(xen, domid)
-        try:
-            return await Session(xen, domid, guest, attachment, Teller(reporter)).run()
-        finally:
-            if attachment.close is not None:
-                attachment.close()
+        return await attach(xen, guest, make, Teller(reporter))
 
     with serving(sys.stdout if as_json else sys.stderr):
         return status_of(lambda: activations.run(main, backend=backend), reporter)
+
+
+async def attach(xen: Domain, guest: str, make: Make, teller: Teller) -> int:
+    """Attach it, until told to stop; give the exit status."""
+    domid = await domid_of(xen, guest)
+    while True:
+        attachment = await make(xen, domid)
+        try:
+            return await Session(xen, domid, guest, attachment, teller).run()
+        except DeviceExists:
+            if not attachment.any_number:
+                raise
+        finally:
+            if attachment.close is not None:
+                attachment.close()
 
 
 async def domid_of(xen: Domain, guest: str) -> int:

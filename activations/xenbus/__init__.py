@@ -6,6 +6,7 @@ from activations.xenbus.driver import BackDriver, FrontDriver, Written
 from activations.xenbus.ends import BackEnd, FrontEnd
 from activations.xenbus.errors import (
     BadKey,
+    DeviceExists,
     HandshakeTimeout,
     MissingKey,
     Unplugged,
@@ -21,6 +22,7 @@ __all__ = [
     "BackEnd",
     "BadKey",
     "Device",
+    "DeviceExists",
     "FrontDriver",
     "FrontEnd",
     "Handshake",

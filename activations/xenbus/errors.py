@@ -15,6 +15,10 @@ class BadKey(XenbusError):
     """The other end's key is not what it has to be: no number, or one out of range."""
 
 
+class DeviceExists(XenbusError):
+    """The guest has a device of this number already."""
+
+
 class HandshakeTimeout(XenbusError, TimeoutError):
     """The ends did not get as far as they should in the time given: says where each stands, and
     what is missing."""

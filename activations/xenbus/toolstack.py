@@ -15,7 +15,7 @@ from activations.store import Access, Nodes, Permission, Store, StoreError
 from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
 from activations.xenbus.driver import Written
-from activations.xenbus.errors import HandshakeTimeout, XenbusError
+from activations.xenbus.errors import DeviceExists, HandshakeTimeout
 from activations.xenbus.folder import read_if_there, read_state
 from activations.xenbus.states import BACK, Phase, next_step
 
@@ -27,7 +27,7 @@ async def plug(
 ) -> None:
     """Give domain `device.front` the device; `front` and `back` are what else the folders hold.
 
-    Raises `XenbusError` if there is such a device already, and `StoreError` (EACCES) if this
+    Raises `DeviceExists` if there is such a device already, and `StoreError` (EACCES) if this
     domain may not make one.
     """
     folders: dict[Side, dict[str, str | int]] = {
@@ -48,7 +48,7 @@ async def plug(
 
     async def change(nodes: Nodes) -> None:
         if await nodes.exists(device.front_path):
-            raise XenbusError(f"{device} exists: unplug it first, or take another devid")
+            raise DeviceExists(f"{device} exists: unplug it first, or take another devid")
         for side, keys in folders.items():
             await _make(nodes, device, side, keys)
             if await nodes.exists(reason := device.error_path(side)):
