@@ -9,16 +9,18 @@ Of asyncio's private names this module uses a few, each for want of a public one
 a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop;
 `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
 calls complain as asyncio's do; `_run_until_complete_cb`, which ends a run; `_current_handle` and
-`_format_handle`, by which debug mode tells of a slow callback; and the three methods about the pipe
-by which a loop wakes itself (selector_events.py).
+`_format_handle`, by which debug mode tells of a slow callback; the three methods about the pipe by
+which a loop wakes itself (selector_events.py); and what `signals` takes of unix_events.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 import threading
 import time
+from asyncio import iscoroutine
 from asyncio.base_events import (  # type: ignore[attr-defined]
     _format_handle,
     _run_until_complete_cb,
@@ -27,8 +29,11 @@ from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
+from inspect import iscoroutinefunction
+from socket import socket
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
+from activations import signals
 from activations.domain import Domain
 from activations.errors import ActivationsError, VirtualClockError
 from activations.lower import LowerHalf, Ready, VirtualLowerHalf
@@ -54,12 +59,19 @@ class Idle(selectors.BaseSelector):
     def __setattr__(self, name: str, value: object) -> None:
         """Set anything but `select`: what patches it (aiotools' and looptime's clocks do, to jump
         over idle time) waits for time-outs that asyncio never asks for here."""
+        self._check_patch(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._check_patch(name)  # unittest.mock takes away what it could not put there
+        super().__delattr__(name)
+
+    def _check_patch(self, name: str) -> None:
         if name == "select":
             raise ActivationsError(
                 "this loop keeps its own time, so its selector cannot be patched: for time that "
                 'jumps take clock="virtual" (`activations.new_event_loop(clock="virtual")`)'
             )
-        super().__setattr__(name, value)
 
     def select(self, timeout: float | None = None) -> Ready:
         """One turn below the tasks. `timeout` is None when nothing is ready to run: asyncio's own
@@ -110,6 +122,10 @@ class EventLoop(asyncio.SelectorEventLoop):
     _ready: deque[asyncio.Handle]
     _closed: bool
     _debug: bool
+    _csock: socket
+    _signal_handlers: dict[int, asyncio.Handle]
+    _handle_signal: Callable[[int], None]
+    _check_signal: Callable[[int], None]
     _check_closed: Callable[[], None]
     _check_thread: Callable[[], None]
     _check_callback: Callable[[object, str], None]
@@ -128,6 +144,9 @@ class EventLoop(asyncio.SelectorEventLoop):
         if self.is_running() or self.is_closed():
             super().close()
             return
+        if not sys.is_finalizing():
+            for number in list(self._signal_handlers):  # before what wakes the loop is closed
+                self.remove_signal_handler(number)
         try:
             self.domain.close()
         finally:
@@ -150,6 +169,24 @@ class EventLoop(asyncio.SelectorEventLoop):
             _made_above(handle, 1)
         self._ready.append(handle)
         return handle
+
+    # Signals, which `signals` shares out among the loops of this process
+
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts
+    ) -> None:
+        if iscoroutine(callback) or iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)
+        self._check_closed()
+        signals.listen(self, sig, asyncio.Handle(callback, args, self, None))
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        self._check_signal(sig)
+        return signals.forget(self, sig)
+
+    def _process_self_data(self, data: bytes) -> None:
+        """What woke the loop. The numbers of signals among it have been told of."""
 
     # Exceptions out of signal handlers
 

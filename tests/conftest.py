@@ -15,11 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet
 
+import eager
 import pytest
+import reporting
 from hypothesis import HealthCheck, settings
 from needs import LEFT_OUT, leave_out
 from pace import patience
-from reporting import pytest_addoption, pytest_configure  # noqa: F401, hooks
 
 import xen_lab
 from activations import BackendError, EventLoop
@@ -39,6 +40,16 @@ settings.load_profile("busy")  # how busy the machine is says nothing about the 
 TIMEOUT = 60
 TIMEOUT_ON_THE_LAB = 300
 """Seconds. There the first test waits for the boot, and others for guests that they need first."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for module in (reporting, eager):
+        module.pytest_addoption(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for module in (reporting, eager):
+        module.pytest_configure(config)
 
 
 def descriptors() -> set[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Runs parts of the tests at the same time, each a pytest of its own, and tells of all as of one.
 
-    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python
+    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python, which
+                                   with `:eager` has eager tasks on every loop
 
 in the folder of the project.
 
@@ -62,9 +63,12 @@ class Part:
         else:
             python, (_, marks) = what, PARTS["others"]
             self.name = f"on Python {Path(what).parent.parent.name.removeprefix('.venv-')}"
-        marks += " and long" if form else ""
+        if form == "long":
+            marks += " and long"
+        options = ["--eager"] if form == "eager" else []
+        self.name += f", {form}" if options else ""
         first = [] if what == "lab" else POLITELY
-        self.command = [*first, python, "-m", "pytest", "-m", marks]
+        self.command = [*first, python, "-m", "pytest", "-m", marks, *options]
         self._known = known
         self._unknown = UNKNOWN.get(what, SHORT)
         self.left: dict[str, None] | None = None
@@ -120,6 +124,9 @@ class Run:
 
     async def all(self) -> int:
         """Run every part to its end, and say what came of them: the exit status."""
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         saying = asyncio.create_task(self._keep_saying())
         try:
             await asyncio.gather(*map(self._run, self.parts))
@@ -232,7 +239,9 @@ def main() -> int:
     try:
         return asyncio.run(Run(sys.argv[1:]).all())
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 if __name__ == "__main__":

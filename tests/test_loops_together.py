@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,158 @@ def test_a_generator_that_another_domain_lets_go_is_finished_in_its_own(clock: s
     machine.boot("guest", collector)
     machine.run()
     assert finished_in == [life.loop]
+
+
+# Signals
+
+
+@pytest.fixture
+def signals_at_rest() -> Iterator[None]:
+    """Whoever listened has left no trace."""
+    heard = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+    before = [signal.getsignal(number) for number in heard]
+    yield
+    assert [signal.getsignal(number) for number in heard] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+async def hear(xen: Domain, number: int, heard: list[str], ready: list[str], times: int) -> None:
+    """Listen to a signal until it has come so often."""
+    event = asyncio.Event()
+    xen.loop.add_signal_handler(number, event.set)
+    ready.append(xen.name)
+    for _ in range(times):
+        await event.wait()
+        event.clear()
+        heard.append(xen.name)
+    xen.loop.remove_signal_handler(number)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.usefixtures("signals_at_rest")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_each_domain_hears_its_own_signal(order: tuple[int, int]) -> None:
+    """Whoever added its handler last, and when the other one has ended."""
+    machine = Machine(clock="wall")
+    numbers = (signal.SIGUSR1, signal.SIGUSR2)
+    heard: list[str] = []
+    ready: list[str] = []
+
+    async def sender(xen: Domain) -> None:
+        await until(lambda: len(ready) == 2)
+        for number in (*order, order[1]):
+            before = len(heard)
+            os.kill(os.getpid(), numbers[number])
+            await until(lambda before=before: len(heard) > before)  # type: ignore[misc]
+
+    for number in (0, 1):
+        times = 1 if number == order[0] else 2
+        machine.boot(
+            f"guest{number}",
+            lambda xen, number=number, times=times: hear(xen, numbers[number], heard, ready, times),
+        )
+    machine.boot("dom0", sender)
+    machine.run()
+    assert heard == [f"guest{number}" for number in (*order, order[1])]
+
+
+@pytest.mark.usefixtures("signals_at_rest")
+def test_two_domains_that_listen_to_one_signal_both_hear_it() -> None:
+    machine = Machine(clock="wall")
+    heard: list[str] = []
+    ready: list[str] = []
+
+    async def sender(xen: Domain) -> None:
+        await until(lambda: len(ready) == 2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await until(lambda: len(heard) == 2)  # and one of them listens no more
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    machine.boot("once", lambda xen: hear(xen, signal.SIGUSR1, heard, ready, 1))
+    machine.boot("twice", lambda xen: hear(xen, signal.SIGUSR1, heard, ready, 2))
+    machine.boot("dom0", sender)
+    machine.run()
+    assert sorted(heard) == ["once", "twice", "twice"]
+
+
+@pytest.mark.usefixtures("signals_at_rest")
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
+def test_a_loop_that_closes_listens_no_more(number: int) -> None:
+    machine = Machine(clock="wall")
+
+    async def main(xen: Domain) -> None:
+        xen.loop.add_signal_handler(number, print)
+
+    machine.boot("dom0", main)
+    machine.boot("guest", main)
+    machine.run()
+
+
+@pytest.mark.usefixtures("signals_at_rest")
+def test_asyncios_own_loop_still_hears_after_a_machine_has_run_within() -> None:
+    async def main() -> None:
+        heard = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, heard.set)
+        machine = Machine(clock="wall")
+        ours: list[str] = []
+        machine.boot("guest", lambda xen: hear(xen, signal.SIGUSR2, ours, [], 1))
+        machine.boot("dom0", send)
+        machine.run()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(heard.wait(), 30)
+
+    async def send(xen: Domain) -> None:
+        await until(lambda: signal.getsignal(signal.SIGUSR2) != signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("signals_at_rest")
+def test_a_signal_ends_a_sleep_however_many_listen() -> None:
+    """The wake-up descriptor is one of theirs; nobody else moves while all sleep."""
+    machine = Machine(clock="wall")
+    heard: list[str] = []
+    ready: list[str] = []
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+
+    async def last(xen: Domain) -> None:
+        ready.append(xen.name)
+        await until(lambda: len(ready) == 3)
+        timer.start()
+
+    for name in ("one", "other"):
+        machine.boot(name, lambda xen: hear(xen, signal.SIGUSR1, heard, ready, 1))
+    machine.boot("dom0", last)
+    machine.run()
+    timer.join()
+    assert sorted(heard) == ["one", "other"]
+
+
+def test_what_cannot_be_listened_to_is_refused_as_asyncio_does() -> None:
+    with closing(activations.new_event_loop("sim", clock="wall")) as loop:
+        with pytest.raises(RuntimeError, match="cannot be caught"):
+            loop.add_signal_handler(signal.SIGKILL, print)
+        with pytest.raises(TypeError, match="coroutines cannot be used"):
+            loop.add_signal_handler(signal.SIGUSR1, nothing)
+        with pytest.raises(ValueError, match="invalid signal"):
+            loop.add_signal_handler(1000, print)
+        refused: list[str] = []
+
+        def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="main thread") as refusal:
+                loop.add_signal_handler(signal.SIGUSR1, print)
+            refused.append(str(refusal.value))
+
+        in_a_thread(elsewhere)
+        assert refused
+        assert loop.remove_signal_handler(signal.SIGUSR1) is False
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
 # Threads

@@ -124,7 +124,10 @@ def test_what_tests_took_is_remembered(write: Write, tmp_path: Path) -> None:
     assert seconds.keys() == {"test_long_ago.py::test", "test_it.py::test_elsewhere"}
 
 
-def test_ctrl_c_ends_all_parts(write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_parts(
+    number: signal.Signals, status: int, write: Write, tmp_path: Path
+) -> None:
     write(
         f"""
         import pathlib, time
@@ -139,7 +142,7 @@ def test_ctrl_c_ends_all_parts(write: Write, tmp_path: Path) -> None:
     running = subprocess.Popen([*COMMAND, "others"], cwd=tmp_path, stdout=subprocess.PIPE)
     while not (tmp_path / "begun").exists():
         assert running.poll() is None
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     running.communicate(timeout=patience(20))
-    assert running.returncode == 130
+    assert running.returncode == status
     assert (tmp_path / "ended").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -14,6 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import repeat
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -279,6 +281,16 @@ def test_a_test_that_freezes_time_does_not_freeze_the_loop(run: Run) -> None:
     assert run(main) >= 0.02
 
 
+def test_nor_does_one_that_freezes_it_before_the_loop_is_imported() -> None:
+    program = """
+import asyncio, time
+time.monotonic = time.monotonic_ns = time.time = lambda: 5
+import activations
+activations.run(lambda xen: asyncio.sleep(0.01), clock="wall")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
 def test_a_selector_cannot_be_patched_and_the_error_says_what_has_the_effect(run: Run) -> None:
     """As aiotools' and looptime's clocks do it: `select` is given time-outs there that it adds up,
     and here it is given none."""
@@ -287,6 +299,9 @@ def test_a_selector_cannot_be_patched_and_the_error_says_what_has_the_effect(run
         selector = xen.loop._selector  # type: ignore[attr-defined]
         with pytest.raises(ActivationsError, match='take clock="virtual"'):
             selector.select = lambda timeout: []
+        patch = mock.patch.object(selector, "select")
+        with pytest.raises(ActivationsError, match='take clock="virtual"'), patch:
+            pass
         await asyncio.sleep(0.001)
 
     run(main)

@@ -43,16 +43,17 @@ Ask = Callable[[blkif.Layout, Sequence[str]], list[int]]
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     need_compiler(WHAT)
     folder = tmp_path_factory.mktemp("headers")
-    root = unpacked(WHAT, ["libxen-dev"], folder)
+    root = unpacked(WHAT, ["libxen-dev"])
     # libxenvchan.h includes a header of the C library, and needs nothing of it.
-    (root / "usr/include/sys").mkdir()
-    (root / "usr/include/sys/types.h").touch()
+    (folder / "sys").mkdir()
+    (folder / "sys/types.h").touch()
 
     def ask(layout: blkif.Layout, expressions: Sequence[str]) -> list[int]:
         source = folder / "ask.c"
         answers = ",".join(f"({expression})" for expression in expressions)
         source.write_text(f"{PREAMBLE}const unsigned int answers[] = {{{answers}, 1}};\n")
-        flags = ["-ffreestanding", f"-I{root}/usr/include", BITS[layout], "-S", "-o", "-"]
+        places = [f"-I{root}/usr/include", f"-I{folder}"]
+        flags = ["-ffreestanding", *places, BITS[layout], "-S", "-o", "-"]
         command = ["cc", *flags, source]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return _words(done.stdout)[:-1]

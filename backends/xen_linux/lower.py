@@ -30,12 +30,11 @@ import errno
 import os
 import select
 import selectors
-import time
 from collections.abc import Iterable, Sequence
 
 from activations.abi.linux_evtchn import PORTS_PER_READ
 from activations.errors import XenError
-from activations.lower import Adopt, Clock, GrantTable, Ready
+from activations.lower import Adopt, Clock, GrantTable, Ready, monotonic_ns
 from activations.store.descriptor import DescriptorConnection
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
@@ -56,7 +55,7 @@ class LinuxLowerHalf:
     """
 
     clock: Clock = "wall"
-    time_ns = staticmethod(time.monotonic_ns)  # of this class: a module's may be frozen by a test
+    time_ns = staticmethod(monotonic_ns)
 
     def __init__(
         self, domid: int, name: str, events: EventDevice, grant_table: LinuxGrantTable

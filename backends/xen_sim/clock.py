@@ -12,7 +12,6 @@ of all domains, so that a descriptor wakes the domain it belongs to.
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from sortedcontainers import SortedList
 
 from activations.errors import BlockedForever
 from activations.lower import Clock as ClockName
+from activations.lower import monotonic_ns
 
 PATIENCE = 1000
 """Turns that are free at one instant of the virtual clock."""
@@ -128,7 +128,7 @@ class WallClock:
 
     name: ClockName = "wall"
     patience = 0
-    time_ns = staticmethod(time.monotonic_ns)  # of this class: a module's may be frozen by a test
+    time_ns = staticmethod(monotonic_ns)
 
     def __init__(self, calendar: Calendar) -> None:
         self._calendar = calendar

@@ -77,8 +77,8 @@ class Life:
 
 def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any:
     """What the program returned. Ctrl-C cancels the program alone, as `asyncio.run` has it: what
-    runs beside it (the store's reader, drivers) goes on until it has cleaned up. If that fails,
-    since everybody is leaving, it is Ctrl-C all the same."""
+    runs beside it goes on until it has cleaned up. If that fails, since everybody is leaving, it is
+    Ctrl-C all the same."""
     try:
         return loop.run_until_complete(task)
     except KeyboardInterrupt as interrupt:

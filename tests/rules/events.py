@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from contextlib import ExitStack
 
 from patience import patience
 from rule import loopback, rule
@@ -134,10 +135,9 @@ async def a_port_whose_peer_went_can_be_bound_again(xen: Domain) -> None:
 
 @rule
 async def a_closed_port_wakes_its_waiter_with_an_error(xen: Domain) -> None:
-    port = xen.events.alloc_unbound(xen.domid)
-    waiter = asyncio.create_task(port.wait())
-    await asyncio.sleep(0.05)
-    port.close()
+    with xen.events.alloc_unbound(xen.domid) as port:
+        waiter = asyncio.create_task(port.wait())
+        await asyncio.sleep(0.05)
     [outcome] = await asyncio.gather(waiter, return_exceptions=True)
     assert isinstance(outcome, PortClosed)
 
@@ -197,14 +197,18 @@ async def a_busy_port_starves_neither_another_nor_a_timer(xen: Domain) -> None:
 
 @rule
 async def hundreds_of_ports_fire_in_one_turn_and_none_is_missed(xen: Domain) -> None:
-    pairs = [await loopback(xen) for _ in range(300)]
-    for _, far in pairs:
-        far.notify()
-    async with asyncio.timeout(patience(20)):
-        for near, _ in pairs:
-            await near.wait()
-    for port in (port for pair in pairs for port in pair):
-        port.close()
+    with ExitStack() as ports:
+        pairs = []
+        for _ in range(300):
+            near, far = await loopback(xen)
+            ports.enter_context(near)
+            ports.enter_context(far)
+            pairs.append((near, far))
+        for _, far in pairs:
+            far.notify()
+        async with asyncio.timeout(patience(20)):
+            for near, _ in pairs:
+                await near.wait()
 
 
 pingpong = Scenario("two_domains_ping_and_pong")

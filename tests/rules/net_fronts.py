@@ -65,12 +65,14 @@ def against_front(
             async with asyncio.timeout(PATIENCE):
                 device = await front_device(xen, KIND, 0)
                 front = RawFront(xen, device, do, keys or {})
-                async with FrontEnd(xen, device, front):
-                    if not why:
-                        await front.done
-                        await xen.store.write("data/done", 1)
-                    await xen.store.wait_for("data/over")
-                await front.leftovers.aclose()
+                try:
+                    async with FrontEnd(xen, device, front):
+                        if not why:
+                            await front.done
+                            await xen.store.write("data/done", 1)
+                        await xen.store.wait_for("data/over")
+                finally:
+                    await front.leftovers.aclose()
                 await until_gone(xen, device)
 
     scenario.domain("dom0")(dom0)

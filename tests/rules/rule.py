@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from patience import patience
@@ -33,9 +33,11 @@ def guest_rule(main: Callable[[Domain], Coroutine[Any, Any, Any]]) -> Scenario:
 
 async def loopback(xen: Domain) -> tuple[Port, Port]:
     """The two ends of a channel from a domain to itself, binding's own event taken."""
-    near = xen.events.alloc_unbound(xen.domid)
-    far = xen.events.bind_interdomain(xen.domid, near.number)
-    await far.wait()
+    with ExitStack() as undo:
+        near = undo.enter_context(xen.events.alloc_unbound(xen.domid))
+        far = undo.enter_context(xen.events.bind_interdomain(xen.domid, near.number))
+        await far.wait()
+        undo.pop_all()
     return near, far
 
 

@@ -6,5 +6,6 @@ build       Xen's C out of Debian's source package, compiled behind shim.h, shim
 xen         that library as a World, and as the one who checks another World step by step
 compare     a program on both; what differed, shrunk and printed
 facts       small programs with the answers that Xen's C gives: a checklist
+search      random programs in search of a difference
 mutants     faults planted in a copy of the other side: are they seen?
 """
