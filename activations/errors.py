@@ -45,7 +45,12 @@ class GenerationEnded(PortError):
     """The domain was suspended: every port of the old generation is gone. Bind again."""
 
 
-class BlockedForever(ActivationsError):
+class SimulationOver(BaseException):
+    """A simulated run cannot go on. The application has not failed: like `KeyboardInterrupt` this
+    is none of its errors, and no `except Exception` takes it for one."""
+
+
+class BlockedForever(SimulationOver):
     """Nothing can ever happen again in this simulation; the message says who waits for what."""
 
 

@@ -19,6 +19,23 @@ class RunOptions:
     seed: int | None = None
     clock: Clock | None = None
     trace: Path | None = None
+    guest: str | None = None
+    """The kernel whose event code simulated guests run: `solo5`, `linux-fifo`..."""
+    delivery: str | None = None
+    """How the simulated Xen interrupts them: `vector`, `callback` or `pv`."""
+    vcpus: int | None = None
+    """How many vCPUs each simulated domain has."""
+
+    @property
+    def simulated(self) -> dict[str, object]:
+        """The options that a real Xen has no use for, by name."""
+        return {
+            "seed": self.seed,
+            "trace": self.trace,
+            "guest": self.guest,
+            "delivery": self.delivery,
+            "vcpus": self.vcpus,
+        }
 
 
 class Observer(Protocol):

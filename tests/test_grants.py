@@ -9,7 +9,7 @@ import pytest
 
 import activations
 from activations import Domain, Grant, LeakWarning, Scenario, XenError
-from xen_sim.grant_table import MappedPages
+from xen_sim.xen.grant_table import MappedPages
 
 # What is left at the end
 

@@ -176,26 +176,3 @@ def test_a_sender_waits_until_the_device_is_connected_anew() -> None:
 
     world.run(behind, use)
     assert heard == list(range(10))
-
-
-@pytest.mark.parametrize("moment", range(0, 40, 2))
-def test_a_card_is_opened_although_its_domain_is_suspended_meanwhile(moment: int) -> None:
-    world = World()
-
-    async def dom0(xen: Domain) -> None:
-        _ = xen.store
-        async with world.served(xen):
-            await xen.store.wait_for("/local/domain/1/data/opened")
-
-    async def guest(xen: Domain) -> None:
-        device = await front_device(xen, "vif", 0)
-        xen.loop.create_task(world.strike(xen, moment))
-        async with netfront.open(xen, device, within=60) as nic:
-            assert nic.mac == GUEST
-            await asyncio.sleep(QUIET)
-            await xen.store.write("data/opened", "")
-        await asyncio.sleep(QUIET)
-
-    world.machine.boot("dom0", dom0)
-    world.machine.boot("guest", guest)
-    world.machine.run()

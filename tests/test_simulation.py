@@ -91,7 +91,7 @@ def test_a_recorded_tape_replays_the_run() -> None:
     first = Trace()
     crowd(Machine(tape=recording, trace=first), 5)
     again = Trace()
-    crowd(Machine(tape=Replay(recording.answers), trace=again), 5)
+    crowd(Machine(tape=Replay(recording.taken), trace=again), 5)
     assert again.lines() == first.lines()
 
 

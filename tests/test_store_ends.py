@@ -12,7 +12,7 @@ from scripted_store import FakePort, on_asyncio, scripted, settle
 from activations.abi.xs_wire import ERROR, RSP_PROD, RingFault
 from activations.errors import PortClosed, XenError
 from activations.store import Store, StoreClosed, StoreError, WireError
-from xen_sim.store_ring import RingConnection
+from xen_sim.guests.store_ring import RingConnection
 
 
 @on_asyncio

@@ -32,6 +32,8 @@ class Op(IntEnum):
     INIT_CONTROL = 11
     EXPAND_ARRAY = 12
     SET_PRIORITY = 13
+    RESET_CONT = 14
+    """A reset that was interrupted goes on; Xen itself makes this one."""
 
 
 class Status(IntEnum):
@@ -64,20 +66,8 @@ class Virq(IntEnum):
 
 
 NR_VIRQS = 24
-GLOBAL_VIRQS = frozenset(
-    {
-        Virq.CONSOLE,
-        Virq.DOM_EXC,
-        Virq.TBUF,
-        Virq.DEBUGGER,
-        Virq.CON_RING,
-        Virq.PCPU_STATE,
-        Virq.MEM_EVENT,
-        Virq.ENOMEM,
-    }
-)
-"""VIRQs of which the whole machine has one; they bind to vCPU 0 alone."""
-
+PER_VCPU_VIRQS = frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF, Virq.XENPMU})
+"""VIRQs that each vCPU has of its own. Xen's `virq_is_global` counts all others as global."""
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_SELF = 0x7FF0
 """Stands for the calling domain in every argument that takes a domid."""
@@ -115,3 +105,19 @@ EVTCHN_PENDING = 0x800
 """shared_info.evtchn_pending: 64 words of u64."""
 EVTCHN_MASK = 0xA00
 """shared_info.evtchn_mask: 64 words of u64."""
+
+# The FIFO ABI.
+MAX_PORTS_FIFO = 1 << 17
+"""EVTCHN_FIFO_NR_CHANNELS."""
+FIFO_LINK_BITS = 17
+FIFO_PENDING = 31
+"""EVTCHN_FIFO_PENDING and so on: bits of an event word. Bits 0 to 16 are the link."""
+FIFO_MASKED = 30
+FIFO_LINKED = 29
+FIFO_BUSY = 28
+FIFO_LINK_MASK = (1 << FIFO_LINK_BITS) - 1
+FIFO_QUEUES = 16
+"""EVTCHN_FIFO_MAX_QUEUES: one for each priority, 0 the highest."""
+FIFO_DEFAULT_PRIORITY = 7
+FIFO_WORDS_PER_PAGE = 1024
+FIFO_MAX_PAGES = 128

@@ -35,3 +35,20 @@ TIMEOUT_LIMIT_NS = 1 << 50
 
 TIMEOUT_MISTAKEN_NS = 100_000_000
 """...and fires after this long instead."""
+
+
+class VcpuOp(IntEnum):
+    """VCPUOP_*: the commands of hypercall 24."""
+
+    INITIALISE = 0
+    UP = 1
+    DOWN = 2
+    IS_UP = 3
+    SET_PERIODIC_TIMER = 6
+    STOP_PERIODIC_TIMER = 7
+    SET_SINGLESHOT_TIMER = 8
+    STOP_SINGLESHOT_TIMER = 9
+
+
+PERIOD_MIN_NS = 1_000_000
+"""VCPUOP_set_periodic_timer takes no shorter period (EINVAL)."""

@@ -35,6 +35,17 @@ from activations.scenario import Scenario
     metavar="OUT",
     help="Write what happened to this file, a line of JSON each (sim).",
 )
+@click.option(
+    "--guest",
+    metavar="KERNEL",
+    help="The event code of guests: solo5, mini-os, linux, linux-fifo, freebsd (sim).",
+)
+@click.option(
+    "--delivery",
+    metavar="WAY",
+    help="How Xen interrupts them: vector, callback, pv (sim).  [default: vector]",
+)
+@click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain (sim).")
 @options.as_json
 @options.diagnostics
 def run(

@@ -6,9 +6,11 @@ Both folders are made in one step, with the permissions that each end needs; the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 
 from activations.abi.xenbus import XenbusState as State
-from activations.domain import HOMES, Domain
+from activations.domain import Domain
 from activations.store import Access, Nodes, Permission, Store, StoreError
 from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
@@ -28,28 +30,31 @@ async def plug(
     Raises `DeviceExists` if there is such a device already, and `StoreError` (EACCES) if this
     domain may not make one.
     """
+    folders: dict[Side, dict[str, str | int]] = {
+        "back": {
+            "frontend": device.front_path,
+            "frontend-id": device.front,
+            "online": 1,
+            "state": int(State.INITIALISING),
+            **back,
+        },
+        "front": {
+            "backend": device.back_path,
+            "backend-id": device.back,
+            "state": int(State.INITIALISING),
+            **front,
+        },
+    }
 
     async def change(nodes: Nodes) -> None:
         if await nodes.exists(device.front_path):
             raise DeviceExists(f"{device} exists: unplug it first, or take another devid")
-        await make(nodes, device, front=front, back=back)
+        for side, keys in folders.items():
+            await _make(nodes, device, side, keys)
+            if await nodes.exists(reason := device.error_path(side)):
+                await nodes.rm(reason)  # why a former device of this number had failed
 
     await xen.store.transact(change)
-
-
-async def make(
-    nodes: Nodes, device: Device, *, front: Written = _NONE, back: Written = _NONE
-) -> None:
-    """Make both folders, in the caller's transaction; what a former device left there goes."""
-    keys: dict[Side, Written] = {
-        "back": {"frontend": device.front_path, "frontend-id": device.front, "online": 1, **back},
-        "front": {"backend": device.back_path, "backend-id": device.back, **front},
-    }
-    for side in keys:
-        for left in (device.path(side), device.error_path(side)):
-            if await nodes.exists(left):
-                await nodes.rm(left)
-        await _make(nodes, device, side, {"state": int(State.INITIALISING), **keys[side]})
 
 
 async def unplug(
@@ -79,22 +84,20 @@ async def unplug(
                 f"{await explain(store, device)}; to remove it all the same, use force"
             ) from None
 
-    await _take_away(store, device, "front")
-    await _take_away(store, device, "back")
+    await _remove(store, device, "front")
+    await _remove(store, device, "back")
+    await store.transact(partial(_remove_if_empty, device.back_path.rpartition("/")[0]))
 
 
-async def _take_away(store: Store, device: Device, side: Side) -> None:
-    """Remove an end's folder, and why it failed, whether or not they are there: its domain may end
-    in this very moment. A front end's that points to another back end is another device's by now.
-    """
+async def _remove(store: Store, device: Device, side: Side) -> None:
+    """Remove an end's folder, whether or not it is there: its domain may end in this very moment.
+    A front end's that points to another back end is another device's by now."""
     path = device.path(side)
 
     async def change(nodes: Nodes) -> None:
         pointed_at = await read_if_there(nodes, f"{device.front_path}/backend")
         if side == "back" or pointed_at in ("", device.back_path):
-            for each in (path, device.error_path(side)):
-                if await nodes.exists(each):
-                    await _remove(nodes, each)
+            await nodes.rm(path)
 
     try:
         await store.transact(change)
@@ -103,16 +106,13 @@ async def _take_away(store: Store, device: Device, side: Side) -> None:
             raise
 
 
-async def _remove(nodes: Nodes, path: str) -> None:
-    """Remove a folder, and those above it that held nothing else, up to the domain's home."""
-    while path.rpartition("/")[0] != HOMES:
-        await nodes.rm(path)
-        path = path.rpartition("/")[0]
-        if await nodes.list(path):
-            return
+async def _remove_if_empty(folder: str, nodes: Nodes) -> None:
+    """What held a guest's devices, once the last of them is gone."""
+    if await nodes.exists(folder) and not await nodes.list(folder):
+        await nodes.rm(folder)
 
 
-async def _make(nodes: Nodes, device: Device, side: Side, keys: Written) -> None:
+async def _make(nodes: Nodes, device: Device, side: Side, keys: Mapping[str, str | int]) -> None:
     """A folder that its end owns and the other may read."""
     other: Side = "back" if side == "front" else "front"
     permissions = (

@@ -102,8 +102,7 @@ backend = LabBackend()
 
 
 def _refuse(options: RunOptions) -> None:
-    reality = "a real Xen is neither seeded nor traced"
-    refuse("lab", {"seed": options.seed, "trace": options.trace}, reality)
+    refuse("lab", options.simulated, "a real Xen is neither seeded nor traced, and is what it is")
     if options.clock == "virtual":
         refuse("lab", {"clock": "virtual"}, "a real Xen has real time")
     refuse("lab", {"only": options.only}, "it boots every domain of the scenario itself")

@@ -54,7 +54,7 @@ class LinuxBackend:
                 f"in: say which with --as, one of {', '.join(scenario.halves)}"
             )
         half = scenario.half(options.only)
-        refuse(self.name, {"seed": options.seed, "trace": options.trace}, "a real Xen has no tape")
+        refuse(self.name, options.simulated, "a real Xen has no tape, and is what it is")
         outcome = Outcome(facts={"domain": half.name})
         with asyncio.Runner(
             loop_factory=lambda: self.new_event_loop(name=half.name, clock=options.clock)

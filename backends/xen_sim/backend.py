@@ -15,6 +15,8 @@ from activations.lower import Clock as ClockName
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
+from xen_sim.guests import catalogue
+from xen_sim.guests.solo5 import Solo5
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain
 from xen_sim.trace import Trace
@@ -48,7 +50,13 @@ class SimBackend:
         machine = Machine(clock=clock, seed=options.seed, trace=trace)
         with lines_by_domain(machine, observer):
             for half in scenario.halves.values():
-                machine.boot(half.name, half.main)
+                machine.boot(
+                    half.name,
+                    half.main,
+                    kernel=catalogue.find(options.guest or Solo5.name),
+                    delivery=catalogue.delivery(options.delivery or "vector"),
+                    vcpus=options.vcpus,
+                )
             try:
                 trouble = machine.run_out()
             finally:

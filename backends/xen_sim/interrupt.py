@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from xen_sim.processor import Processor
+from xen_sim.schedule.scheduler import Scheduler
 
 
 @contextmanager
-def interruptible(processor: Processor) -> Iterator[None]:
+def interruptible(scheduler: Scheduler) -> Iterator[None]:
     """Inside the block, Ctrl-C is the processor's. Not where somebody else has taken charge of
     it, nor outside the main thread, which alone has a part in signals."""
     ours = threading.current_thread() is threading.main_thread()
@@ -28,7 +28,7 @@ def interruptible(processor: Processor) -> Iterator[None]:
         return
 
     def on_sigint(number: int, frame: FrameType | None) -> None:
-        processor.interrupt()
+        scheduler.interrupt()
 
     signal.signal(signal.SIGINT, on_sigint)
     try:

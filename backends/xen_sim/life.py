@@ -1,53 +1,128 @@
-"""A domain's run, from its first instruction to its last."""
+"""A vCPU's run, from its first instruction to its last."""
 
 from __future__ import annotations
 
 import asyncio
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
 
 from activations.domain import Domain
+from activations.errors import LeakWarning
 from activations.loop import EventLoop
 from activations.running import program
-from xen_sim.domain import XenDomain
-from xen_sim.processor import AsyncioState
+from xen_sim.guests.asyncio_guest import AsyncioState
+from xen_sim.guests.plain import PlainGuest
+from xen_sim.schedule.scheduler import Kept, nothing
+
+if TYPE_CHECKING:
+    from xen_sim.build import Built
+    from xen_sim.xen.domain import XenDomain
 
 Main = Callable[[Domain], Awaitable[Any]]
 
 
-class Life:
-    """One domain's run: its loop, its program, and how that ended."""
+class Life(ABC):
+    """One vCPU's run: its program, and how that ended."""
 
-    def __init__(self, domain: XenDomain, loop: EventLoop, main: Main) -> None:
+    loop: EventLoop | None = None
+    """The event loop, where it has one."""
+    bring_up: Callable[[], None] | None = None
+    """What it does first: as a kernel that boots, start the vCPUs that have no program."""
+
+    def __init__(self, domain: XenDomain, vcpu: int) -> None:
         self.domain = domain
-        self.loop = loop
+        self.vcpu = domain.vcpus[vcpu]
+        self.name = self.vcpu.cpu.name
         self.result: Any = None
         self.failure: BaseException | None = None
         self.ended = False
         self.cancelled = False
+
+    def __call__(self) -> None:
+        """From the first instruction to the last, on the vCPU's own greenlet."""
+        hub = self.domain.xen.scheduler.hub
+        assert hub is not None
+        fresh = self._fresh()
+        hub.switch()
+        fresh.restore()
+        try:
+            if self.bring_up is not None:
+                self.bring_up()
+            self._live()
+        except GreenletExit:
+            pass
+        except BaseException as error:
+            self.failure = self.failure or error
+        finally:
+            self.ended = True
+            self.domain.trace("end")
+
+    def _fresh(self) -> Kept:
+        """What the thread is to keep for it as it begins."""
+        return nothing()
+
+    @abstractmethod
+    def _live(self) -> None:
+        """Run the program; what it raises is its failure."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End the program in an orderly way, if there is one."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is left."""
+
+
+class PlainLife(Life):
+    """A plain function on vCPU 0."""
+
+    def __init__(self, built: Built, main: Callable[[PlainGuest], Any]) -> None:
+        super().__init__(built.domain, 0)
+        self._guest = PlainGuest(built.platform(0), built.kernel(0))
+        self._main = main
+
+    def _live(self) -> None:
+        self.domain.trace("start")
+        self.result = self._main(self._guest)
+
+    def cancel(self) -> None:
+        """A plain program cannot be asked: it is ended where it stands."""
+        self.cancelled = True
+        cpu = self.vcpu.cpu
+        while not self.ended:
+            cpu.greenlet.throw(GreenletExit)
+
+    def close(self) -> None:
+        self.domain.xen.destroy(self.domain)
+
+
+class LoopLife(Life):
+    """A program on an event loop."""
+
+    loop: EventLoop
+
+    def __init__(self, domain: XenDomain, vcpu: int, loop: EventLoop, main: Main) -> None:
+        super().__init__(domain, vcpu)
+        self.loop = loop
         self._main = main
         self._task: asyncio.Task[Any] | None = None
 
-    def __call__(self) -> None:
-        """From the first instruction to the last, on the domain's own greenlet.
+    def _fresh(self) -> Kept:
+        return AsyncioState.fresh()
 
-        The hub starts it and gets control back at once: a greenlet begins as deep in the
-        recursion limit as its starter stands, and another domain may stand deep.
-        """
-        hub = self.domain.xen.processor.hub
-        assert hub is not None
-        fresh = AsyncioState.fresh()
-        hub.switch()
-        fresh.restore()
+    def _live(self) -> None:
         self.domain.trace("start")
         try:
             with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
                 loop = runner.get_loop()
                 self._task = loop.create_task(
-                    program(self._main, self.loop.domain), name=f"{self.domain.name} main"
+                    program(self._main, self.loop.domain), name=f"{self.name} main"
                 )
                 if self.cancelled:  # before its first instruction
                     self._task.cancel()
@@ -57,22 +132,23 @@ class Life:
                     self.failure = interrupt
                     raise
                 loop.run_until_complete(_cancel_leftovers())
-        except GreenletExit:
-            pass
-        except asyncio.CancelledError as error:
-            self.failure = None if self.cancelled else error
-        except BaseException as error:
-            self.failure = self.failure or error
-        finally:
-            self.ended = True
-            self.domain.trace("end")
+        except asyncio.CancelledError:
+            if not self.cancelled:
+                raise
 
     def cancel(self) -> None:
         """End the program in an orderly way: its main task is cancelled."""
         self.cancelled = True
         if self._task is not None:
             self._task.cancel()
-            self.domain.vcpu.kick()
+            self.vcpu.cpu.kick()
+
+    def close(self) -> None:
+        """Its loop, if it did not come to that. What is left is nobody's mistake: the run ended."""
+        if not self.loop.is_closed():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", LeakWarning)
+                self.loop.close()
 
 
 def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any:

@@ -5,28 +5,37 @@
     machine.boot("guest", client)
     machine.run()                   # {"dom0": what server returned, "guest": ...}
 
-No state is global: two machines live side by side in one process.
+No state is global: two machines live side by side in one process. A machine runs once.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent
 
-from activations.errors import BackendError, BlockedForever
-from activations.loop import EventLoop, VirtualEventLoop
+from activations.abi.event_channel import MAX_PORTS_DEFAULT
+from activations.errors import BackendError, BlockedForever, SimulationOver
+from activations.loop import EventLoop
 from activations.lower import Clock as ClockName
-from xen_sim.domain import XenDomain
-from xen_sim.guest import Guest, WallGuest
-from xen_sim.hypervisor import Hypervisor
+from xen_sim import waiting
+from xen_sim.build import Built, build
+from xen_sim.guests.asyncio_guest import AsyncioState
+from xen_sim.guests.kernel import Kernel
+from xen_sim.guests.plain import PlainGuest
+from xen_sim.guests.platform import Delivery
+from xen_sim.guests.solo5 import Solo5
 from xen_sim.interrupt import interruptible
-from xen_sim.life import Life, Main
-from xen_sim.lower_half import Solo5
-from xen_sim.processor import Processor
-from xen_sim.tape import Seeded, Tape
+from xen_sim.life import Life, LoopLife, Main, PlainLife
+from xen_sim.schedule.tape import Seeded, Tape
 from xen_sim.trace import Trace
+from xen_sim.xen.hypervisor import Hypervisor
+
+T = TypeVar("T")
 
 CANCEL_REQUESTS = 10
 """How often a program is asked to end before it is ended."""
@@ -35,9 +44,10 @@ CANCEL_REQUESTS = 10
 class Machine:
     """A Xen and its domains on one processor and one clock.
 
-    `seed` or `tape` answer what could go either way (see `tape`); without them everything is
-    first come, first served. With `explore`, a vCPU can be preempted between any two steps on
-    shared memory, its own or Xen's. `trace` keeps what happened.
+    `seed` or `tape` answer what could go either way (see `schedule.tape`); without them everything
+    is first come, first served. With `explore`, a vCPU can be preempted between any two steps: on
+    shared memory, its own or Xen's, at interrupts' enabling and disabling, and into Xen. `trace`
+    keeps what happened.
     """
 
     def __init__(
@@ -53,43 +63,103 @@ class Machine:
             raise BackendError(f"unknown clock {clock!r}: it is 'virtual' or 'wall'")
         if seed is not None and tape is not None:
             raise BackendError("a machine takes a seed or a tape, not both")
-        chooser = Seeded(seed) if seed is not None else tape
-        self.xen = Hypervisor(clock, chooser, explored=explore, trace=trace)
+        self._tape = Seeded(seed) if seed is not None else tape
+        self.xen = Hypervisor(
+            clock, self._tape, explored=explore, trace=trace, keep=AsyncioState.save
+        )
         self.lives: list[Life] = []
-        self._guests: dict[EventLoop, Guest] = {}
+        self._built: dict[EventLoop, Built] = {}
+        self._idling: list[Built] = []
+        """Domains with vCPUs that have no program."""
+        self._threads = frozenset(threading.enumerate())
+        self._run = False
+        self.xen.scheduler.report = lambda error: self._report(error, list(self._built))
 
     # Domains
 
-    def create(self, name: str, *, solo5: type[Solo5] = Solo5) -> EventLoop:
+    def create(self, name: str, *, kernel: type[Kernel] = Solo5) -> EventLoop:
         """A domain, running on whatever greenlet runs the loop this returns.
 
-        The one called `dom0` gets domid 0; the others are numbered from 1. `solo5` is the lower
-        half to build it with.
+        The one called `dom0` gets domid 0; the others are numbered from 1.
         """
-        return self._build(name, solo5)[1]
+        return self._loops(build(self.xen, name, kernel), 1)[0]
 
-    def boot(self, name: str, main: Main, *, solo5: type[Solo5] = Solo5) -> Life:
-        """A domain that runs `main(domain)` when the machine runs."""
-        life = Life(*self._build(name, solo5), main)
+    def boot(
+        self,
+        name: str,
+        main: Main | Sequence[Main],
+        *,
+        kernel: type[Kernel] = Solo5,
+        delivery: Delivery = "vector",
+        vcpus: int | None = None,
+        max_ports: int = MAX_PORTS_DEFAULT,
+    ) -> LoopLife:
+        """A domain that runs `main(domain)` when the machine runs.
+
+        Several programs run on a vCPU each, with an event loop each, the first one on vCPU 0; what
+        the others return is under `name.1` and so on. `kernel` is the lower half that the guest is
+        built with, `delivery` how Xen interrupts it, `max_ports` its `max_event_channels`. vCPUs
+        without a program idle, where the kernel knows more than one.
+
+        Raises `BackendError` for what cannot be.
+        """
+        programs = [main] if callable(main) else list(main)
+        built = build(
+            self.xen,
+            name,
+            kernel,
+            delivery=delivery,
+            vcpus=len(programs) if vcpus is None else vcpus,
+            max_ports=max_ports,
+            programs=len(programs),
+        )
+        lives = [
+            LoopLife(built.domain, number, loop, program)
+            for number, (program, loop) in enumerate(
+                zip(programs, self._loops(built, len(programs)), strict=True)
+            )
+        ]
+        self.lives += lives
+        self._let_idle(built, lives[0], len(programs))
+        return lives[0]
+
+    def plain(
+        self,
+        name: str,
+        main: Callable[[PlainGuest], T],
+        *,
+        kernel: type[Kernel] = Solo5,
+        delivery: Delivery = "vector",
+        vcpus: int = 1,
+        max_ports: int = MAX_PORTS_DEFAULT,
+    ) -> Life:
+        """A domain that runs a plain function on vCPU 0, without an event loop: see
+        `guests.plain`. Options and errors are those of `boot`."""
+        built = build(self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports)
+        life = PlainLife(built, main)
         self.lives.append(life)
+        self._let_idle(built, life, 1)
         return life
 
-    def _build(self, name: str, solo5: type[Solo5]) -> tuple[XenDomain, EventLoop]:
-        domain = self.xen.create(name)
-        virtual = self.xen.clock.name == "virtual"
-        guest = (Guest if virtual else WallGuest)(domain, solo5)
-        loop = (VirtualEventLoop if virtual else EventLoop)(guest)
-        self._guests[loop] = guest
-        return domain, loop
+    def _loops(self, built: Built, count: int) -> list[EventLoop]:
+        loops = [built.make_loop(vcpu, of=count) for vcpu in range(count)]
+        self._built |= dict.fromkeys(loops, built)
+        return loops
+
+    def _let_idle(self, built: Built, life: Life, busy: int) -> None:
+        """The vCPUs behind the busy ones have no program: who runs on vCPU 0 brings them up."""
+        if built.multiprocessor and busy < len(built.domain.vcpus):
+            life.bring_up = lambda: built.start_idle(busy)
+            self._idling.append(built)
 
     def suspend(self, loop: EventLoop) -> None:
         """Suspend this loop's domain and resume it at once, as a migration does: everything bound
         before is gone, and whoever waited is told `GenerationEnded`."""
-        guest = self._guests[loop]
-        guest.domain.suspend()
-        guest.start()
-        loop.domain.new_generation()
-        guest.domain.vcpu.kick()
+        built = self._built[loop]
+        built.domain.suspend()
+        for each, of in self._built.items():
+            if of is built:
+                built.resume(each)
 
     # Running
 
@@ -97,29 +167,34 @@ class Machine:
         """Run every booted domain to its end; give what each returned, by name.
 
         The first failure ends the others and is raised; `BlockedForever` says who waits for what.
+        Raises `BackendError` for a machine that has run.
         """
         failed = self.run_out()
         if failed is not None:
             raise failed
-        return {life.domain.name: life.result for life in self.lives}
+        return {life.name: life.result for life in self.lives}
 
     def run_out(self) -> BaseException | None:
         """As `run`, but the first failure is returned; each is in its `Life`."""
-        processor = self.xen.processor
-        with interruptible(processor):
-            failure = self._run_out(processor)
-        if processor.interrupted:  # too late for anybody to take it
-            return failure or KeyboardInterrupt()
+        if self._run:
+            raise BackendError("a machine runs once; make another one to run again")
+        self._run = True
+        scheduler = self.xen.scheduler
+        if self._tape is not None:
+            self._tape.begin([life.name for life in self.lives])
+        with interruptible(scheduler):
+            failure = self._run_out()
+        if scheduler.interrupted:  # too late for anybody to take it
+            failure = failure or KeyboardInterrupt()
+        if self._tape is not None:
+            self._tape.end(failure)
         return failure
 
-    def _run_out(self, processor: Processor) -> BaseException | None:
-        processor.hub = getcurrent()
+    def _run_out(self) -> BaseException | None:
+        scheduler = self.xen.scheduler
+        scheduler.hub = getcurrent()
         for life in self.lives:
-            life.domain.vcpu.greenlet = greenlet(life)
-            life.domain.vcpu.greenlet.gr_context = copy_context()
-            life.domain.vcpu.greenlet.switch()
-            life.domain.vcpu.asleep = True
-            processor.make_runnable(life.domain.vcpu)
+            self._start(life)
         failure: BaseException | None = None
         requests = 0
         try:
@@ -128,33 +203,49 @@ class Machine:
                 if trouble is not None:
                     failure = failure or trouble
                     requests += 1
-                    if requests > CANCEL_REQUESTS:
+                    if requests > CANCEL_REQUESTS or _is_final(trouble):
                         break
                     for life in self.lives:
                         life.cancel()
         finally:
             self._kill()
-            processor.hub = None
+            scheduler.hub = None
         return self._interrupt() or failure
+
+    def _start(self, life: Life) -> None:
+        """It stands before its first instruction. The hub starts it, and gets control back at once:
+        a greenlet begins as deep in the recursion limit as its starter stands, and another domain
+        may stand deep."""
+        scheduler = self.xen.scheduler
+        cpu = life.vcpu.cpu
+        scheduler.start(cpu, life)
+        cpu.greenlet.gr_context = copy_context()
+        cpu.greenlet.switch()
 
     def _until_something_ends(self) -> BaseException | None:
         """Run until a domain has ended, or nobody can run; give the trouble there is with that."""
-        processor = self.xen.processor
-        processor.stuck = None
+        scheduler = self.xen.scheduler
+        scheduler.over = None
         living = [life for life in self.lives if not life.ended]
         try:
-            processor.run(processor.next(), None)
-        except BlockedForever as error:
-            processor.stuck = error
+            scheduler.run(scheduler.first(), None)
+        except SimulationOver as error:
+            scheduler.over = error
         except KeyboardInterrupt as error:
             return error
-        if processor.stuck is not None:
-            loops = [life.loop for life in living if not life.ended]
-            return processor.blocked(processor.stuck, loops)
+        if isinstance(scheduler.over, BlockedForever):
+            loops = [life.loop for life in living if not life.ended and life.loop]
+            return self._report(scheduler.over, loops)
+        if scheduler.over is not None:
+            return scheduler.over
         for life in living:
             if life.ended and life.failure is not None:
                 return life.failure
         return None
+
+    def _report(self, error: BlockedForever, loops: Sequence[EventLoop]) -> BlockedForever:
+        """The same error, with who waits for what."""
+        return BlockedForever(f"{error}:\n{waiting.who_waits(loops, self._threads)}")
 
     def _interrupt(self) -> KeyboardInterrupt | None:
         """Ctrl-C, if it struck one: another one may have failed of that, and ended before it."""
@@ -165,8 +256,18 @@ class Machine:
 
     def _kill(self) -> None:
         """End what would not end by itself: its tasks are not asked any more."""
+        self.xen.scheduler.ending = True
+        cpus = [life.vcpu.cpu for life in self.lives]
+        cpus += [cpu for built in self._idling for cpu in built.started]
+        for cpu in cpus:
+            while not cpu.greenlet.dead:
+                with suppress(GreenletExit):  # one that never ran lets it through
+                    cpu.greenlet.throw(GreenletExit)
         for life in self.lives:
-            while not life.domain.vcpu.greenlet.dead:
-                life.domain.vcpu.greenlet.throw(GreenletExit)
-            if not life.loop.is_closed():
-                life.loop.close()
+            life.close()
+        self.xen.scheduler.ending = False
+
+
+def _is_final(trouble: BaseException) -> bool:
+    """Whether the run cannot go on even to clean up: its tape has diverged, a processor is down."""
+    return isinstance(trouble, SimulationOver) and not isinstance(trouble, BlockedForever)

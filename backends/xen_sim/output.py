@@ -38,7 +38,7 @@ class DomainLines(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        running = self._machine.xen.processor.current
+        running = self._machine.xen.scheduler.current
         name = running.name if running else XEN
         *lines, rest = (self._begun.pop(name, "") + text).split("\n")
         for line in lines:

@@ -1,68 +1,55 @@
-"""struct shared_info: a page of real bytes that Xen and its guest both act on.
+"""struct shared_info and the FIFO ABI's pages: all that Xen and its guest know of each other.
 
-Each side has views of its own on the page. A plain run uses memoryviews, and pays nothing. In an
-explored one each view is a `Watched`: before every access it gives up the processor, so that any
-other vCPU may run between any two.
+Each side has views of its own on the same frame, plain or stepped; what one writes the other reads.
 
-An atomic instruction (`lock bts`, `xchg`) is one step though it reads and writes. It is written
-
-    word = pending[i]                   the step: here another vCPU may run first
-    locked.pending[i] = word | bit      the same step: nobody comes in between
-
-where `locked` always holds plain memoryviews.
+Sources: xen/include/public/xen.h and xen/include/public/event_channel.h.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 from activations.abi import event_channel as abi
+from xen_sim.hardware.memory import PAGE_SIZE, Before, Frame, Words
 
 
-class Words(Protocol):
-    """Shared memory as an array of unsigned integers."""
+class VcpuInfo:
+    """struct vcpu_info: what concerns one vCPU. Each field is an array of one word."""
 
-    def __getitem__(self, index: int, /) -> int: ...
+    __slots__ = ("pending_sel", "upcall_mask", "upcall_pending")
 
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-
-class Watched:
-    """Words that tell `step` before each access."""
-
-    __slots__ = ("_name", "_step", "_words")
-
-    def __init__(self, words: Words, name: str, step: Callable[[str], None]) -> None:
-        self._words = words
-        self._name = name
-        self._step = step
-
-    def __getitem__(self, index: int) -> int:
-        self._step(f"read {self._name}")
-        return self._words[index]
-
-    def __setitem__(self, index: int, value: int) -> None:
-        self._step(f"write {self._name}")
-        self._words[index] = value
+    def __init__(self, frame: Frame, vcpu: int, before: Before | None, owner: str = "") -> None:
+        at = vcpu * abi.VCPU_INFO_SIZE
+        of = owner + (f" of vcpu {vcpu}" if vcpu else "")
+        self.upcall_pending = frame.view(
+            "evtchn_upcall_pending" + of, at + abi.UPCALL_PENDING, 1, "B", before
+        )
+        self.upcall_mask = frame.view(
+            "evtchn_upcall_mask" + of, at + abi.UPCALL_MASK, 1, "B", before
+        )
+        self.pending_sel = frame.view(
+            "evtchn_pending_sel" + of, at + abi.PENDING_SEL, 8, "Q", before
+        )
 
 
-class Views:
-    """The parts of shared_info that events need, for vCPU 0."""
+class EventWords:
+    """The two-level ABI's words: 64 of 64 ports each, of the whole domain."""
 
-    __slots__ = ("locked", "mask", "pending", "pending_sel", "upcall_pending")
+    __slots__ = ("mask", "pending")
 
-    def __init__(self, page: bytearray, step: Callable[[str], None] | None = None) -> None:
-        def view(name: str, offset: int, size: int, code: str) -> Words:
-            words: Words = memoryview(page)[offset : offset + size].cast(code)  # type: ignore
-            return Watched(words, name, step) if step else words
-
-        self.upcall_pending = view("evtchn_upcall_pending", abi.UPCALL_PENDING, 1, "B")
-        self.pending_sel = view("evtchn_pending_sel", abi.PENDING_SEL, 8, "Q")
-        self.pending = view("evtchn_pending", abi.EVTCHN_PENDING, 512, "Q")
-        self.mask = view("evtchn_mask", abi.EVTCHN_MASK, 512, "Q")
-        self.locked: Views = Views(page) if step else self
-        """The second half of an atomic instruction: never a step of its own."""
+    def __init__(self, frame: Frame, before: Before | None, owner: str = "") -> None:
+        self.pending = frame.view("evtchn_pending" + owner, abi.EVTCHN_PENDING, 512, "Q", before)
+        self.mask = frame.view("evtchn_mask" + owner, abi.EVTCHN_MASK, 512, "Q", before)
 
 
-BIT = tuple(1 << bit for bit in range(abi.BITS_PER_WORD))
+class ControlBlock:
+    """struct evtchn_fifo_control_block: which of a vCPU's queues have events, and their heads."""
+
+    __slots__ = ("head", "ready")
+
+    def __init__(self, frame: Frame, offset: int, before: Before | None, owner: str = "") -> None:
+        self.ready = frame.view("ready" + owner, offset, 4, "I", before)
+        self.head = frame.view("head" + owner, offset + 8, 64, "I", before)
+
+
+def event_array(frame: Frame, before: Before | None, owner: str = "") -> Words:
+    """A page of the FIFO ABI's event array: 1,024 words of 32 bits, one for each port."""
+    return frame.view("event word" + owner, 0, PAGE_SIZE, "I", before)

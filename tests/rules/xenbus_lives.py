@@ -280,30 +280,6 @@ async def is_told_that_it_is_gone(xen: Domain) -> None:
                 return
 
 
-made_anew = Scenario("nothing of a former device is left in one that is plugged in")
-
-
-@made_anew.domain("dom0")
-async def plugs_where_one_was_left(xen: Domain) -> None:
-    device = Device(KIND, 27, await xen.find("guest"), 0, SERVED_AS)
-    for path in (device.back_path, device.error_path("back"), device.error_path("front")):
-        await xen.store.write(f"{path}/left", "r")
-    await plug(xen, device)
-    assert "left" not in await xen.store.list(device.back_path)
-    await xen.store.write(f"{device.error_path('back')}/error", "5 it fails again")
-    await unplug(xen, device, within=0.1, force=True)
-    for gone in ("device", f"error/device/{KIND}"):
-        assert not await xen.store.exists(f"{xen_home(device.front)}/{gone}/27")
-    for gone in (f"backend/{SERVED_AS}/{device.front}", f"error/backend/{SERVED_AS}"):
-        assert not await xen.store.exists(f"{xen_home(0)}/{gone}")
-    await xen.store.write(f"{xen_home(device.front)}/data/rule-27", "")
-
-
-@made_anew.domain("guest")
-async def has_no_driver_for_it(xen: Domain) -> None:
-    await xen.store.wait_for("data/rule-27")
-
-
 in_place = Scenario("a device that was made anew in its old place is connected again")
 
 

@@ -91,11 +91,10 @@ class MemoryDisk:
         return None
 
     def write(self, offset: int, buffers: Buffers) -> Done:
-        with memoryview(self.data) as data:
-            for buffer in buffers:
-                end = offset + len(buffer)
-                data[offset:end] = buffer
-                offset = end
+        for buffer in buffers:
+            end = offset + len(buffer)
+            self.data[offset:end] = buffer
+            offset = end
         return None
 
     def flush(self) -> Done:

@@ -101,7 +101,7 @@ class Piece:
         at, left = self.at, self.length
         for page in self.pages:
             size = min(left, PAGE_SIZE)
-            memory[at : at + size] = page.memory[:size]
+            memory[at : at + size] = bytes(page.memory[:size])
             at += size
             left -= size
 

@@ -34,7 +34,6 @@ from activations.own import own
 from activations.port import PROGRAM_START
 from activations.ring import RingError
 from activations.sring import FrontRing
-from activations.store import StoreClosed
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
 from activations.xenbus.keys import read_keys
 
@@ -263,16 +262,6 @@ class NetFront(FrontDriver):
 
 async def _nic(xen: Domain, device: Device, capacity: int) -> Nic:
     """What the toolstack wrote of the device into this end's folder."""
-    keys = await _own_keys(xen, device)
+    keys = await read_keys(xen.store, f"the front end of {device}", device.front_path)
     mac = read_mac(keys)
     return Nic(mac, keys.integer(abi.MTU, abi.DEFAULT_MTU, within=range(68, 1 << 16)), capacity)
-
-
-async def _own_keys(xen: Domain, device: Device) -> Keys:
-    while True:
-        generation = xen.generation
-        try:
-            return await read_keys(xen.store, f"the front end of {device}", device.front_path)
-        except StoreClosed:
-            if xen.generation == generation:
-                raise  # else the domain was suspended, and has another connection now

@@ -35,9 +35,6 @@ class Nic:
         self._put: Put | None = None
         self._room = asyncio.Event()
         self._line = asyncio.Lock()
-        self._in_line = 0
-        """Senders; a lock that one has let go of is not locked, and the next one's turn all the
-        same."""
         self._incoming = FrameQueue(capacity)
         self._end: NicClosed | None = None
 
@@ -58,15 +55,11 @@ class Nic:
         """
         if not HEADER <= len(frame) <= self.longest:
             raise ValueError(f"a frame of {len(frame)} bytes: {HEADER} to {self.longest} can be")
-        if self._in_line or not self._sent(frame):
-            self._in_line += 1
-            try:
-                async with self._line:
-                    while not self._sent(frame):
-                        self._room.clear()
-                        await self._room.wait()
-            finally:
-                self._in_line -= 1
+        if self._line.locked() or not self._sent(frame):
+            async with self._line:
+                while not self._sent(frame):
+                    self._room.clear()
+                    await self._room.wait()
 
     async def receive(self) -> bytes:
         """The next frame."""

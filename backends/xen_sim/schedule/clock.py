@@ -20,6 +20,8 @@ from sortedcontainers import SortedList
 from activations.errors import BlockedForever
 from activations.lower import Clock as ClockName
 from activations.lower import monotonic_ns
+from xen_sim.schedule.step import Choice
+from xen_sim.schedule.tape import Tape
 
 PATIENCE = 1000
 """Turns that are free at one instant of the virtual clock."""
@@ -30,25 +32,27 @@ TURN_NS = 1000
 ONE_DAY = 86_400
 """Seconds. No wait is longer: epoll counts milliseconds in 31 bits."""
 
-Entry = tuple[int, int, Callable[[], None]]
-"""Something that will happen: when (ns), the number of its making, what."""
+Entry = tuple[int, int, Callable[[], None], str]
+"""Something that will happen: when (ns), the number of its making, what, and a name for it."""
 
 
 class Calendar:
-    """What happens next. Entries at the same instant happen in the order of their making.
+    """What happens next. Entries at the same instant happen in the order of their making, or in
+    the one that a tape says.
 
     What an exception out of a signal handler breaks off while it happens is entered again, and so
     may happen twice. A `SortedList` that is broken off half done (it is Python) is made anew from
     its entries.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tape: Tape | None = None) -> None:
         self._entries: SortedList[Entry] = SortedList()
         self._made = 0
+        self._tape = tape
 
-    def add(self, when: int, what: Callable[[], None]) -> Entry:
+    def add(self, when: int, what: Callable[[], None], name: str = "") -> Entry:
         self._made += 1
-        entry = (when, self._made, what)
+        entry = (when, self._made, what, name)
         try:
             self._entries.add(entry)
         except BaseException:
@@ -69,13 +73,23 @@ class Calendar:
 
     def run_due(self, now: int) -> None:
         """Let everything happen that is due."""
-        while (entries := self._entries) and (entry := entries[0])[0] <= now:
+        while (entries := self._entries) and entries[0][0] <= now:
+            entry = entries[0 if self._tape is None else self._first(self._tape)]
             try:
-                entries.pop(0)
+                entries.discard(entry)
                 entry[2]()
             except BaseException:
                 self._mend(entry)
                 raise
+
+    def _first(self, tape: Tape) -> int:
+        """Several at one instant: the index of the one that happens first."""
+        entries = self._entries
+        if len(entries) == 1 or entries[1][0] != entries[0][0]:
+            return 0
+        when = entries[0][0]
+        names = tuple(entry[3] for entry in entries.irange((when,), (when + 1,)))
+        return tape.choose(Choice(f"first at {when} ns", names))
 
     def _mend(self, *missing: Entry) -> None:
         self._entries = SortedList({*self._entries, *missing})

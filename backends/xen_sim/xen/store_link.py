@@ -9,18 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from activations.abi.grant_table import PAGE_SIZE
+from xen_sim.hardware.pages import stepped
 from xen_sim.xenstored import RingServer
 
 if TYPE_CHECKING:
-    from xen_sim.domain import XenDomain
+    from xen_sim.xen.domain import XenDomain
 
 
 class StoreLink:
     """One connection, from the port's binding to its closing."""
 
     def __init__(self, domain: XenDomain) -> None:
-        self.page = memoryview(bytearray(PAGE_SIZE))
+        memory = memoryview(bytearray(PAGE_SIZE))
+        before = domain.guest_before
+        self.page: memoryview = stepped(memory, "store", before) if before else memory
+        """The page as the guest sees it."""
         channels = domain.event_channels
         connection = domain.xen.xenstored.connect(domain.domid)
-        server = RingServer(self.page, connection, lambda: channels.set_pending(self.port))
+        server = RingServer(memory, connection, lambda: channels.raise_port(self.port))
         self.port: int = channels.listen(server.kick, connection.close)

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from activations.abi.grant_table import ENTRY, PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
 from activations.errors import XenError
 from activations.lower import Foreign, Segment
+from xen_sim.hardware.pages import stepped
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from xen_sim.domain import XenDomain
+    from xen_sim.xen.domain import XenDomain
 
 MAX_ENTRIES = 1024
 """Entries of a table of two pages, which is where Linux's gntalloc stops too (its `limit`)."""
@@ -94,7 +95,7 @@ class GrantTable:
         except Refused as refused:
             raise XenError(EINVAL, "GNTTABOP_map_grant_ref", str(refused)) from None
         table.note_mapped(refs, Gtf.READING | (Gtf.WRITING if writable else Gtf.INVALID))
-        mapped = MappedPages(self, table, tuple(refs), memory if writable else memory.toreadonly())
+        mapped = MappedPages(self, table, tuple(refs), memory, writable=writable)
         self.mappings[mapped] = None
         return mapped
 
@@ -122,7 +123,8 @@ class GrantTable:
             start = frame.offset + end.offset
             return memoryview(frame.allocation)[start : start + length]
         memory = memoryview(end)
-        if isinstance(memory.obj, Allocation) and memory.obj.owner is not self:
+        pages = getattr(memory.obj, "whole", memory).obj
+        if isinstance(pages, Allocation) and pages.owner is not self:
             raise Refused(GntStatus.BAD_PAGE, "a mapped page is its owner's, not this domain's")
         return memory.cast("B")[:length]
 
@@ -200,21 +202,27 @@ class _Pages(ABC):
     """Pages in either role, with what is to happen when they go."""
 
     def __init__(
-        self, table: GrantTable, domid: int, refs: tuple[int, ...], memory: memoryview
+        self,
+        table: GrantTable,
+        domid: int,
+        refs: tuple[int, ...],
+        memory: memoryview,
+        *,
+        writable: bool = True,
     ) -> None:
         self._table = table
         self.domid = domid
         self.refs = refs
         self._memory = memory
+        """The bytes themselves."""
+        before = table.domain.guest_before
+        if before is None:
+            self.memory = memory if writable else memory.toreadonly()
+        else:
+            self.memory = stepped(memory, f"memory {refs[0]}", before, readonly=not writable)
         self._clear_byte: int | None = None
         self._port: int | None = None
         self._closed = False
-
-    @property
-    def memory(self) -> memoryview:
-        """The bytes. In an explored machine, reaching for them is a step of the domain's."""
-        self._table.domain.vcpu.step("memory")
-        return self._memory
 
     def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
         self._clear_byte, self._port = clear_byte, port
@@ -247,9 +255,15 @@ class MappedPages(_Pages):
     """Pages that another domain granted and this one maps."""
 
     def __init__(
-        self, table: GrantTable, owner: GrantTable, refs: tuple[int, ...], memory: memoryview
+        self,
+        table: GrantTable,
+        owner: GrantTable,
+        refs: tuple[int, ...],
+        memory: memoryview,
+        *,
+        writable: bool,
     ) -> None:
-        super().__init__(table, owner.domain.domid, refs, memory)
+        super().__init__(table, owner.domain.domid, refs, memory, writable=writable)
         self._owner = owner
 
     def _release(self) -> None:

@@ -1,0 +1,138 @@
+"""Building a domain: Xen's side of it, a kernel for each vCPU, and event loops on these.
+
+The one place that knows both a domain as Xen has it and what its guest sees: it hands the guest its
+processor, its memory and its hypercalls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from activations.abi.event_channel import MAX_PORTS_DEFAULT
+from activations.errors import BackendError
+from activations.loop import EventLoop, VirtualEventLoop
+from xen_sim.guests import catalogue
+from xen_sim.guests.asyncio_guest import Devices, Guest, WallGuest
+from xen_sim.guests.fused import fastest
+from xen_sim.guests.kernel import Kernel
+from xen_sim.guests.platform import Delivery, Platform
+from xen_sim.hardware.cpu import CPU
+from xen_sim.schedule.clock import WallClock
+from xen_sim.xen.domain import XenDomain
+from xen_sim.xen.hypercall import Hypercalls
+from xen_sim.xen.hypervisor import Hypervisor
+from xen_sim.xen.store_link import StoreLink
+
+
+class Built:
+    """A domain, and the kernel it is built with."""
+
+    def __init__(self, domain: XenDomain, kernel: type[Kernel], delivery: Delivery) -> None:
+        self.domain = domain
+        self._kernel = kernel
+        self._delivery = delivery
+        self._guests: dict[EventLoop, Guest] = {}
+        self._shared: dict[str, Any] = {}
+        self.started: list[CPU] = []
+        """Processors that `start_idle` has brought up."""
+        self._open = 0
+        """Event loops that are not closed yet."""
+
+    @property
+    def multiprocessor(self) -> bool:
+        return self._kernel.multiprocessor
+
+    def platform(self, vcpu: int) -> Platform:
+        """What the guest sees from this vCPU."""
+        domain = self.domain
+        return Platform(
+            name=domain.vcpus[vcpu].cpu.name,
+            vcpu=vcpu,
+            vcpus=len(domain.vcpus),
+            cpu=domain.vcpus[vcpu].cpu,
+            lock=domain.xen.lock,
+            xen=Hypercalls(domain.vcpus[vcpu]),
+            shared_info=domain.shared_info,
+            new_frame=domain.new_frame,
+            time_ns=domain.xen.clock.time_ns,
+            delivery=self._delivery,
+            max_ports=domain.event_channels.max_ports,
+            shared=self._shared,
+        )
+
+    def kernel(self, vcpu: int) -> Kernel:
+        """The kernel on this vCPU."""
+        return self._kernel_on(self.platform(vcpu))
+
+    def _kernel_on(self, platform: Platform) -> Kernel:
+        return fastest(self._kernel, platform)(platform)
+
+    def make_loop(self, vcpu: int, *, of: int) -> EventLoop:
+        """An event loop on this vCPU, one of so many of the domain."""
+        platform = self.platform(vcpu)
+        domain = self.domain
+        devices = Devices(
+            domain.domid, domain.grant_table, self._open_store, self._close, domain.trace
+        )
+        clock = domain.xen.clock
+        kernel = self._kernel_on(platform)
+        guest: Guest
+        if isinstance(clock, WallClock):
+            guest = WallGuest(platform, kernel, devices, clock)
+            loop = EventLoop(guest)
+        else:
+            guest = Guest(platform, kernel, devices)
+            loop = VirtualEventLoop(guest)
+        domain.vcpus[vcpu].up = True
+        self._guests[loop] = guest
+        self._open = of
+        return loop
+
+    def start_idle(self, first: int) -> None:
+        """Bring up the vCPUs from this one on, which have no program; called on vCPU 0."""
+        xen = Hypercalls(self.domain.vcpus[0])
+        for vcpu in range(first, len(self.domain.vcpus)):
+            xen.initialise(vcpu, self.kernel(vcpu).idle)
+            xen.up(vcpu)
+            self.started.append(self.domain.vcpus[vcpu].cpu)
+
+    def resume(self, loop: EventLoop) -> None:
+        """The domain was suspended and goes on: its kernel begins again, and whoever waits on what
+        was bound before is told."""
+        guest = self._guests[loop]
+        guest.start()
+        loop.domain.new_generation()
+        guest.platform.cpu.kick()
+
+    def _open_store(self) -> tuple[memoryview, int]:
+        link = StoreLink(self.domain)
+        return link.page, link.port
+
+    def _close(self) -> None:
+        """An event loop was closed: with the last one the domain goes."""
+        self._open -= 1
+        if not self._open:
+            self.domain.xen.destroy(self.domain)
+
+
+def build(
+    xen: Hypervisor,
+    name: str,
+    kernel: type[Kernel],
+    *,
+    delivery: Delivery = "vector",
+    vcpus: int = 1,
+    max_ports: int = MAX_PORTS_DEFAULT,
+    programs: int = 1,
+) -> Built:
+    """A new domain. Raises `BackendError` for one that cannot be."""
+    catalogue.delivery(delivery)
+    if programs > 1 and not kernel.multiprocessor:
+        raise BackendError(
+            f"{name!r} is to run {programs} programs, but {kernel.name} is for one vCPU: take "
+            "linux, linux-fifo or freebsd"
+        )
+    if programs > vcpus > 0:
+        raise BackendError(f"{name!r} is to run {programs} programs on {vcpus} vCPUs")
+    domain = xen.create(name, vcpus=vcpus, max_ports=max_ports, pv=delivery == "pv")
+    return Built(domain, kernel, delivery)

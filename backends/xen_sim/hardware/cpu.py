@@ -1,0 +1,248 @@
+"""A processor as its guest sees it: the interrupt flag, `hlt`, and the gate an interrupt enters by.
+
+What may interrupt it is a `Line`. It is taken when interrupts are enabled: the gate clears the
+flag, the handler runs, `iret` restores the flag. `hlt` with an interrupt due does not sleep, and
+`sti` holds interrupts off until the instruction after it has begun, so that `sti; hlt` cannot be
+torn apart.
+
+When nothing is explored, an interrupt lands at the next `sti`, `hlt` or poll, which is late but
+legal; in an explored machine it lands at the first step after it was raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from activations.errors import SimulationOver
+from xen_sim.hardware.apic import LocalAPIC
+from xen_sim.hardware.memory import Before
+from xen_sim.schedule.scheduler import Fiber, Scheduler
+from xen_sim.schedule.step import Step
+
+Handler = Callable[[], None]
+
+NO_DEVICE = 0xFF
+"""What a read of an I/O port gives behind which there is nothing."""
+
+
+class TripleFault(SimulationOver):
+    """`hlt` with interrupts disabled: the processor is down for good."""
+
+
+class Line(Protocol):
+    """What may interrupt a processor."""
+
+    level: bool
+    """Whether it may be raised without `CPU.interrupt` being called, by what is in memory."""
+
+    def raised(self) -> bool:
+        """Whether an interrupt is due, as far as it is not up to the processor's own flag."""
+
+    def acknowledge(self) -> int:
+        """The processor takes it: the vector by which the guest is entered."""
+
+    def returned(self) -> None:
+        """The handler of a level has returned."""
+
+    def broken_off(self) -> None:
+        """The handler was broken off, and is to be entered again."""
+
+
+class Unconnected:
+    """No line yet: nothing interrupts."""
+
+    level = False
+
+    def raised(self) -> bool:
+        return False
+
+    def acknowledge(self) -> int:
+        raise AssertionError("nothing was raised")
+
+    def returned(self) -> None:
+        """Nothing was entered."""
+
+    def broken_off(self) -> None:
+        """Nothing was entered."""
+
+
+class CPU(Fiber):
+    """One processor of a guest."""
+
+    __slots__ = ("_scheduler", "apic", "down", "due", "idt", "interrupts", "line")
+
+    def __init__(self, name: str, scheduler: Scheduler) -> None:
+        super().__init__(name)
+        self._scheduler = scheduler
+        self.interrupts = False
+        """The interrupt flag, IF."""
+        self.due = False
+        """The interrupt pin: something was raised on the line, and may still be."""
+        self.line: Line = Unconnected()
+        self.apic = LocalAPIC()
+        self.idt: dict[int, Handler] = {}
+        """The interrupt descriptor table: the guest's handlers, by vector."""
+        self.down: Callable[[], None] = self._triple_fault
+        """What becomes of it when it halts with interrupts off."""
+
+    # From outside
+
+    def interrupt(self) -> None:
+        """Something was raised on the line: it wakes, however it sleeps."""
+        self.due = True
+        self._scheduler.wake(self)
+
+    def wake(self) -> None:
+        """Wake it without an interrupt."""
+        self._scheduler.wake(self)
+
+    def kick(self) -> None:
+        """As `wake`, for what is not the guest's to see: a descriptor is ready, it is called from
+        another domain, or it is to end. One that is not asleep does not sleep the next time."""
+        self._scheduler.kick(self)
+
+    # What its guest does
+
+    def cli(self) -> None:
+        self.interrupts = False
+
+    def sti(self) -> None:
+        """Enable interrupts. A guest that finds work whenever it is about to sleep comes by here:
+        its timeslice ends, lest the others and the clock stand still."""
+        self.interrupts = True
+        self.give_way()
+
+    def hlt(self) -> None:
+        """Sleep until an interrupt; it is taken before this returns."""
+        if not self.interrupts:
+            self.down()
+        self.sleep()
+
+    def sti_hlt(self) -> None:
+        """`sti; hlt`: interrupts are held off until hlt has begun."""
+        self.interrupts = True
+        if self.due or self.line.level:
+            self.sleep()
+        else:
+            self._scheduler.sleep(self)
+            self.take_interrupt()
+
+    def eoi(self) -> None:
+        """End of interrupt, to the local APIC."""
+        self.apic.eoi()
+        if self.apic.irr:
+            self.due = True
+
+    def inb(self, port: int) -> int:
+        """Read an I/O port. A PVH guest has no devices there."""
+        return NO_DEVICE
+
+    def outb(self, port: int, value: int) -> None:
+        """Write to an I/O port: it goes nowhere."""
+
+    def step(self, step: Step) -> None:
+        """The guest is about to take this step: nobody comes in between."""
+
+    @property
+    def before(self) -> Before | None:
+        """What its guest's memory is to tell of each access; None where nobody asks."""
+        return None
+
+    # What that comes to
+
+    def sleep(self) -> None:
+        """Sleep until something is due, and take it."""
+        if self.due or (self.line.level and self.line.raised()):
+            self._scheduler.spend(self)
+        else:
+            self._scheduler.sleep(self)
+        self.take_interrupt()
+
+    def take_interrupt(self) -> None:
+        """Run the handler for what is due, if it may be delivered now."""
+        line = self.line
+        due = line.raised()
+        while due and self.interrupts:
+            try:
+                handler = self.idt[line.acknowledge()]
+                self.interrupts = self.due = False  # the gate clears IF, iret restores it
+                handler()
+                self.interrupts = True
+                if line.level:
+                    line.returned()
+            except BaseException:
+                self._broken_off()
+                raise
+            due = (self.due or line.level) and line.raised()
+        self.due = due
+
+    def _broken_off(self) -> None:
+        """An exception out of a signal handler struck in the handler: it is entered again."""
+        self.interrupts = self.due = True
+        self.line.broken_off()
+
+    def give_way(self) -> None:
+        """A busy guest's timeslice ends: let others run, then take what came."""
+        self._scheduler.give_way(self)
+        if self.due:
+            self.take_interrupt()
+
+    def _triple_fault(self) -> None:
+        fault = TripleFault(f"{self.name}: hlt with interrupts disabled")
+        self._scheduler.end(self, fault)
+
+
+class SteppedCPU(CPU):
+    """A processor that can be preempted, and interrupted, before each of its guest's steps."""
+
+    __slots__ = ("_shadow",)
+
+    def __init__(self, name: str, scheduler: Scheduler) -> None:
+        super().__init__(name, scheduler)
+        self._shadow = False
+        """`sti` was the last instruction: interrupts are held off for one more."""
+
+    @property
+    def before(self) -> Before | None:
+        return self.step
+
+    def step(self, step: Step) -> None:
+        """The guest is about to take this step: others may run first."""
+        self._scheduler.preempt(self, step)
+        if self._shadow:
+            self._shadow = False
+        elif self.interrupts and self.line.raised():
+            self.take_interrupt()
+
+    def cli(self) -> None:
+        self.step(_CLI)
+        super().cli()
+
+    def sti(self) -> None:
+        self.step(_STI)
+        self._shadow = not self.interrupts
+        super().sti()
+
+    def hlt(self) -> None:
+        self.step(_HLT)
+        super().hlt()
+
+    def eoi(self) -> None:
+        self.step(_EOI)
+        super().eoi()
+
+    def sti_hlt(self) -> None:
+        self.step(_STI)
+        self.interrupts = self._shadow = True
+        self.step(_HLT)
+        super().sti_hlt()
+
+    def give_way(self) -> None:
+        """A timeslice ends; what came is taken at the next step."""
+        self._scheduler.give_way(self)
+        if not self._shadow:
+            self.take_interrupt()
+
+
+_CLI, _STI, _HLT, _EOI = Step("cli"), Step("sti"), Step("hlt"), Step("eoi")

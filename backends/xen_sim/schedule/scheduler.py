@@ -1,0 +1,329 @@
+"""The one physical processor: who runs, who sleeps, and how it passes from one to the next.
+
+A vCPU is a fiber, which runs on a greenlet. One that sleeps picks the next runnable fiber and
+switches to it directly; there is no loop in between. Because the switch is a plain call, a fiber
+can be preempted wherever `preempt` is called from, Xen's own code included.
+
+The invariant: a fiber that neither runs nor sleeps is in the queue, wherever an exception out of a
+signal handler strikes: it is entered before it is said to be awake, and again where a switch is
+broken off. So it may be there twice, and be woken for nothing; no wake-up is lost here.
+
+What the thread keeps that belongs to a fiber (asyncio keeps its running loop there) changes hands
+at the switch: a fiber's `keep` says what that is, and the scheduler does not ask.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from activations.errors import BlockedForever, SimulationOver
+from xen_sim.schedule.clock import Clock
+from xen_sim.schedule.step import Choice, Step
+from xen_sim.schedule.tape import Tape
+
+
+class Kept(Protocol):
+    """What the thread kept for a fiber when it gave up the processor."""
+
+    def restore(self) -> None:
+        """It runs again: put it back."""
+
+    def stale(self) -> bool:
+        """Whether the thread keeps something else for it by now."""
+
+
+class Nothing:
+    """A fiber that leaves nothing with the thread."""
+
+    def restore(self) -> None:
+        """There is nothing to put back."""
+
+    def stale(self) -> bool:
+        return False
+
+
+_NOTHING = Nothing()
+
+
+def nothing() -> Kept:
+    """The `keep` of a fiber that leaves nothing with the thread."""
+    return _NOTHING
+
+
+class Fiber:
+    """Something that runs, and can give up the processor anywhere."""
+
+    __slots__ = ("asleep", "greenlet", "keep", "kept", "kicked", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.asleep = False
+        """Written by the scheduler alone."""
+        self.kicked = False
+        """Somebody kicked it since it last slept."""
+        self.greenlet: greenlet
+        self.keep: Callable[[], Kept] = nothing
+        """Says what the thread keeps for it now."""
+        self.kept: Kept | None = None
+        """What it kept when this fiber last slept: nearly always the same."""
+
+
+class Scheduler:
+    """Runs one fiber at a time."""
+
+    def __init__(self, clock: Clock, tape: Tape | None, keep: Callable[[], Kept] = nothing) -> None:
+        self._clock = clock
+        self._tape = tape
+        self._keep = keep
+        """What the thread keeps for whoever starts the run."""
+        self._orderly = tape is None
+        self._virtual = clock.name == "virtual"
+        self._turns = 0
+        """Turns since anybody last looked at the clock."""
+        self.queue: deque[Fiber] = deque()
+        """Runnable fibers, first come first served; the running one is not in it."""
+        self.current: Fiber | None = None
+        self.hub: greenlet | None = None
+        """Where control goes when the run is over; without one, that is raised where it is found
+        out."""
+        self.over: SimulationOver | None = None
+        """Why the run is over: what the hub finds when control comes back to it."""
+        self.ending = False
+        """Whoever still runs is to end: it gets `GreenletExit` where it next gives way."""
+        self.report: Callable[[BlockedForever], BlockedForever] = lambda error: error
+        """Says who waits for what, where that is raised with no hub."""
+        self.interrupted = False
+        """Ctrl-C was pressed; it is raised when the processor is next given away."""
+        self.resting = False
+        """Nobody runs, and the wall clock waits for the real world."""
+
+    # Who sleeps
+
+    def wake(self, fiber: Fiber) -> None:
+        """Make a fiber that sleeps runnable; nothing happens to one that does not."""
+        if fiber.asleep:
+            self.queue.append(fiber)
+            fiber.asleep = False
+
+    def kick(self, fiber: Fiber) -> None:
+        """Wake a fiber for what it cannot know of; one that is not asleep does not fall asleep the
+        next time."""
+        fiber.kicked = True
+        self.wake(fiber)
+
+    def start(self, fiber: Fiber, main: Callable[[], object]) -> None:
+        """A fiber that has not begun is runnable: `main` is what it runs. When that returns,
+        control goes to the hub."""
+        fiber.greenlet = greenlet(main, self.hub)
+        self.queue.append(fiber)
+
+    def sleep(self, fiber: Fiber) -> None:
+        """Give up the processor until somebody wakes this fiber.
+
+        Called where what the thread keeps for the fiber is the same every time: an event loop's
+        idle step, or plain code. `wait` may be called from anywhere.
+        """
+        if fiber.kicked:
+            fiber.kicked = False
+            return
+        kept = fiber.kept
+        if kept is None or kept.stale():
+            kept = fiber.kept = fiber.keep()
+        fiber.greenlet = getcurrent()
+        following = None
+        try:
+            fiber.asleep = True
+            if self.queue and self._orderly and self._turns < self._clock.patience:
+                self._turns += 1  # `_next`, in the ordinary course
+                following = self.queue[0]
+            else:
+                try:
+                    following = self._next()
+                except SimulationOver as error:
+                    to = self._hub_hears_of(error)
+            if following is not None:
+                to = following.greenlet
+                self.queue.popleft()
+            if following is not fiber:
+                self.current = following
+                to.switch()
+                self.current = fiber
+                kept.restore()
+                if self.ending:
+                    raise GreenletExit
+            fiber.asleep = fiber.kicked = False
+        except BaseException:
+            self._broken_off(fiber, following, kept)
+            raise
+
+    def wait(self, fiber: Fiber) -> None:
+        """As `sleep`, from anywhere: within a hypercall that a task makes, say."""
+        fiber.asleep = True
+        try:
+            self._run_next(fiber)
+        finally:
+            fiber.asleep = False
+
+    # Who runs
+
+    def give_way(self, fiber: Fiber) -> None:
+        """Let the others have a turn, if any can run; then go on."""
+        if not self.queue and self._turns < self._clock.patience:
+            self._turns += 1
+            return
+        self.queue.append(fiber)
+        self._run_next(fiber)
+
+    def spend(self, fiber: Fiber) -> None:
+        """A turn that came to nothing is counted all the same: who only ever takes such turns would
+        have the others, and the clock, stand still."""
+        if self._turns < self._clock.patience:
+            self._turns += 1
+        else:
+            self.give_way(fiber)
+
+    def preempt(self, fiber: Fiber, step: Step) -> None:
+        """The running fiber is about to take this step: ask the tape whether another one runs
+        first. It stays runnable."""
+        if self.ending:
+            raise GreenletExit
+        if not self.queue or self._tape is None:
+            return
+        options = (fiber.name, *[other.name for other in self.queue])
+        try:
+            choice = self._tape.choose(Choice(f"{fiber.name}: {step}", options, step))
+        except SimulationOver as error:
+            self.end(fiber, error)
+        if choice:
+            self._bring_forward(choice - 1)
+            self.queue.append(fiber)
+            self.run(self.queue[0], fiber)
+
+    def first(self) -> Fiber:
+        """Who runs first, or next, when the hub has the processor. Raises `SimulationOver`."""
+        return self._next()
+
+    def _next(self) -> Fiber:
+        """The next fiber to run: it stands first in the queue then. Passes time until there is
+        one."""
+        if self.ending:
+            raise GreenletExit
+        queue = self.queue
+        self._turns += 1
+        if self._turns > self._clock.patience:
+            self._take_interrupt()
+            self._clock.look_up()
+        while not queue:
+            self._turns = 0
+            if self._virtual:
+                if self.interrupted:
+                    self._take_interrupt()
+                self._clock.idle()
+            else:
+                self._rest()
+        if self._tape is not None and len(queue) > 1:
+            names = tuple([fiber.name for fiber in queue])
+            self._bring_forward(self._tape.choose(Choice("run next", names)))
+        return queue[0]
+
+    def _bring_forward(self, index: int) -> None:
+        self.queue.appendleft(self.queue[index])
+        del self.queue[index + 1]
+
+    def _run_next(self, leaving: Fiber) -> None:
+        try:
+            following = self._next()
+        except SimulationOver as error:
+            self._to_hub(leaving, error)
+            return
+        if following is leaving:
+            self.queue.popleft()
+        else:
+            self.run(following, leaving)
+
+    def run(self, following: Fiber, leaving: Fiber | None) -> None:
+        """Hand the processor to the first in the queue, from anywhere; returns when it is
+        `leaving`'s turn again."""
+        kept = leaving.keep() if leaving else self._keep()
+        if leaving is not None:
+            leaving.greenlet = getcurrent()
+        try:
+            self.current = following
+            self.queue.popleft()
+            following.greenlet.switch()
+            self.current = leaving
+            kept.restore()
+            if self.ending and leaving is not None:
+                raise GreenletExit
+        except BaseException:
+            self._broken_off(leaving, following, kept)
+            raise
+
+    def _broken_off(self, leaving: Fiber | None, following: Fiber | None, kept: Kept) -> None:
+        """An exception struck as the processor changed hands: who was leaving goes on, and who was
+        to follow will another time, for nothing if it has by now."""
+        self.current = leaving
+        if leaving is not None:
+            leaving.asleep = False
+        if following is not None and not following.greenlet.dead:
+            self.queue.append(following)
+        kept.restore()
+
+    # The end
+
+    def end(self, fiber: Fiber, error: SimulationOver) -> NoReturn:
+        """The run is over, as this fiber finds out. No code of its own is told, lest it take this
+        for an error that it can handle: control goes to the hub for good."""
+        self._to_hub(fiber, error)
+        raise GreenletExit
+
+    def _to_hub(self, fiber: Fiber, error: SimulationOver) -> None:
+        """Control goes to the hub; it comes back if the fiber is to clean up."""
+        hub = self._hub_hears_of(error)
+        kept = fiber.keep()
+        fiber.greenlet = getcurrent()
+        try:
+            hub.switch()
+        finally:
+            self.current = fiber
+            kept.restore()
+        if self.ending:
+            raise GreenletExit
+
+    def _hub_hears_of(self, error: SimulationOver) -> greenlet:
+        """Leave the error for the hub, and give the hub; without one it is raised here."""
+        if self.hub is None:
+            raise (self.report(error) if isinstance(error, BlockedForever) else error) from None
+        self.over = error
+        return self.hub
+
+    # Ctrl-C
+
+    def _rest(self) -> None:
+        """Wait for the real world; Ctrl-C ends that at once, as soon as `resting` says so."""
+        self.resting = True
+        try:
+            self._take_interrupt()
+            self._clock.idle()
+        finally:
+            self.resting = False
+
+    def interrupt(self) -> None:
+        """Ctrl-C was pressed: have the next one who gives the processor away look up. Pressed
+        again, or while nobody runs, it is raised at once."""
+        at_once = self.interrupted or self.resting
+        self.interrupted = True
+        self._turns = sys.maxsize
+        if at_once:
+            self._take_interrupt()
+
+    def _take_interrupt(self) -> None:
+        if self.interrupted:
+            self.interrupted = False
+            self._turns = 0
+            raise KeyboardInterrupt

@@ -1,0 +1,102 @@
+"""struct domain: a domain as Xen knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xen_sim.hardware.cpu import CPU, SteppedCPU
+from xen_sim.hardware.memory import Before, Frame
+from xen_sim.schedule.step import Step
+from xen_sim.xen.event_channel import EventChannels
+from xen_sim.xen.grant_table import GrantTable
+from xen_sim.xen.vcpu import VCPU
+
+if TYPE_CHECKING:
+    from xen_sim.xen.hypervisor import Hypervisor
+
+
+class XenDomain:
+    """vCPUs, memory, event channels and grants."""
+
+    def __init__(
+        self, xen: Hypervisor, domid: int, name: str, *, vcpus: int, max_ports: int, pv: bool
+    ) -> None:
+        self.xen = xen
+        self.domid = domid
+        self.name = name
+        self.pv = pv
+        """A classic PV guest: it has no local APIC, and `evtchn_upcall_mask` for interrupt flag."""
+        self.frames: dict[int, Frame] = {}
+        """Its memory, as far as Xen has to do with it, by frame number."""
+        self.shared_info = self.new_frame("shared_info")
+        self.polling: dict[int, VCPU] = {}
+        """vCPUs that are in SCHEDOP_poll, by number."""
+        processor = SteppedCPU if xen.explored else CPU
+        self.vcpus = [
+            VCPU(self, number, processor(f"{name}.{number}" if number else name, xen.scheduler))
+            for number in range(vcpus)
+        ]
+        self.event_channels = EventChannels(self, max_ports)
+        self.grant_table = GrantTable(self)
+
+    def __repr__(self) -> str:
+        return f"<XenDomain {self.domid} {self.name!r}>"
+
+    @property
+    def privileged(self) -> bool:
+        """Whether it may act for other domains."""
+        return self.domid == 0
+
+    @property
+    def before(self) -> Before | None:
+        """What Xen's own accesses to this domain's memory tell; None where nobody asks."""
+        return self._xen_step if self.xen.explored else None
+
+    @property
+    def guest_before(self) -> Before | None:
+        """What the domain's own accesses to shared pages tell, by whichever of its vCPUs."""
+        return self._guest_step if self.xen.explored else None
+
+    def _guest_step(self, step: Step) -> None:
+        running = self.xen.scheduler.current
+        if isinstance(running, CPU):
+            running.step(step)
+
+    def new_frame(self, name: str = "memory") -> Frame:
+        """A page of its memory."""
+        frame = Frame(self.xen.new_frame(), name)
+        self.frames[frame.number] = frame
+        return frame
+
+    def _xen_step(self, step: Step) -> None:
+        """Xen, on behalf of whichever vCPU runs, is about to touch this domain's memory. Other
+        vCPUs may come first; interrupts of the one that runs wait until Xen returns to it."""
+        running = self.xen.scheduler.current
+        if running is not None:
+            self.xen.scheduler.preempt(running, step)
+
+    def check_pollers(self, port: int) -> None:
+        """A port has become pending: wake those who poll for it."""
+        if self.polling:
+            for vcpu in list(self.polling.values()):
+                vcpu.check_poll(port)
+
+    def trace(self, what: str, **details: Any) -> None:
+        """Note something in the machine's trace, if it keeps one."""
+        if self.xen.trace is not None:
+            self.xen.trace.note(self.xen.clock.time_ns(), self.name, what, **details)
+
+    def suspend(self) -> None:
+        """The domain is saved and restored: its ports are gone, and shared_info is a new page."""
+        self.trace("suspend")
+        self.event_channels.forget()
+        for vcpu in self.vcpus:
+            vcpu.reset()
+        self.shared_info.bytes[:] = bytes(len(self.shared_info.bytes))
+
+    def release(self) -> None:
+        """The domain is gone: its timers, mappings and ports with it."""
+        for vcpu in self.vcpus:
+            vcpu.timers.stop()
+        self.grant_table.unmap_all()
+        self.event_channels.close_all()

@@ -1,0 +1,181 @@
+"""The door: all that a guest can ask of Xen, for one of its vCPUs.
+
+Each hypercall is a method, which raises `XenError` with Xen's errno; `event_channel_op` is
+hypercall 32 as a kernel makes it, a command and a structure in memory. In an explored machine
+entering is a step: others may run, and an interrupt land, before it; none lands within.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from errno import EBUSY, EINVAL, ENOENT
+from typing import TYPE_CHECKING, Any
+
+from activations.errors import XenError
+from xen_sim.hardware.apic import FIRST_VECTOR
+from xen_sim.hardware.cpu import Handler
+from xen_sim.schedule.step import Step
+from xen_sim.xen import evtchn_op
+from xen_sim.xen.delivery import Callback, PvUpcall, UpcallVector
+
+if TYPE_CHECKING:
+    from xen_sim.xen.vcpu import VCPU
+
+_OPERATIONS = (
+    *("alloc_unbound", "bind_interdomain", "bind_virq", "bind_pirq", "bind_ipi", "bind_vcpu"),
+    *("close", "send", "unmask", "status", "reset"),
+    *("init_control", "expand_array", "set_priority"),
+)
+"""Methods that are the event channels' own, of the same name."""
+
+_OTHERS = (
+    *("event_channel_op", "set_timer", "set_singleshot_timer", "set_periodic_timer"),
+    *("yield_", "block", "poll", "initialise", "up", "down", "is_up"),
+    *("set_upcall_vector", "set_callback_vector", "set_callbacks", "force_upcall"),
+)
+
+
+class Hypercalls:
+    """One vCPU's way into Xen."""
+
+    def __init__(self, vcpu: VCPU) -> None:
+        self._vcpu = vcpu
+        self._domain = domain = vcpu.domain
+        channels = domain.event_channels
+        self.alloc_unbound = channels.alloc_unbound
+        self.bind_interdomain = channels.bind_interdomain
+        self.bind_virq = channels.bind_virq
+        self.bind_pirq = channels.bind_pirq
+        self.bind_ipi = channels.bind_ipi
+        self.bind_vcpu = channels.bind_vcpu
+        self.close = channels.close
+        self.send = channels.send if domain.xen.trace is None else self._traced_send
+        self.unmask = channels.unmask
+        self.status = channels.status
+        self.reset = channels.reset
+        self.init_control = channels.init_control
+        self.expand_array = channels.expand_array
+        self.set_priority = channels.set_priority
+        self.set_timer = vcpu.timers.set_timer
+        self.block = vcpu.block
+        if domain.xen.explored:
+            for name in _OPERATIONS:
+                self._step_into(name, f"EVTCHNOP_{name}")
+            for name in _OTHERS:
+                self._step_into(name, name)
+
+    def _step_into(self, name: str, what: str) -> None:
+        """Entering this hypercall is a step."""
+        perform: Callable[..., Any] = getattr(self, name)
+        step = Step("hypercall", what)
+        before = self._vcpu.cpu.step
+
+        def enter(*args: Any, **kwargs: Any) -> Any:
+            before(step)
+            return perform(*args, **kwargs)
+
+        setattr(self, name, enter)
+
+    def _traced_send(self, port: int) -> None:
+        self._domain.trace("send", port=port)
+        self._domain.event_channels.send(port)
+
+    def event_channel_op(self, command: int, argument: bytearray) -> None:
+        """Hypercall 32. `argument` is the command's structure; results are written into it.
+
+        Raises `XenError` with ENOSYS for a command there is not, EFAULT for an argument that is
+        too short to be the structure, and with what the operation itself is refused with.
+        """
+        evtchn_op.perform(self._domain.event_channels, command, argument)
+
+    # Timers
+
+    def set_singleshot_timer(self, deadline: int | None, vcpu: int | None = None) -> None:
+        """VCPUOP_set_singleshot_timer, of this vCPU (EINVAL for another); None stops it."""
+        self._own("set_singleshot_timer", vcpu)
+        self._vcpu.timers.set_singleshot(deadline)
+
+    def set_periodic_timer(self, period: int | None, vcpu: int | None = None) -> None:
+        """VCPUOP_set_periodic_timer, nanoseconds, of this vCPU; None stops it."""
+        self._own("set_periodic_timer", vcpu)
+        self._vcpu.timers.set_periodic(period)
+
+    # Sleeping
+
+    def yield_(self) -> None:
+        """SCHEDOP_yield."""
+        self._domain.xen.scheduler.give_way(self._vcpu.cpu)
+
+    def poll(self, ports: Sequence[int], timeout: int = 0) -> None:
+        """SCHEDOP_poll: sleep until one of these ports is pending, masked or not, or until
+        `timeout` (absolute ns; 0 for none). EINVAL for more than 128 ports, or one that is free."""
+        self._vcpu.poll(ports, timeout)
+
+    # vCPUs
+
+    def initialise(self, vcpu: int, entry: Callable[[], None]) -> None:
+        """VCPUOP_initialise: where it is to begin. EINVAL once it is up."""
+        other = self._of("initialise", vcpu)
+        if other.up:
+            raise XenError(EINVAL, "VCPUOP_initialise", f"{other.cpu.name} is up")
+        other.entry = entry
+
+    def up(self, vcpu: int) -> None:
+        """VCPUOP_up. EINVAL before VCPUOP_initialise; one that is up stays up."""
+        other = self._of("up", vcpu)
+        if other.entry is None and not other.up:
+            raise XenError(EINVAL, "VCPUOP_up", f"{other.cpu.name} is not initialised")
+        if not other.up:
+            other.up = True
+            assert other.entry is not None
+            self._domain.xen.scheduler.start(other.cpu, other.entry)
+
+    def down(self, vcpu: int) -> None:
+        """VCPUOP_down: of this vCPU, which sleeps for good."""
+        if self._of("down", vcpu) is not self._vcpu:
+            raise XenError(EBUSY, "VCPUOP_down", f"vcpu {vcpu} can only take itself down here")
+        self._vcpu.up = False
+        while not self._vcpu.up:
+            self._domain.xen.scheduler.wait(self._vcpu.cpu)
+
+    def is_up(self, vcpu: int) -> bool:
+        """VCPUOP_is_up."""
+        return self._of("is_up", vcpu).up
+
+    # How it is to be interrupted
+
+    def set_upcall_vector(self, vector: int) -> None:
+        """HVMOP_set_evtchn_upcall_vector, for this vCPU: through its local APIC. It is asserted
+        once. EINVAL for a vector below 16, or a PV guest."""
+        if not FIRST_VECTOR <= vector < 256 or self._domain.pv:
+            raise XenError(EINVAL, "HVMOP_set_evtchn_upcall_vector", f"vector {vector}")
+        self._vcpu.deliver_by(UpcallVector(self._vcpu.delivery, vector))
+
+    def set_callback_vector(self, vector: int) -> None:
+        """HVM_PARAM_CALLBACK_IRQ with a vector, of the whole domain. EINVAL for a PV guest."""
+        if not FIRST_VECTOR <= vector < 256 or self._domain.pv:
+            raise XenError(EINVAL, "HVMOP_set_param", f"callback vector {vector}")
+        for vcpu in self._domain.vcpus:
+            vcpu.deliver_by(Callback(vcpu.delivery, vector))
+
+    def set_callbacks(self, handler: Handler) -> None:
+        """The event callback of a PV guest, for this vCPU. EINVAL for another kind of guest."""
+        if not self._domain.pv:
+            raise XenError(EINVAL, "set_callbacks", "not a PV guest")
+        self._vcpu.deliver_by(PvUpcall(self._vcpu.delivery, handler))
+
+    def force_upcall(self) -> None:
+        """Any hypercall will do (Linux takes xen_version): on the way back Xen delivers what is
+        due."""
+        self._vcpu.cpu.take_interrupt()
+
+    # What is refused
+
+    def _of(self, op: str, vcpu: int) -> VCPU:
+        if not 0 <= vcpu < len(self._domain.vcpus):
+            raise XenError(ENOENT, f"VCPUOP_{op}", f"there is no vcpu {vcpu}")
+        return self._domain.vcpus[vcpu]
+
+    def _own(self, op: str, vcpu: int | None) -> None:
+        if vcpu is not None and self._of(op, vcpu) is not self._vcpu:
+            raise XenError(EINVAL, f"VCPUOP_{op}", f"vcpu {vcpu} is another one")

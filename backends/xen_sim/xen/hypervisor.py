@@ -1,0 +1,77 @@
+"""Xen: what all domains of a machine have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from activations.abi.event_channel import MAX_PORTS_DEFAULT
+from activations.errors import BackendError
+from activations.lower import Clock as ClockName
+from xen_sim.hardware.memory import PLAIN, STEPPED
+from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
+from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
+from xen_sim.schedule.tape import Tape
+from xen_sim.trace import Trace
+from xen_sim.xen.domain import XenDomain
+from xen_sim.xenstored import Xenstored, toolstack
+
+MAX_VCPUS = 32
+"""XEN_LEGACY_MAX_VCPUS: as many have their vcpu_info in struct shared_info."""
+
+
+class Hypervisor:
+    """One processor, one clock, one xenstored, and the domains."""
+
+    def __init__(
+        self,
+        clock: ClockName = "virtual",
+        tape: Tape | None = None,
+        *,
+        explored: bool = False,
+        trace: Trace | None = None,
+        keep: Callable[[], Kept] = nothing,
+    ) -> None:
+        self.calendar = Calendar(tape)
+        self.clock: Clock = (VirtualClock if clock == "virtual" else WallClock)(self.calendar)
+        self.scheduler = Scheduler(self.clock, tape, keep)
+        self.explored = explored
+        """Whether vCPUs can be preempted at every step."""
+        self.lock = STEPPED if explored else PLAIN
+        self.trace = trace
+        self.xenstored = Xenstored()
+        toolstack.introduce_dom0(self.xenstored)
+        self.domains: dict[int, XenDomain] = {}
+        """The domains there are, by domid."""
+        self._frames = 0
+        self._next_domid = 1
+
+    def new_frame(self) -> int:
+        """The number of a frame that nobody has yet."""
+        self._frames += 1
+        return self._frames
+
+    def create(
+        self, name: str, *, vcpus: int = 1, max_ports: int = MAX_PORTS_DEFAULT, pv: bool = False
+    ) -> XenDomain:
+        """A new domain. The one called `dom0` gets domid 0; the others are numbered from 1.
+
+        Raises `BackendError` for a name that is taken, or a number of vCPUs that cannot be.
+        """
+        if any(domain.name == name for domain in self.domains.values()):
+            raise BackendError(f"this machine has a domain called {name!r} already")
+        if not 1 <= vcpus <= MAX_VCPUS:
+            raise BackendError(f"{name!r} cannot have {vcpus} vCPUs: 1 to {MAX_VCPUS}")
+        domid = 0
+        if name != "dom0":
+            domid = self._next_domid
+            self._next_domid += 1
+            toolstack.introduce(self.xenstored, domid, name, vcpus=vcpus)
+        domain = XenDomain(self, domid, name, vcpus=vcpus, max_ports=max_ports, pv=pv)
+        self.domains[domid] = domain
+        return domain
+
+    def destroy(self, domain: XenDomain) -> None:
+        """A domain is gone, and xenstored is told."""
+        domain.release()
+        if self.domains.pop(domain.domid, None) and domain.domid:
+            toolstack.release(self.xenstored, domain.domid)
