@@ -8,4 +8,6 @@ compare     a program on both; what differed, shrunk and printed
 facts       small programs with the answers that Xen's C gives: a checklist
 search      random programs in search of a difference
 mutants     faults planted in a copy of the other side: are they seen?
+planted     the faults for the simulator
+simulator   the simulator as a World: the one adapter
 """

@@ -81,10 +81,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=number, default=1, help="processes (1)")
     parser.add_argument(
         "--against",
-        default="xen",
+        default="simulator",
         type=_world,
         metavar="WORLD",
-        help="xen: a second copy of Xen's C, or the path of another library (xen)",
+        help="simulator; xen: a second copy of Xen's C; or the path of another library",
     )
     parser.add_argument(
         "--no-shrinking",
@@ -103,8 +103,8 @@ def number(text: str) -> int:
 
 
 def _world(text: str) -> str:
-    if text != "xen" and not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text}: not xen, and no such library")
+    if text not in ("simulator", "xen") and not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: not simulator, not xen, and no such library")
     return str(Path(text).resolve()) if Path(text).is_file() else text
 
 

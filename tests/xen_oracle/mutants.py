@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import build
+from .planted import Planted
 
 STEPS = 200_000
 """How long the comparison looks for a fault."""
@@ -94,25 +95,27 @@ def xen_is_seen(tree: Path, fault: Fault, folder: Path, steps: int = STEPS) -> b
 # In the simulator
 
 
-def simulator_is_seen(
-    package: Path, file: str, old: str, new: str, folder: Path, steps: int = STEPS
-) -> bool:
-    """Whether a fault in a copy of `package` is. `old` must be there once."""
+def simulator_is_seen(package: Path, fault: Planted, folder: Path, steps: int = STEPS) -> bool:
+    """Whether a fault in a copy of `package` is."""
     copy = folder / package.name
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (copy / file).read_text()
-    assert text.count(old) == 1, f"{file} has {text.count(old)} times: {old}"
-    (copy / file).write_text(text.replace(old, new))
+    text = (copy / fault.file).read_text()
+    there = text.count(fault.old)
+    assert there == 1, f"{fault.name}: {fault.file} has it {there} times: {fault.old!r}"
+    (copy / fault.file).write_text(text.replace(fault.old, fault.new))
     return _seen(("--against", "simulator"), (str(folder),), steps)
 
 
 def _seen(arguments: tuple[str, ...], path: tuple[str, ...], steps: int) -> bool:
     command = [sys.executable, "-m", "xen_oracle", "--steps", str(steps), "--no-shrinking"]
     tests = str(Path(__file__).resolve().parents[1])
+    before = os.environ.get("PYTHONPATH")
+    places = [*path, tests, *([before] if before else ())]
     try:
         done = subprocess.run(
             [*command, *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, tests])},
+            cwd=tests,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
             capture_output=True,
             text=True,
             timeout=TIMEOUT,

@@ -35,7 +35,7 @@ class Search:
 
     library: Path
     against: str
-    """`xen`, or the path of another library."""
+    """`simulator`, `xen`, or the path of another library."""
     shrinking: bool
     steps: int
     """Of one piece."""
@@ -51,6 +51,10 @@ class Search:
 
     def _world(self) -> tuple[Make, frozenset[Kind]]:
         """What makes the World, and what that has not."""
+        if self.against == "simulator":
+            from .simulator import LACKS, Simulated
+
+            return Simulated, LACKS
         other = self.library if self.against == "xen" else Path(self.against)
         return partial(Xen, Library(other)), frozenset()
 
