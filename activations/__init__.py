@@ -23,6 +23,7 @@ from activations.errors import (
     PortClosed,
     PortError,
     ScenarioError,
+    SimulationOver,
     VirtualClockError,
     XenError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Segment",
+    "SimulationOver",
     "Store",
     "VirtualClockError",
     "XenError",

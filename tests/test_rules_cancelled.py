@@ -62,7 +62,7 @@ class Cut:
             self.turns += 1
             if self.turns == self._at:
                 for life in self._machine.lives:
-                    life.domain.vcpu.kick()  # one that sleeps is to hear of it too
+                    life.vcpu.cpu.kick()  # one that sleeps is to hear of it too
             if self.turns >= self._at:
                 scope.cancel()
             fired: Sequence[int] = demux()

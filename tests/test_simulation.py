@@ -7,13 +7,22 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from activations import BackendError, BlockedForever, Domain, DomainFailed, LeakWarning, Scenario
-from xen_sim import Machine, Recording, Replay, Seeded, Trace
+from activations import (
+    BackendError,
+    BlockedForever,
+    Domain,
+    DomainFailed,
+    LeakWarning,
+    Scenario,
+    vchan,
+)
+from xen_sim import Diverged, Machine, Recording, Replay, Schedule, Seeded, Tape, Trace
 
 RULES = Path(__file__).parent / "rules" / "events.py"
 
@@ -287,3 +296,101 @@ def test_an_interrupt_is_one_whatever_fails_as_everybody_leaves(fails: str) -> N
     machine.boot("guest", other)
     with pytest.raises(KeyboardInterrupt):
         machine.run()
+
+
+# What ends a run is none of the program's errors
+
+
+async def catches_everything(xen: Domain) -> str:
+    """It takes whatever comes for an error of its own."""
+    with xen.grants.share(0) as page:
+        for _ in range(50):
+            try:
+                page.memory[0] += 1
+                await asyncio.sleep(0)
+            except Exception:
+                return "swallowed"
+    return "ended"
+
+
+def test_a_tape_that_diverges_is_not_swallowed_by_a_program_that_catches_everything() -> None:
+    recording = Recording(Seeded(5))
+    machine = Machine(tape=recording, explore=True)
+    machine.boot("dom0", catches_everything)
+    machine.boot("guest", catches_everything)
+    machine.run()
+    for spoilt in (20, len(recording.taken) // 2, len(recording.taken) - 5):
+        other = list(recording.taken)
+        other[spoilt] = other[spoilt]._replace(point="nobody asks this")
+        machine = Machine(tape=Replay(other), explore=True)
+        machine.boot("dom0", catches_everything)
+        machine.boot("guest", catches_everything)
+        with pytest.raises(Diverged, match=f"choice {spoilt} was 'nobody asks this'"):
+            machine.run()
+        assert "swallowed" not in [life.result for life in machine.lives]
+
+
+def test_another_programs_recording_is_found_out_at_the_first_question_that_differs() -> None:
+    recording = Recording(Seeded(5))
+    crowd(Machine(tape=recording), 5)
+    with pytest.raises(Diverged, match="this is not the run that was recorded"):
+        crowd(Machine(tape=Replay(recording.taken)), 6)
+
+
+def test_a_machine_runs_once() -> None:
+    machine = Machine()
+    machine.boot("dom0", catches_everything)
+    machine.run()
+    with pytest.raises(BackendError, match="a machine runs once"):
+        machine.run()
+
+
+def test_what_happens_at_one_instant_happens_in_the_order_that_a_tape_says() -> None:
+    """In turn without one."""
+
+    def order(tape: Tape | None) -> list[str]:
+        woken: list[str] = []
+
+        def sleeper(name: str) -> Callable[[Domain], Awaitable[None]]:
+            async def main(xen: Domain) -> None:
+                await asyncio.sleep(1)
+                woken.append(name)
+
+            return main
+
+        machine = Machine(tape=tape)
+        for name in ("a", "b", "c"):
+            machine.boot(name, sleeper(name))
+        machine.run()
+        return woken
+
+    assert order(None) == ["a", "b", "c"]
+    assert order(Schedule(("first at 1000000000 ns", "b timer"))) == ["b", "a", "c"]
+
+
+def test_steps_on_shared_pages_are_explored_inside_rings_and_vchan() -> None:
+    """What a vchan does with its pages is most of what a run is asked about."""
+
+    async def server(xen: Domain) -> bytes:
+        guest = await xen.find("guest")
+        async with (
+            vchan.listen(xen, "data/vchan", guest) as listener,
+            await listener.accept() as stream,
+        ):
+            data = b""
+            while len(data) < 20_000:
+                data += await stream.receive()
+            return data
+
+    async def client(xen: Domain) -> None:
+        async with await vchan.connect(xen, 0, "/local/domain/0/data/vchan") as stream:
+            await stream.send(bytes(range(250)) * 80)
+            await asyncio.sleep(1)
+
+    recording = Recording(Seeded(3))
+    machine = Machine(tape=recording, explore=True)
+    machine.boot("dom0", server)
+    machine.boot("guest", client)
+    assert machine.run()["dom0"] == bytes(range(250)) * 80
+    memory = [taken for taken in recording.taken if " memory " in taken.point]
+    assert len(memory) > 100

@@ -14,6 +14,7 @@ from greenlet import GreenletExit
 from activations.domain import Domain
 from activations.errors import LeakWarning
 from activations.loop import EventLoop
+from activations.own import own_tasks
 from activations.running import program
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.plain import PlainGuest
@@ -119,22 +120,30 @@ class LoopLife(Life):
     def _live(self) -> None:
         self.domain.trace("start")
         try:
-            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-                loop = runner.get_loop()
-                self._task = loop.create_task(
-                    program(self._main, self.loop.domain), name=f"{self.name} main"
-                )
-                if self.cancelled:  # before its first instruction
-                    self._task.cancel()
-                try:
-                    self.result = _to_its_end(loop, self._task)
-                except KeyboardInterrupt as interrupt:  # whatever comes of giving everything back
-                    self.failure = interrupt
-                    raise
-                loop.run_until_complete(_cancel_leftovers())
+            self._run(self.loop)
         except asyncio.CancelledError:
             if not self.cancelled:
                 raise
+        finally:
+            if not self.domain.xen.scheduler.ending:  # else nothing runs any more: see `close`
+                self._shut_down(self.loop)
+
+    def _run(self, loop: EventLoop) -> None:
+        self._task = loop.create_task(program(self._main, loop.domain), name=f"{self.name} main")
+        if self.cancelled:  # before its first instruction
+            self._task.cancel()
+        try:
+            self.result = _to_its_end(loop, self._task)
+        except KeyboardInterrupt as interrupt:  # whatever comes of giving everything back
+            self.failure = interrupt
+            raise
+
+    def _shut_down(self, loop: EventLoop) -> None:
+        """As `asyncio.Runner` does."""
+        loop.run_until_complete(_cancel_leftovers())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
     def cancel(self) -> None:
         """End the program in an orderly way: its main task is cancelled."""
@@ -144,7 +153,13 @@ class LoopLife(Life):
             self.vcpu.cpu.kick()
 
     def close(self) -> None:
-        """Its loop, if it did not come to that. What is left is nobody's mistake: the run ended."""
+        """Its loop and its tasks, if it did not come to that. What is left is no mistake of the
+        program's: the run was over."""
+        for task in asyncio.all_tasks(self.loop) | own_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with suppress(BaseException):  # whatever it does about its end
+                task.get_coro().close()
+            asyncio._unregister_task(task)
         if not self.loop.is_closed():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", LeakWarning)

@@ -263,9 +263,9 @@ class Machine:
             while not cpu.greenlet.dead:
                 with suppress(GreenletExit):  # one that never ran lets it through
                     cpu.greenlet.throw(GreenletExit)
+        self.xen.scheduler.ended()
         for life in self.lives:
             life.close()
-        self.xen.scheduler.ending = False
 
 
 def _is_final(trouble: BaseException) -> bool:

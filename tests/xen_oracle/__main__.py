@@ -20,7 +20,7 @@ from activations.errors import BackendError
 from xen_lab import packages
 
 from . import build
-from .search import Search
+from .search import SIMULATORS, Search
 
 CACHE = Path(__file__).resolve().parents[2] / ".pytest_cache" / "d" / "xen-oracle"
 """Where the tests keep the library too."""
@@ -84,7 +84,8 @@ def _arguments() -> argparse.Namespace:
         default="simulator",
         type=_world,
         metavar="WORLD",
-        help="simulator; xen: a second copy of Xen's C; or the path of another library",
+        help="simulator; explored: the same, stepped; xen: a second copy of Xen's C; or the "
+        "path of another library",
     )
     parser.add_argument(
         "--no-shrinking",
@@ -103,8 +104,8 @@ def number(text: str) -> int:
 
 
 def _world(text: str) -> str:
-    if text not in ("simulator", "xen") and not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text}: not simulator, not xen, and no such library")
+    if text not in (*SIMULATORS, "xen") and not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no simulator, not xen, and no such library")
     return str(Path(text).resolve()) if Path(text).is_file() else text
 
 

@@ -103,7 +103,7 @@ def simulator_is_seen(package: Path, fault: Planted, folder: Path, steps: int = 
     there = text.count(fault.old)
     assert there == 1, f"{fault.name}: {fault.file} has it {there} times: {fault.old!r}"
     (copy / fault.file).write_text(text.replace(fault.old, fault.new))
-    return _seen(("--against", "simulator"), (str(folder),), steps)
+    return _seen(("--against", fault.machine), (str(folder),), steps)
 
 
 def _seen(arguments: tuple[str, ...], path: tuple[str, ...], steps: int) -> bool:

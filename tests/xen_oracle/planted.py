@@ -14,6 +14,8 @@ class Planted(NamedTuple):
     file: str
     old: str
     new: str
+    machine: str = "explored"
+    """Which machine runs the line: what is not the plain one's alone is the explored one's too."""
 
 
 _CHANNELS = "xen/event_channel.py"
@@ -47,6 +49,27 @@ FAULTS = (
         _CHANNELS,
         "            if not self.ops.is_busy(channel):\n                break",
         "            break",
+    ),
+    Planted(
+        "a masked port is told of in the plain machine",
+        _TWO_LEVEL,
+        "            if not self._mask[word] & bit:\n                info",
+        "            if True:\n                info",
+        "simulator",
+    ),
+    Planted(
+        "the plain machine tells again what it has told",
+        _TWO_LEVEL,
+        "                    if not upcall & 1:\n",
+        "                    if True:\n",
+        "simulator",
+    ),
+    Planted(
+        "the plain machine does not wake who polls",
+        _TWO_LEVEL,
+        "            if self._domain.polling:\n",
+        "            if False:\n",
+        "simulator",
     ),
     Planted(
         "permission is looked at before a full table",
@@ -83,7 +106,7 @@ FAULTS = (
     Planted(
         "a closed VIRQ stays bound",
         _CHANNELS,
-        "                del self.domain.vcpus[owner].virqs[virq]\n",
+        "                del self.vcpus[owner].virqs[virq]\n",
         "                pass\n",
     ),
     Planted(
@@ -113,7 +136,7 @@ FAULTS = (
     Planted(
         "a reset leaves FIFO on",
         _CHANNELS,
-        "            self.ops = TwoLevel(self.domain)",
+        "            self.ops = two_level(self.domain)",
         "            pass",
     ),
     Planted(

@@ -29,13 +29,18 @@ def search(
     return done, None
 
 
+SIMULATORS = ("simulator", "explored")
+"""The plain machine, and the one whose every step could be another's: they share all but the
+two-level ABI's hottest lines."""
+
+
 @dataclass(frozen=True)
 class Search:
     """What each piece of a search needs to know, as it is handed to a process."""
 
     library: Path
     against: str
-    """`simulator`, `xen`, or the path of another library."""
+    """`simulator`, `explored`, `xen`, or the path of another library."""
     shrinking: bool
     steps: int
     """Of one piece."""
@@ -51,10 +56,10 @@ class Search:
 
     def _world(self) -> tuple[Make, frozenset[Kind]]:
         """What makes the World, and what that has not."""
-        if self.against == "simulator":
-            from .simulator import LACKS, Simulated
+        if self.against in SIMULATORS:
+            from .simulator import LACKS, Explored, Simulated
 
-            return Simulated, LACKS
+            return Explored if self.against == "explored" else Simulated, LACKS
         other = self.library if self.against == "xen" else Path(self.against)
         return partial(Xen, Library(other)), frozenset()
 

@@ -13,6 +13,9 @@ from errno import EINVAL
 from typing import Any
 
 from greenlet import getcurrent, greenlet
+
+from activations.abi.event_channel import NR_VIRQS, PER_VCPU_VIRQS
+from activations.errors import XenError
 from xen_sim.hardware.cpu import Unconnected
 from xen_sim.hardware.memory import Frame
 from xen_sim.schedule.scheduler import Fiber, Scheduler
@@ -21,9 +24,6 @@ from xen_sim.xen.domain import XenDomain
 from xen_sim.xen.hypercall import Hypercalls
 from xen_sim.xen.hypervisor import Hypervisor
 from xen_sim.xen.vcpu import VCPU
-
-from activations.abi.event_channel import NR_VIRQS, PER_VCPU_VIRQS
-from activations.errors import XenError
 
 from .program import Kind
 from .world import ASLEEP, Buffer, Domain
@@ -36,8 +36,10 @@ VECTOR = 32
 class Simulated:
     """Domains of a simulated machine, with nothing running on them."""
 
+    explored = False
+
     def __init__(self, domains: Sequence[Domain], frames: int) -> None:
-        xen = self._xen = Hypervisor()
+        xen = self._xen = Hypervisor(explored=self.explored)
         self._scheduler = xen.scheduler = _Scheduler(xen.scheduler)
         self._signals = array("I", bytes(12 * sum(domain.vcpus for domain in domains)))
         self._domains: list[XenDomain] = []
@@ -169,6 +171,13 @@ class Simulated:
         for vcpu in self._domains[domain].vcpus:
             self._scheduler.wake(vcpu.cpu)
         self._scheduler.resume()
+
+
+class Explored(Simulated):
+    """A machine whose every step could be preempted, as nobody wants to here: its lines are the
+    readable ones, and a plain machine's two-level ABI has others of its own."""
+
+    explored = True
 
 
 class _Scheduler(Scheduler):

@@ -46,10 +46,11 @@ class PlainGuest:
 
     def take(self) -> Sequence[int]:
         """Demux: the ports that fired, each unmasked again."""
-        fired = self.kernel.demux()
+        taken = self.kernel.demux()
+        fired = tuple(taken)
         if fired:
             self.fired.update(fired)
-            self.kernel.unmask(fired)
+            self.kernel.unmask(taken)
         return fired
 
     def sleep(self, deadline: int | None = None) -> None:

@@ -276,6 +276,12 @@ class Scheduler:
 
     # The end
 
+    def ended(self) -> None:
+        """Every fiber has ended. What is still to be given back is nobody's to come in between."""
+        self.ending = False
+        self.queue.clear()
+        self.current = None
+
     def end(self, fiber: Fiber, error: SimulationOver) -> NoReturn:
         """The run is over, as this fiber finds out. No code of its own is told, lest it take this
         for an error that it can handle: control goes to the hub for good."""
