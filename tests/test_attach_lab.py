@@ -16,9 +16,9 @@ SYNC = "/tmp/attach"
 DISK = "/tmp/disk.img"
 
 
-def sh(lab: Lab, domain: str, script: str) -> str:
+def sh(lab: Lab, domain: str, script: str, timeout: float = 60.0) -> str:
     """Run a script, which has to succeed; what it printed."""
-    status, output = lab.shell(domain, ["sh", "-e", "-c", textwrap.dedent(script)])
+    status, output = lab.shell(domain, ["sh", "-e", "-c", textwrap.dedent(script)], timeout)
     assert status == 0, output
     return output
 
@@ -57,10 +57,10 @@ class Attached:
         """Ctrl-C."""
         sh(self._lab, "dom0", f"kill -INT $(cat {SYNC}/pid)")
 
-    def ended(self) -> int:
+    def ended(self, timeout: float = 60.0) -> int:
         """Wait for the end; the exit status."""
         waiting = f"cd {SYNC}; read -r line < over; cat status"
-        return int(sh(self._lab, "dom0", waiting))
+        return int(sh(self._lab, "dom0", waiting, timeout))
 
 
 def test_a_running_guest_gets_a_disk_and_gives_it_back(lab: Lab) -> None:

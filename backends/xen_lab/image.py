@@ -48,6 +48,11 @@ class Image:
         return self.folder / "vmlinux"
 
     @property
+    def packed_linux(self) -> Path:
+        """The same kernel as Debian packs it, a bzImage: what a boot loader starts."""
+        return self.folder / "vmlinuz"
+
+    @property
     def root(self) -> Path:
         return self.folder / "root.cpio"
 
@@ -98,6 +103,7 @@ def _build(
     (image / "xen.elf").write_bytes(gzip.decompress(hypervisor.read_bytes()))
     bzimage = next((linux / "boot").glob("vmlinuz-*"))
     (image / "vmlinux").write_bytes(kernel.unpack(bzimage.read_bytes()))
+    shutil.copyfile(bzimage, image / "vmlinuz")
     _furnish(root, linux)
     with (image / "root.cpio").open("wb") as out:
         archive = cpio.Writer(out)

@@ -43,9 +43,11 @@ NOT_NEEDED = words("""
 FOLDERS = words("""
     bb dev lab modules proc root run sys tmp var/log/xen/console var/lib/xen var/lib/xenstored
 """)
+FILES = words("xen.elf vmlinux vmlinuz root.cpio")
+"""What an image consists of: Xen; Linux as Xen starts it, and as a boot loader does; the root."""
 
 
 def digest() -> str:
     """A name for this recipe: another one makes another image."""
-    recipe = repr((KERNEL, PACKAGES, MODULES, NOT_NEEDED, FOLDERS))
+    recipe = repr((KERNEL, PACKAGES, MODULES, NOT_NEEDED, FOLDERS, FILES))
     return hashlib.sha256(recipe.encode()).hexdigest()[:12]
