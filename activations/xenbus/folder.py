@@ -48,6 +48,13 @@ class Folder:
         pointed_at = await read_if_there(nodes, f"{self._device.front_path}/backend")
         return own if pointed_at == self._device.back_path else State.UNKNOWN
 
+    async def _own(self, nodes: Nodes) -> State:
+        """As `state`, for who writes: a guest that has gone has taken its folder with it, and what
+        it left of a back end's is that one's to close."""
+        if self._side == "back" and not await nodes.exists(self._device.front_path):
+            return await read_state(nodes, self._path)
+        return await self.state(nodes)
+
     async def online(self) -> bool:
         """Whether the toolstack wants the device kept when its ends have parted."""
         return await read_if_there(self._store, f"{self._path}/online") == "1"
@@ -121,13 +128,13 @@ class Folder:
         if the device is gone, or goes meanwhile."""
 
         async def unless_gone(nodes: Nodes) -> bool:
-            own = await self.state(nodes)
+            own = await self._own(nodes)
             return own is not State.UNKNOWN and await change(nodes, own)
 
         try:
             return await self._store.transact(unless_gone)
         except StoreError as error:  # a transaction too sees that a node which it had not read goes
-            if error.errno != ENOENT or await self.state() is not State.UNKNOWN:
+            if error.errno != ENOENT or await self._own(self._store) is not State.UNKNOWN:
                 raise
             return False
 
