@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from activations import Domain
-from activations.drivers.block import MemoryDisk, blkback, blkfront, devid_of
+from activations.drivers.block import MemoryDisk, devid_of
+from activations.drivers.block import back as blkback
+from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, Phase, front_device, plug, unplug
 from xen_sim import Machine
 
