@@ -374,7 +374,8 @@ def test_ctrl_c_lets_the_halves_clean_up_and_ends_with_130(
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_ctrl_c_while_the_file_is_imported_ends_with_130(as_json: bool, tmp_path: Path) -> None:
-    file = write(tmp_path, "import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    # by os.write: a print that Ctrl-C interrupts as it flushes writes its line once more at the end
+    file = write(tmp_path, "import os, time\nos.write(1, b'importing\\n')\ntime.sleep(60)")
     running = subprocess.Popen(
         [ACTIVATIONS, "run", file, *(["--json"] if as_json else [])],
         stdout=subprocess.PIPE,
