@@ -206,7 +206,9 @@ class Store(Nodes):
         _, req_id, _, _ = HEADER.unpack_from(message)
         if waiter := self._waiters.pop(req_id, None):
             number = getattr(error, "errno", None) or errno.EIO
-            failure = StoreError(number, waiter.kind, waiter.path, f"not sent: {error}")
+            failure = refusal(
+                number, waiter.kind, waiter.path, f"not sent: {error}", owner=self._owner
+            )
             failure.__cause__ = error
             _fail(waiter, failure)
 
