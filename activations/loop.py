@@ -8,9 +8,9 @@ signals) is stock asyncio and stays so.
 Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
 a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop;
 `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
-calls complain as asyncio's do; `_run_until_complete_cb`, which ends a run; `_current_handle` and
-`_format_handle`, by which debug mode tells of a slow callback; the three methods about the pipe by
-which a loop wakes itself (selector_events.py); and what `signals` takes of unix_events.py.
+calls complain as asyncio's do; `_current_handle` and `_format_handle`, by which debug mode tells of
+a slow callback; the three methods about the pipe by which a loop wakes itself (selector_events.py);
+and what `signals` and `struck` say of themselves.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ import selectors
 import sys
 import threading
 import time
-from asyncio import iscoroutine
-from asyncio.base_events import (  # type: ignore[attr-defined]
-    _format_handle,
-    _run_until_complete_cb,
-)
+from asyncio import Handle, iscoroutine
+from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -37,6 +34,7 @@ from activations import signals
 from activations.domain import Domain
 from activations.errors import ActivationsError, VirtualClockError
 from activations.lower import LowerHalf, Ready, VirtualLowerHalf
+from activations.struck import mend
 from activations.timers import AGES, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
@@ -55,6 +53,8 @@ class Idle(selectors.BaseSelector):
         self.sleepers = sleepers
         self.ports: dict[int, Port]
         self.ready: deque[asyncio.Handle]
+        self.first: list[asyncio.Handle | None] = [None]
+        """In here, what the turn takes first, for `struck.mend`."""
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set anything but `select`: what patches it (aiotools' and looptime's clocks do, to jump
@@ -77,6 +77,8 @@ class Idle(selectors.BaseSelector):
         """One turn below the tasks. `timeout` is None when nothing is ready to run: asyncio's own
         timers are never used, so it asks for nothing between "do not wait" and "as long as it
         takes"."""
+        first = self.first
+        first[0] = None
         lower = self.lower
         sleepers = self.sleepers
         if timeout is None:
@@ -92,6 +94,8 @@ class Idle(selectors.BaseSelector):
             lower.unmask(fired)
         if sleepers.heap:
             sleepers.wake(lower.time_ns(), self.ready)
+        if self.ready:
+            first[0] = self.ready[0]
         return descriptors or _NO_DESCRIPTORS
 
     # Descriptors are the lower half's affair.
@@ -134,7 +138,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._lower = lower
         self._time_ns = lower.time_ns
         self._sleepers = SleepQueue(lower.time_ns)
-        idle = Idle(lower, self._sleepers)
+        self._idle = idle = Idle(lower, self._sleepers)
         super().__init__(idle)
         self.domain = Domain(lower, self)
         idle.ports = self.domain.events.ports
@@ -164,7 +168,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._check_closed()
             self._check_thread()
             self._check_callback(callback, "call_soon")
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = Handle(callback, args, self, context)
         if self._debug:
             _made_above(handle, 1)
         self._ready.append(handle)
@@ -194,26 +198,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         try:
             super().run_forever()
         except BaseException as error:
-            self._reschedule(error)
+            mend(self._ready, self._idle.first[0], self, EventLoop.call_soon.__code__, error)
             raise
-
-    def _reschedule(self, error: BaseException) -> None:
-        """An exception out of a signal handler ends a run, and may strike within `call_soon`, by
-        which futures and tasks have a task go on: it would hang, and whoever cancels it too. The
-        frame that was struck knows what it was about to schedule.
-
-        What was to end this very run is left out: it would end the next one."""
-        trace = error.__traceback__
-        while trace is not None:
-            frame, trace = trace.tb_frame, trace.tb_next
-            if frame.f_code is EventLoop.call_soon.__code__ and frame.f_locals["self"] is self:
-                args = frame.f_locals["args"]
-                if not any(handle._args is args for handle in self._ready):
-                    context = frame.f_locals["context"]
-                    self.call_soon(frame.f_locals["callback"], *args, context=context)
-        for handle in self._ready:
-            if handle._callback is _run_until_complete_cb:  # type: ignore[attr-defined]
-                handle.cancel()
 
     # Time
 

@@ -1,16 +1,20 @@
 """An exception out of a signal handler, at a place of the test's choosing.
 
-Python runs signal handlers between any two instructions, nearly, and what they raise is raised
+Python runs signal handlers between nearly any two instructions, and what they raise is raised
 there: Ctrl-C, `sys.exit` in a handler of SIGTERM, a test's time-out. `Striker(n)` raises `Struck`
-before the n-th instruction of this project's code that runs while it is armed. asyncio's own code
-is left alone: what breaks there breaks on every loop.
+before the n-th instruction of this project's code that runs while it is armed. Of asyncio's code
+those that run the ready handles are struck too, where Python does it, right after a call; but not
+where a turn takes its second handle and those behind it (see `activations.struck`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import dis
 import sys
+from itertools import pairwise
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import activations
@@ -19,6 +23,18 @@ import xen_sim
 
 _PACKAGES = (activations, xen_sim, xen_linux)
 OURS = tuple(str(Path(str(package.__file__)).parent) for package in _PACKAGES)
+
+
+def _after_calls(code: CodeType) -> set[int]:
+    calls = ("CALL", "CALL_FUNCTION_EX", "CALL_KW")
+    instructions = pairwise(dis.get_instructions(code))
+    return {after.offset for call, after in instructions if call.opname in calls}
+
+
+ASYNCIOS = {
+    function.__code__: _after_calls(function.__code__)
+    for function in (asyncio.BaseEventLoop._run_once, asyncio.Handle._run)  # type: ignore
+}
 
 
 class Struck(SystemExit):
@@ -41,8 +57,7 @@ class Striker:
         self._armed = True
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            if frame.f_code.co_filename.startswith(OURS):
-                frame.f_trace, frame.f_trace_opcodes = self._instruction, True
+            self._trace(frame)
             frame = frame.f_back
         sys.settrace(self._call)
 
@@ -54,19 +69,32 @@ class Striker:
         self._armed = False
         sys.settrace(None)
 
+    def _trace(self, frame: FrameType) -> bool:
+        if frame.f_code.co_filename.startswith(OURS) or frame.f_code in ASYNCIOS:
+            frame.f_trace, frame.f_trace_opcodes = self._instruction, True
+            return True
+        return False
+
     def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(OURS):
+        if not self._trace(frame):
             return None
-        frame.f_trace_opcodes = True
+        self._strike(frame)  # a call may be struck before its first instruction
         return self._instruction
 
     def _instruction(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "opcode" and self._armed:
-            if self._left == 0:
-                code = frame.f_code
-                file = Path(code.co_filename).name
-                self.where = f"{code.co_qualname}, {file}:{frame.f_lineno}, +{frame.f_lasti}"
-                self._armed = False
-                raise Struck(3)
-            self._left -= 1
+        if event == "opcode":
+            places = ASYNCIOS.get(frame.f_code)
+            if places is None or (frame.f_lasti in places and not frame.f_locals.get("handle")):
+                self._strike(frame)
         return self._instruction
+
+    def _strike(self, frame: FrameType) -> None:
+        if not self._armed:
+            return
+        if self._left == 0:
+            code = frame.f_code
+            file = Path(code.co_filename).name
+            self.where = f"{code.co_qualname}, {file}:{frame.f_lineno}, +{frame.f_lasti}"
+            self._armed = False
+            raise Struck(3)
+        self._left -= 1
