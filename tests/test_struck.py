@@ -8,6 +8,7 @@ Each test is run again and again, struck an instruction later each time, until i
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,6 +36,15 @@ def nothing_traced() -> Iterator[None]:
     before = sys.gettrace()
     yield
     sys.settrace(before)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> Iterator[None]:
+    """What is raised while the garbage collector finalizes something, Python itself drops."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def everywhere(stride: int, attempt: Callable[[Striker], None]) -> None:
