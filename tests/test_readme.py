@@ -57,6 +57,28 @@ def test_a_scenario_of_the_readme_runs(code: str, tmp_path: Path) -> None:
     scenario.load(str(tmp_path / "it.py")).run()
 
 
+PROGRAMS = """
+async def server(xen):
+    guest = await xen.find("guest")
+    with xen.events.alloc_unbound(guest) as port:
+        await xen.store.write(f"/local/domain/{guest}/data/port", port.number)
+        await port.wait()
+
+
+async def client(xen):
+    number = int(await xen.store.wait_for("data/port"))
+    with xen.events.bind_interdomain(0, number) as port:
+        port.notify()
+"""
+"""What the simulator's page leaves to its reader."""
+
+
+@pytest.mark.parametrize("code", blocks(HOME / "docs" / "simulator.md", "python"))
+def test_code_of_the_simulators_page_runs(code: str) -> None:
+    for seed in range(20):  # where it names one, any other will do
+        exec(PROGRAMS + re.sub(r"seed=\d+", f"seed={seed}", code), {"__name__": "page"})
+
+
 def test_every_block_of_python_in_the_readme_is_one_of_these() -> None:
     python = blocks(README, "python")
     assert len(python) == 2

@@ -85,7 +85,7 @@ class PlainLife(Life):
 
     def __init__(self, built: Built, main: Callable[[PlainGuest], Any]) -> None:
         super().__init__(built.domain, 0)
-        self._guest = PlainGuest(built.platform(0), built.kernel(0))
+        self._guest = PlainGuest(built.kernel(0))
         self._main = main
 
     def _live(self) -> None:

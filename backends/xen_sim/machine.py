@@ -228,7 +228,7 @@ class Machine:
         scheduler.over = None
         living = [life for life in self.lives if not life.ended]
         try:
-            scheduler.run(scheduler.first(), None)
+            scheduler.run(scheduler.next(), None)
         except SimulationOver as error:
             scheduler.over = error
         except KeyboardInterrupt as error:

@@ -16,15 +16,14 @@ from collections.abc import Sequence
 
 from activations.abi.event_channel import DOMID_SELF
 from xen_sim.guests.kernel import Kernel
-from xen_sim.guests.platform import Platform
 
 
 class PlainGuest:
     """One vCPU of a domain, its kernel started. `kernel`, `xen` (the hypercalls) and `cpu` are to
     be used as one likes; the methods are what most programs want of them."""
 
-    def __init__(self, platform: Platform, kernel: Kernel) -> None:
-        self.platform = platform
+    def __init__(self, kernel: Kernel) -> None:
+        self.platform = platform = kernel.platform
         self.name = platform.name
         self.kernel = kernel
         self.xen = platform.xen

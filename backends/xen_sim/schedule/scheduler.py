@@ -139,11 +139,11 @@ class Scheduler:
         try:
             fiber.asleep = True
             if self.queue and self._orderly and self._turns < self._clock.patience:
-                self._turns += 1  # `_next`, in the ordinary course
+                self._turns += 1  # `next`, in the ordinary course
                 following = self.queue[0]
             else:
                 try:
-                    following = self._next()
+                    following = self.next()
                 except SimulationOver as error:
                     to = self._hub_hears_of(error)
             if following is not None:
@@ -204,13 +204,9 @@ class Scheduler:
             self.queue.append(fiber)
             self.run(self.queue[0], fiber)
 
-    def first(self) -> Fiber:
-        """Who runs first, or next, when the hub has the processor. Raises `SimulationOver`."""
-        return self._next()
-
-    def _next(self) -> Fiber:
+    def next(self) -> Fiber:
         """The next fiber to run: it stands first in the queue then. Passes time until there is
-        one."""
+        one. Raises `SimulationOver` where there can be none any more."""
         if self.ending:
             raise GreenletExit
         queue = self.queue
@@ -237,7 +233,7 @@ class Scheduler:
 
     def _run_next(self, leaving: Fiber) -> None:
         try:
-            following = self._next()
+            following = self.next()
         except SimulationOver as error:
             self._to_hub(leaving, error)
             return
