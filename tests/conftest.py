@@ -28,8 +28,10 @@ from activations.lower import LowerHalf
 from activations.own import own_tasks
 from xen_lab import cache, emulator, image
 
-# What was started in the background ignores Ctrl-C, and so would the programs that tests start.
+# What was started in the background ignores Ctrl-C, or under nohup that its terminal is closed; and
+# so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest.register_assert_rewrite("xen_oracle.facts")  # they assert, and are no test modules
 
