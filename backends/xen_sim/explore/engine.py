@@ -1,0 +1,70 @@
+"""What the explorer asks of an engine: make one run, and say what it was like.
+
+The language (course, token, finding, report, verdict) knows no engine. An engine that searches by
+itself, as one for kernels' C does, gives a `Verdict` and needs none of this; one that makes runs
+gives a `Run` for each tape, and every strategy works on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from xen_sim.explore.course import Course
+from xen_sim.explore.finding import Finding
+from xen_sim.explore.report import Moment
+from xen_sim.schedule.tape import Taken, Tape
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is explored."""
+
+    name: str
+    identity: str
+    """Its name, its domains and how they are built: what has to be the same for a token to fit."""
+
+
+class Run(NamedTuple):
+    """What one run was like, small enough to be sent from a worker."""
+
+    course: Course
+    options: bytes
+    """How many options each choice had."""
+    preemptions: bytes
+    """For each choice, 1 if another answer than 0 preempts somebody, else 0."""
+    steps: int
+    coverage: frozenset[int]
+    """See `Figures.coverage`."""
+    reached: frozenset[str]
+    """The `sometimes` that came true."""
+    promised: frozenset[str]
+    """The `sometimes` that were asked for."""
+    finding: Finding | None
+    state: int = 0
+    """A digest of the memory that domains and Xen share, as the run left it."""
+    trace: tuple[object, ...] = ()
+    """Its steps, for a strategy that asked for them."""
+
+
+class Account(NamedTuple):
+    """A run told in full."""
+
+    run: Run
+    taken: tuple[Taken, ...]
+    """Every question and its answer."""
+    moments: tuple[Moment, ...]
+    actors: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """Makes runs of one program."""
+
+    @property
+    def program(self) -> Program: ...
+
+    def run(self, tape: Tape, *, traced: bool = False) -> Run:
+        """A run under this tape."""
+
+    def tell(self, tape: Tape) -> Account:
+        """A run under this tape, told in full."""

@@ -1,0 +1,102 @@
+"""What happened, step by step, as a table with a column for each vCPU.
+
+An engine gives `Moment`s in the order of the run; what is not beside a change of vCPU is folded,
+so that the table has the length of what matters. Views other than this one take the same moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+ORDINARY, DEVIATION, WRONG = "", "↷", "✗"
+"""Marks of a moment: nothing; here another one ran first than in the ordinary course; here it went
+wrong."""
+
+BEFORE, AFTER = 3, 2
+"""How many moments of a stretch are shown before somebody else runs, and after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of one vCPU."""
+
+    actor: str
+    what: str
+    """The step, as `bts evtchn_pending of guest`."""
+    mark: str = ORDINARY
+    note: str = ""
+    """What is to be said of it besides: a line of source, who comes first."""
+    ns: int = 0
+    """When, by the clock of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    actor: str
+    text: str
+    mark: str = ORDINARY
+
+
+def with_wrong(moments: Sequence[Moment], actor: str) -> list[Moment]:
+    """The last step of this vCPU, or of all, is where it went wrong."""
+    marked = list(moments)
+    for index in reversed(range(len(marked))):
+        if marked[index].actor == actor or not actor:
+            marked[index] = replace(marked[index], mark=WRONG)
+            break
+    return marked
+
+
+def rows(moments: Iterable[Moment]) -> list[Row]:
+    """The moments, folded."""
+    found: list[Row] = []
+    for actor, stretch in groupby(moments, key=lambda moment: moment.actor):
+        found += _fold(actor, list(stretch))
+    return found
+
+
+def _fold(actor: str, stretch: list[Moment]) -> list[Row]:
+    shown = [*range(AFTER), *range(len(stretch) - BEFORE, len(stretch))]
+    shown += [index for index, moment in enumerate(stretch) if moment.mark]
+    keep = sorted({index for index in shown if 0 <= index < len(stretch)})
+    found, last = [], -1
+    for index in keep:
+        if left := index - last - 1:
+            found.append(Row(actor, f"⋮ {left} more" if left > 1 else _said(stretch[last + 1])))
+        found.append(Row(actor, _said(stretch[index]), stretch[index].mark))
+        last = index
+    return found
+
+
+def _said(moment: Moment) -> str:
+    return f"{moment.what}  ({moment.note})" if moment.note else moment.what
+
+
+def table(moments: Sequence[Moment], actors: Sequence[str] = (), width: int = 36) -> str:
+    """Lines of text. `actors` gives the order of the columns; `width` is the most that one takes,
+    and `…` stands where that was not enough."""
+    lines = rows(moments)
+    names = list(dict.fromkeys([*actors, *(row.actor for row in lines)]))
+    widths = {
+        name: min(width, max([len(name), *(len(r.text) for r in lines if r.actor == name)]))
+        for name in names
+    }
+    head = "   " + " │ ".join(name.ljust(widths[name]) for name in names)
+    rule = "───" + "─┼─".join("─" * widths[name] for name in names)
+    body = [
+        f" {row.mark or ' '} "
+        + " │ ".join(
+            (_cut(row.text, widths[name]) if row.actor == name else "").ljust(widths[name])
+            for name in names
+        )
+        for row in lines
+    ]
+    return "\n".join(line.rstrip() for line in (head, rule, *body))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
