@@ -1,7 +1,8 @@
-"""Scenarios of a file, as a test's parameters."""
+"""Parameters of tests: the scenarios of a file, and the part of a long list that always runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,4 +24,12 @@ def scenarios_in(*files: Path) -> list[Any]:
         )
         for path in files
         for name in scenario.names(path)
+    ]
+
+
+def one_in(step: int, values: Iterable[Any]) -> list[Any]:
+    """Every so many of them; the others are marked `long`."""
+    return [
+        value if number % step == 0 else pytest.param(value, marks=pytest.mark.long)
+        for number, value in enumerate(values)
     ]

@@ -61,7 +61,7 @@ class Part:
         if what in PARTS:
             python, (self.name, marks) = sys.executable, PARTS[what]
         else:
-            python, (_, marks) = what, PARTS["others"]
+            python, marks = what, f"{PARTS['others'][1]} and not once"
             self.name = f"on Python {Path(what).parent.parent.name.removeprefix('.venv-')}"
         if form == "long":
             marks += " and long"

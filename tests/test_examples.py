@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parameters import one_in
 
 from activations import scenario
 
@@ -57,6 +58,6 @@ def test_an_example_gives_the_same_results_everywhere(name: str, run: Run) -> No
 
 
 @pytest.mark.parametrize("name", RESULTS)
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", one_in(5, range(50)))
 def test_an_example_gives_the_same_results_on_every_schedule(name: str, seed: int) -> None:
     assert perform(name, "sim", seed=seed) == RESULTS[name]

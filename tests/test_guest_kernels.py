@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parameters import scenarios_in
+from parameters import one_in, scenarios_in
 
 from activations import BackendError, BlockedForever, Domain, scenario
 from activations.cli import main
@@ -23,6 +23,7 @@ from xen_sim.guests.freebsd import FreeBSD
 from xen_sim.guests.linux_2l import Linux2L
 from xen_sim.guests.linux_fifo import LinuxFifo
 from xen_sim.guests.mini_os import MiniOS
+from xen_sim.guests.platform import Delivery
 from xen_sim.guests.solo5_2020 import Solo5Of2020
 
 RULES = Path(__file__).parent / "rules"
@@ -30,6 +31,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ROUNDS = 20
 GUESTS = [kernel for kernel in KERNELS.values() if kernel is not Solo5Of2020]
 COMBINATIONS = list(product(GUESTS, DELIVERIES))
+OTHERS = [MiniOS, Linux2L, LinuxFifo, FreeBSD]
+"""Than the one that the rules run on anyway."""
+
+
+def words(how: tuple[Any, ...]) -> str:
+    """The name of a combination."""
+    return "-".join(getattr(part, "name", part) for part in how)
 
 
 async def server(xen: Domain) -> int:
@@ -98,18 +106,24 @@ def test_the_code_of_june_2020_loses_a_wake_up_on_the_ordinary_course(delivery: 
         ping_pong(Solo5Of2020, delivery=delivery)
 
 
-@pytest.mark.parametrize("kernel", [MiniOS, Linux2L, LinuxFifo, FreeBSD])
-@pytest.mark.parametrize("file", ["events", "timers", "grants", "vchan", "find"])
-def test_the_rules_hold_on_every_kernel(kernel: type[Kernel], file: str) -> None:
+# Some of these always run: each kernel, delivery and file is among them.
+KERNELS_AND_RULES = product(OTHERS, ["events", "timers", "grants", "vchan", "find"], DELIVERIES)
+KERNELS_AND_DRIVERS = product(OTHERS, ["block_ours", "net", "console", "xenbus"])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("how", one_in(4, KERNELS_AND_RULES), ids=words)
+def test_the_rules_hold_on_every_kernel(how: tuple[type[Kernel], str, Delivery]) -> None:
+    kernel, file, delivery = how
     for parameter in scenarios_in(RULES / f"{file}.py"):
-        for delivery in DELIVERIES:
-            rule = scenario.load(parameter.values[0])
-            rule.run("sim", guest=kernel.name, delivery=delivery, vcpus=2)
+        rule = scenario.load(parameter.values[0])
+        rule.run("sim", guest=kernel.name, delivery=delivery, vcpus=2)
 
 
-@pytest.mark.parametrize("kernel", [MiniOS, Linux2L, LinuxFifo, FreeBSD])
-@pytest.mark.parametrize("file", ["block_ours", "net", "console", "xenbus"])
-def test_drivers_run_on_every_kernel(kernel: type[Kernel], file: str) -> None:
+@pytest.mark.once
+@pytest.mark.parametrize("how", one_in(3, KERNELS_AND_DRIVERS), ids=words)
+def test_drivers_run_on_every_kernel(how: tuple[type[Kernel], str]) -> None:
+    kernel, file = how
     for parameter in scenarios_in(RULES / f"{file}.py"):
         scenario.load(parameter.values[0]).run("sim", guest=kernel.name, delivery="callback")
 

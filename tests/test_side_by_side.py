@@ -29,6 +29,8 @@ def test_on_a_real_xen(): pass
 def test_elsewhere(): pass
 """
 
+pytestmark = pytest.mark.once  # each starts a few pytests
+
 Write = Callable[[str], None]
 
 

@@ -24,7 +24,7 @@ from xen_linux.lower import LinuxLowerHalf
 from xen_sim import Machine
 
 CLOCKS = ("virtual", "wall")
-STRIDES = [7, pytest.param(1, marks=pytest.mark.long)]
+STRIDES = [11, pytest.param(1, marks=pytest.mark.long)]
 """Every seventh instruction, or every one."""
 
 PATIENCE = 30
@@ -260,7 +260,7 @@ def test_every_timer_fires_once_and_in_order(loop: EventLoop, stride: int) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::activations.LeakWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("stride", [29, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [61, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_machine_ends_in_an_orderly_way(clock: str, stride: int) -> None:
     """Whichever domain runs when it strikes, the exception is what the machine ends with, and

@@ -10,6 +10,7 @@ import asyncio
 from random import Random
 
 import pytest
+from parameters import one_in
 
 from activations import Domain
 from activations.store import Store
@@ -94,7 +95,7 @@ async def hear(store: Store, path: str, *states: XenbusState) -> None:
         await store.wait_for(f"{path}/state", wanted.__contains__)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", one_in(3, range(40)))
 def test_a_back_end_connects_once_its_front_end_behaves(seed: int) -> None:
     async def dom0(xen: Domain) -> None:
         device = Device("rule", 1, await xen.find("guest"), 0)
@@ -127,7 +128,7 @@ def test_a_back_end_connects_once_its_front_end_behaves(seed: int) -> None:
     machine.run()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", one_in(3, range(40)))
 def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
     async def dom0(xen: Domain) -> None:
         device = Device("rule", 1, await xen.find("guest"), 0)
