@@ -1,4 +1,8 @@
-"""`python tests/benchmarks [NAME ...]`: print the table of ratios; all of them without a name.
+"""`python tests/benchmarks [NAME ...]`: print the tables of ratios; all of them without a name.
+
+    --against FOLDER     with another checkout measured in the same rounds: what a change costs
+    --against FILE       or with the last run that a history tells of
+    --record FILE        add this run to a history
 
 The laboratory's figures take a boot of a real Xen; `--no-lab` leaves them out.
 """
@@ -6,6 +10,8 @@ The laboratory's figures take a boot of a real Xen; `--no-lab` leaves them out.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,28 +19,72 @@ sys.path.insert(0, str(Path(__file__).parent))
 import blkback
 import block
 import click
+import history
 import laboratory
+import scale
 import simulator
-from measure import Figure
+from checkout import Checkout
+from measure import Figure, Table
+
+HERE = Path(__file__).resolve().parents[2]
+
+Entry = Table | Callable[[], list[Figure]]
 
 
 def show(title: str, figures: list[Figure]) -> None:
     """One table, in Markdown, as docs/benchmarks.md keeps it."""
-    print(f"\n| {title} | {figures[0].unit} | ratio |\n|---|---|---|")
+    columns = {"control": "(control)", "against": "of the baseline"}
+    shown = [c for c in columns if any(getattr(figure, c) is not None for figure in figures)]
+    names = [title, figures[0].unit, "ratio", *(columns[column] for column in shown)]
+    print(f"\n| {' | '.join(names)} |\n|{'---|' * len(names)}")
     for figure in figures:
-        print(f"| {figure.name} | {figure.value:.2f} | {figure.ratio:.2f} |", flush=True)
+        cells = [figure.name, f"{figure.value:.2f}", f"{figure.ratio:.2f}"]
+        for column in shown:
+            ratio = getattr(figure, column)
+            cells.append("" if ratio is None else f"{ratio:.2f}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def compared(title: str, figures: list[Figure], recorded: history.Ratios) -> list[Figure]:
+    """The same figures against a run that was recorded."""
+    old = recorded.get(title, {})
+    return [
+        replace(each, against=each.ratio / old[each.name]) if each.name in old else each
+        for each in figures
+    ]
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--lab/--no-lab", default=True, help="Measure on a real Xen under QEMU too.")
-def main(names: tuple[str, ...], lab: bool) -> None:
+@click.option(
+    "--against",
+    type=click.Path(exists=True, path_type=Path),
+    help="Another checkout's folder, or a history of figures.",
+)
+@click.option(
+    "--record", type=click.Path(dir_okay=False, path_type=Path), help="Add a line to this history."
+)
+def main(names: tuple[str, ...], lab: bool, against: Path | None, record: Path | None) -> None:
     """Measure, and print ratios. NAMES are the beginnings of the tables' titles."""
-    benchmarks = {**simulator.BENCHMARKS, **block.BENCHMARKS}
-    benchmarks |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}
-    for title, benchmark in benchmarks.items():
-        if not names or any(title.lower().startswith(name.lower()) for name in names):
-            show(title, benchmark())
+    baseline = recorded = None
+    if against is not None:
+        if against.is_dir():
+            baseline = Checkout(against.resolve())
+        else:
+            recorded = history.last(against)
+    here = Checkout(HERE)
+    entries: dict[str, Entry] = {**simulator.TABLES, **scale.TABLES, **block.TABLES}
+    entries |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}
+    tables: dict[str, list[Figure]] = {}
+    for title, entry in entries.items():
+        if names and not any(title.lower().startswith(name.lower()) for name in names):
+            continue
+        figures = entry.measure(here, baseline) if isinstance(entry, Table) else entry()
+        tables[title] = compared(title, figures, recorded) if recorded else figures
+        show(title, tables[title])
+    if record is not None:
+        history.add(record, tables, HERE)
 
 
 main()

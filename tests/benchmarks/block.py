@@ -3,64 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measure import Contender, Figure, compare
+from checkout import Checkout
+from measure import Figure, Ours, Table, clock
 
-from activations import Domain
-from activations.drivers.block import Disk, MemoryDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
-from activations.xenbus import Device, front_device, plug
-from xen_sim import Machine
-
-READS = 10_000
+READS = 2_048
 MANY_READS = 100_000
 SIZE = 4096
 DISK = 1 << 20
 
 
-def between_domains(use: Callable[[Disk], Awaitable[Any]]) -> Any:
+def between_domains(tree: Checkout, use: Callable[[Any], Awaitable[Any]]) -> Any:
     """What `use` gives, in a guest whose disk dom0 serves."""
+    from activations.drivers.block import MemoryDisk
+    from activations.drivers.block import back as blkback
+    from activations.drivers.block import front as blkfront
+    from activations.xenbus import Device, front_device, plug
 
-    async def dom0(xen: Domain) -> None:
+    async def dom0(xen: Any) -> None:
         device = Device("vbd", 51712, await xen.find("guest"), 0, "bench")
         await plug(xen, device)
         async with blkback.serve(xen, device, MemoryDisk(DISK)):
             await xen.store.wait_for(f"{device.front_path.partition('/device')[0]}/data/done")
 
-    async def guest(xen: Domain) -> Any:
+    async def guest(xen: Any) -> Any:
         async with blkfront.open(xen, await front_device(xen, "vbd", 51712)) as disk:
             result = await use(disk)
         await xen.store.write("data/done", 1)
         return result
 
-    machine = Machine()
+    machine = tree.Machine()
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
     return machine.run()["guest"]
 
 
-async def read(disk: Disk, tasks: int, reads: int) -> float:
+async def read(disk: Any, tasks: int, reads: int) -> float:
     """Seconds for so many reads in all, by so many tasks at once."""
 
     async def one(number: int) -> None:
         for turn in range(reads // tasks):
             await disk.read((number + turn * tasks) * SIZE % DISK, SIZE)
 
-    began = time.perf_counter()
+    began = clock()
     async with asyncio.TaskGroup() as group:
         for number in range(tasks):
             group.create_task(one(number))
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def reads_by(tasks: int) -> Contender:
-    return lambda: float(between_domains(partial(read, tasks=tasks, reads=READS)))
+def reads_by(tasks: int) -> Ours:
+    return lambda tree: float(between_domains(tree, partial(read, tasks=tasks, reads=READS)))
 
 
 def by_queues() -> float:
@@ -82,28 +79,15 @@ def by_queues() -> float:
                 await answer
 
         serving = asyncio.create_task(serve())
-        began = time.perf_counter()
+        began = clock()
         async with asyncio.TaskGroup() as group:
             for number in range(32):
                 group.create_task(one(number))
-        taken = time.perf_counter() - began
+        taken = clock() - began
         serving.cancel()
         return taken
 
     return asyncio.run(main())
-
-
-def reads() -> list[Figure]:
-    return compare(
-        {
-            "asyncio, 32 tasks and a queue, no domains": by_queues,
-            "128 tasks": reads_by(128),
-            "32 tasks": reads_by(32),
-            "one task": reads_by(1),
-        },
-        per=READS,
-        unit="µs a read",
-    )
 
 
 def resident() -> float:
@@ -113,20 +97,27 @@ def resident() -> float:
 
 
 def memory() -> list[Figure]:
-    async def use(disk: Disk) -> list[float]:
+    tree = Checkout(Path(__file__).resolve().parents[2])
+
+    async def use(disk: Any) -> list[float]:
         await read(disk, 32, READS)
         before = resident()
         await read(disk, 32, MANY_READS)
         return [before, resident()]
 
-    before, after = between_domains(use)
+    before, after = tree.within(lambda tree: between_domains(tree, use))
     return [
         Figure(f"after {READS:,}", before, "MiB resident", 1.0),
         Figure(f"after {MANY_READS:,} more", after, "MiB resident", after / before),
     ]
 
 
-BENCHMARKS = {
-    "Block reads of 4 KiB between two simulated domains": reads,
+TABLES: dict[str, Table | Callable[[], list[Figure]]] = {
+    "Block reads of 4 KiB between two simulated domains": Table(
+        READS,
+        "µs a read",
+        {"128 tasks": reads_by(128), "32 tasks": reads_by(32), "one task": reads_by(1)},
+        {"asyncio, 32 tasks and a queue, no domains": by_queues},
+    ),
     f"Memory over {MANY_READS:,} block reads": memory,
 }

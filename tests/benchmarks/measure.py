@@ -1,18 +1,30 @@
-"""Pairs measured in one run: these machines are noisy, and only ratios keep.
+"""What things cost, measured so that another run on another day says the same.
 
-Each contender is a function that gives seconds; a round calls every one of them once, in turn, so
-that whatever slows the machine slows them all. A figure is the median of its rounds, and a ratio
-the median of the ratios of each round.
+These machines are noisy and shared. So time is the processor's, of this process; every contender
+is run in turn, twice a round; a figure is the median of its rounds, and a ratio the median of the
+ratios of each round. Beside it stands its control: the second run of each round against the first,
+which would be 1.00 on a quiet machine.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
-Contender = Callable[[], float]
+from checkout import Checkout
+
+clock = time.process_time
+"""Seconds of the processor's time: what every benchmark goes by."""
+
+Ours = Callable[[Checkout], float]
+"""A benchmark of this package: seconds of one run, with the package as it is in a checkout."""
+
+Others = Callable[[], float]
+"""A benchmark of something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +35,78 @@ class Figure:
     value: float
     unit: str
     ratio: float
+    control: float | None = None
+    """The same thing against itself."""
+    against: float | None = None
+    """How often that of the baseline it is."""
 
 
-def compare(
-    contenders: dict[str, Contender], *, per: int, unit: str, rounds: int = 7
-) -> list[Figure]:
-    """Measure contenders against the first of them. `per` operations make up one run; `unit` is
-    `µs`, of which a figure is so many for one operation."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
-        for name, run in contenders.items():
-            gc.collect()
-            seconds = run()
-            if number:  # the first round warms up
-                taken[name].append(seconds)
-    first = next(iter(taken.values()))
-    return [
-        Figure(
+@dataclass(frozen=True)
+class Table:
+    """Contenders, and what they are measured in. `per` operations make up one run; `unit` is `µs`,
+    of which a figure is so many for one operation. Ratios are to the first of all."""
+
+    per: int
+    unit: str
+    ours: Mapping[str, Ours]
+    others: Mapping[str, Others] = field(default_factory=dict)
+    rounds: int = 15
+
+    def measure(self, here: Checkout, baseline: Checkout | None) -> list[Figure]:
+        """Every contender; ours in both checkouts, if there is another one."""
+        runs: dict[str, Others] = dict(self.others)
+        before: dict[str, Others] = {}
+        for name, ours in self.ours.items():
+            runs[name] = partial(here.within, ours)
+            if baseline is not None and _works(run := partial(baseline.within, ours)):
+                before[name] = run
+        times = _rounds(runs, before, self.rounds)
+        return [self._figure(name, times) for name in runs]
+
+    def _figure(self, name: str, times: Times) -> Figure:
+        mine, again, before = times[name]
+        first = times[next(iter(times))][0]
+        return Figure(
             name,
-            median(times) / per * 1e6,
-            unit,
-            median(mine / base for mine, base in zip(times, first, strict=True)),
+            median(mine + again) / self.per * 1e6,
+            self.unit,
+            _ratio(mine, first),
+            _ratio(again, mine),
+            _ratio(mine, before) if before else None,
         )
-        for name, times in taken.items()
-    ]
+
+
+Times = Mapping[str, tuple[list[float], list[float], list[float]]]
+"""By contender, a round each: its first run, its second, and the baseline's."""
+
+
+def _rounds(runs: Mapping[str, Others], before: Mapping[str, Others], rounds: int) -> Times:
+    times: Times = {name: ([], [], []) for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            contenders = [run, *([before[name]] if name in before else []), run]
+            taken = [_run(each) for each in contenders]
+            if number:  # the first round warms up
+                mine, again, theirs = times[name]
+                mine.append(taken[0])
+                again.append(taken[-1])
+                theirs += taken[1:-1]
+    return times
+
+
+def _run(run: Others) -> float:
+    gc.collect()
+    return run()
+
+
+def _works(run: Others) -> bool:
+    """Whether an older checkout can do this at all."""
+    try:
+        run()
+    except Exception:
+        return False
+    return True
+
+
+def _ratio(times: list[float], base: list[float]) -> float:
+    return median(mine / other for mine, other in zip(times, base, strict=True))

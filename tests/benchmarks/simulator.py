@@ -1,23 +1,19 @@
-"""Benchmarks that need no Xen: the simulator and its loop beside stock asyncio, uvloop and trio."""
+"""The simulator and its loop, beside stock asyncio, uvloop and trio."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from measure import Contender, Figure, compare
+from checkout import Checkout
+from measure import Others, Table, clock
 
-import activations
-from activations import Domain
-from xen_sim import Machine
-
-ROUND_TRIPS = 5_000
+ROUND_TRIPS = 1_500
 WAITERS = 4_096
-SLEEPS = 100_000
-IDLE_WAKES = 5_000
+SLEEPS = 3_000
 
 
 # Ping-pong
@@ -32,14 +28,14 @@ async def event_round_trips() -> float:
             ping.clear()
             pong.set()
 
-    began = time.perf_counter()
     task = asyncio.ensure_future(echo())
+    began = clock()
     for _ in range(ROUND_TRIPS):
         ping.set()
         await pong.wait()
         pong.clear()
     await task
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def on_asyncio() -> float:
@@ -65,7 +61,7 @@ def on_trio() -> float:
                 events[0] = trio.Event()
                 events[1].set()
 
-        began = time.perf_counter()
+        began = clock()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(echo)
             await trio.lowlevel.checkpoint()
@@ -73,25 +69,25 @@ def on_trio() -> float:
                 events[0].set()
                 await events[1].wait()
                 events[1] = trio.Event()
-        return time.perf_counter() - began
+        return clock() - began
 
     taken: float = trio.run(main)
     return taken
 
 
-def between_two_domains() -> float:
+def between_two_domains(tree: Checkout) -> float:
     """Two simulated domains, each with its loop and the full lower half."""
 
-    async def server(xen: Domain) -> float:
+    async def server(xen: Any) -> float:
         with xen.events.alloc_unbound(1) as port:
             await port.wait()
-            began = time.perf_counter()
+            began = clock()
             for _ in range(ROUND_TRIPS):
                 port.notify()
                 await port.wait()
-            return time.perf_counter() - began
+            return clock() - began
 
-    async def client(xen: Domain) -> None:
+    async def client(xen: Any) -> None:
         await asyncio.sleep(1)  # the server has allocated by then
         with xen.events.bind_interdomain(0, 2) as port:
             await port.wait()
@@ -100,7 +96,7 @@ def between_two_domains() -> float:
                 await port.wait()
                 port.notify()
 
-    machine = Machine()
+    machine = tree.Machine()
     machine.boot("dom0", server)
     machine.boot("guest", client)
     taken: float = machine.run()["dom0"]
@@ -110,135 +106,104 @@ def between_two_domains() -> float:
 # Fan-out
 
 
-def fan_out(
-    run: Callable[[Callable[..., Coroutine[Any, Any, float]]], float],
-    make: Callable[..., tuple[Callable[[], Coroutine[Any, Any, object]], Callable[[], object]]],
-) -> float:
-    """Seconds from one wake-up until all waiters have run."""
-
-    async def main(xen: Domain | None = None) -> float:
-        wait, fire = make(xen)
-        tasks = [asyncio.ensure_future(wait()) for _ in range(WAITERS)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        began = time.perf_counter()
-        fire()
-        await tasks[-1]
-        taken = time.perf_counter() - began
-        await asyncio.gather(*tasks)
-        return taken
-
-    return run(main)
+async def fan_out(wait: Callable[[], Any], fire: Callable[[], object], *, whole: bool) -> float:
+    """From one event until all waiters have run; with the making of their tasks if `whole`."""
+    began = clock()
+    tasks = [asyncio.ensure_future(wait()) for _ in range(WAITERS)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    if not whole:
+        began = clock()
+    fire()
+    await tasks[-1]
+    taken = clock() - began
+    await asyncio.gather(*tasks)
+    return taken
 
 
-def event_fan_out() -> float:
-    def make(_: object) -> tuple[Any, Any]:
+def event_fan_out(*, whole: bool) -> float:
+    async def main() -> float:
         event = asyncio.Event()
-        return event.wait, event.set
+        return await fan_out(event.wait, event.set, whole=whole)
 
-    return fan_out(lambda main: asyncio.run(main()), make)
+    return asyncio.run(main())
 
 
-def port_fan_out() -> float:
-    def make(xen: Domain) -> tuple[Any, Any]:
-        port = xen.events.alloc_unbound(0)
-        peer = xen.events.bind_interdomain(0, port.number)
+def port_fan_out(tree: Checkout, *, whole: bool) -> float:
+    async def main(xen: Any) -> float:
+        with (
+            xen.events.alloc_unbound(0) as port,
+            xen.events.bind_interdomain(0, port.number) as peer,
+        ):
+            return await fan_out(port.wait, peer.notify, whole=whole)
 
-        def fire() -> None:
-            peer.notify()
-            xen.loop.call_later(1, port.close)
-            xen.loop.call_later(1, peer.close)
-
-        return port.wait, fire
-
-    async def settle(main: Any, xen: Domain) -> float:
-        taken: float = await main(xen)
-        await asyncio.sleep(2)
-        return taken
-
-    return fan_out(lambda main: activations.run(lambda xen: settle(main, xen)), make)
+    return alone(tree, main)
 
 
 # Time
 
 
-def sleeps_one_by_one() -> float:
-    async def main(xen: Domain) -> float:
-        began = time.perf_counter()
-        for _ in range(SLEEPS):
-            await asyncio.sleep(1)
-        return time.perf_counter() - began
-
-    return activations.run(main)
+def alone(tree: Checkout, main: Callable[[Any], Awaitable[float]], **options: Any) -> float:
+    """What `main` gives, in the only domain of a machine."""
+    machine = tree.Machine(**options)
+    machine.boot("dom0", main)
+    taken: float = machine.run()["dom0"]
+    return taken
 
 
-def sleeps_at_once() -> float:
+async def sleeps(*_: object, seconds: float = 1) -> float:
+    began = clock()
+    for _ in range(SLEEPS):
+        await asyncio.sleep(seconds)
+    return clock() - began
+
+
+async def sleeps_at_once(_: object) -> float:
     """As many tasks, their making and gathering included."""
-
-    async def main(xen: Domain) -> float:
-        began = time.perf_counter()
-        await asyncio.gather(*(asyncio.sleep(1 + n * 1e-3) for n in range(SLEEPS)))
-        return time.perf_counter() - began
-
-    return activations.run(main)
+    began = clock()
+    await asyncio.gather(*(asyncio.sleep(1 + n * 1e-3) for n in range(SLEEPS)))
+    return clock() - began
 
 
-def wakes(run: Callable[..., float]) -> float:
-    """One task that sleeps over and over: an idle step and a timer each time."""
-
-    async def main(xen: Domain | None = None) -> float:
-        began = time.perf_counter()
-        for _ in range(IDLE_WAKES):
-            await asyncio.sleep(1e-9)
-        return time.perf_counter() - began
-
-    return run(main)
+def stock_sleeps() -> float:
+    return asyncio.run(sleeps(seconds=1e-9))
 
 
-def have(module: str) -> bool:
-    return find_spec(module) is not None
+OTHER_LOOPS: dict[str, Others] = {
+    f"{module}, two tasks on Event": run
+    for module, run in (("uvloop", on_uvloop), ("trio", on_trio))
+    if find_spec(module) is not None
+}
 
-
-def ping_pong() -> list[Figure]:
-    contenders: dict[str, Contender] = {
-        "asyncio, two tasks on Event": on_asyncio,
-        "two simulated domains": between_two_domains,
-    }
-    if have("uvloop"):
-        contenders["uvloop, two tasks on Event"] = on_uvloop
-    if have("trio"):
-        contenders["trio, two tasks on Event"] = on_trio
-    return compare(contenders, per=ROUND_TRIPS, unit="µs a round trip")
-
-
-def fan_outs() -> list[Figure]:
-    return compare(
-        {"asyncio Event": event_fan_out, "port": port_fan_out},
-        per=WAITERS,
-        unit="µs a waiter",
-    )
-
-
-def sleeps() -> list[Figure]:
-    contenders = {"one after another": sleeps_one_by_one, "at once, a task each": sleeps_at_once}
-    return compare(contenders, per=SLEEPS, unit="µs a sleep", rounds=3)
-
-
-def idle() -> list[Figure]:
-    return compare(
+TABLES = {
+    "Ping-pong": Table(
+        ROUND_TRIPS,
+        "µs a round trip",
+        {"two simulated domains": between_two_domains},
+        {"asyncio, two tasks on Event": on_asyncio, **OTHER_LOOPS},
+    ),
+    f"Fan-out to {WAITERS:,} waiters": Table(
+        WAITERS,
+        "µs a waiter",
+        {"port": partial(port_fan_out, whole=False)},
+        {"asyncio Event": partial(event_fan_out, whole=False)},
+    ),
+    f"Fan-out to {WAITERS:,} waiters, with their making": Table(
+        WAITERS,
+        "µs a waiter",
+        {"port": partial(port_fan_out, whole=True)},
+        {"asyncio Event": partial(event_fan_out, whole=True)},
+    ),
+    "Sleep": Table(
+        SLEEPS,
+        "µs a sleep",
         {
-            "asyncio, a nanosecond's sleep": lambda: wakes(lambda main: asyncio.run(main())),
-            "wall clock": lambda: wakes(lambda main: activations.run(main, clock="wall")),
-            "virtual clock": lambda: wakes(lambda main: activations.run(main)),
+            "virtual clock": partial(alone, main=sleeps),
+            "virtual clock, all at once": partial(alone, main=sleeps_at_once),
+            "wall clock, a nanosecond": partial(
+                alone, main=partial(sleeps, seconds=1e-9), clock="wall"
+            ),
         },
-        per=IDLE_WAKES,
-        unit="µs a wake",
-    )
-
-
-BENCHMARKS = {
-    "Ping-pong": ping_pong,
-    f"Fan-out to {WAITERS:,} waiters": fan_outs,
-    f"{SLEEPS:,} virtual sleeps": sleeps,
-    "Idle step": idle,
+        {"asyncio, a nanosecond": stock_sleeps},
+    ),
 }

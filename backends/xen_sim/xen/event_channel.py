@@ -220,9 +220,9 @@ class EventChannels:
         frame = self.domain.frames.get(gfn)
         if frame is None:
             self._refuse(op, EINVAL, f"there is no frame {gfn}")
-        ports = fifo.add_page(frame)
-        for port, channel in sorted(self._channels.items()):
-            if port in ports and channel.pending:
+        for port in fifo.add_page(frame):
+            channel = self._channels.get(port)
+            if channel is not None and channel.pending:
                 fifo.set_pending(self.vcpus[channel.vcpu], channel)
 
     def set_priority(self, port: int, priority: int) -> None:

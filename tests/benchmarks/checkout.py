@@ -1,0 +1,56 @@
+"""Several checkouts of this package in one process, so that they can be measured in turn.
+
+A module is imported once a checkout, and stands in `sys.modules` while that checkout is in use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGES = frozenset({"activations", "xen_sim", "xen_linux", "xen_lab"})
+
+
+class Checkout:
+    """A folder with the package in it, as a context in which that is what is imported."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = [str(folder), str(folder / "backends")]
+        self._modules: dict[str, ModuleType] = {}
+        self._others: dict[str, ModuleType] = {}
+        with self:
+            found = Path(str(import_module("activations").__file__))
+        if not found.is_relative_to(folder):
+            raise SystemExit(f"{folder} is no checkout: `activations` came from {found.parent}")
+
+    def __enter__(self) -> None:
+        self._others = _take_out()
+        sys.modules.update(self._modules)
+        sys.path[:0] = self._paths
+
+    def __exit__(self, *_: object) -> None:
+        self._modules = _take_out()
+        sys.modules.update(self._others)
+        for path in self._paths:
+            sys.path.remove(path)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a benchmark uses of the package most: `Machine`, `run`."""
+        with self:
+            return getattr(import_module("xen_sim" if name == "Machine" else "activations"), name)
+
+    def within(self, benchmark: Callable[[Checkout], float]) -> float:
+        """What this benchmark takes with the package as it is here."""
+        with self:
+            return benchmark(self)
+
+
+def _take_out() -> dict[str, ModuleType]:
+    ours = {name: sys.modules[name] for name in sys.modules if name.partition(".")[0] in PACKAGES}
+    for name in ours:
+        del sys.modules[name]
+    return ours
