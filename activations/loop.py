@@ -158,6 +158,14 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._sleepers.clear()
             self._lower.close()
 
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(enabled)
+        if self._debug:
+            self.__dict__.pop("get_debug", None)
+        else:
+            # False, and no frame: every future and every handle asks
+            self.get_debug = bool  # type: ignore[method-assign]
+
     def call_soon(
         self,
         callback: Callable[[Unpack[Ts]], object],

@@ -62,10 +62,7 @@ class Built:
 
     def kernel(self, vcpu: int) -> Kernel:
         """The kernel on this vCPU."""
-        return self._kernel_on(self.platform(vcpu))
-
-    def _kernel_on(self, platform: Platform) -> Kernel:
-        return fastest(self._kernel, platform)(platform)
+        return self._kernel(self.platform(vcpu))
 
     def make_loop(self, vcpu: int, *, of: int) -> EventLoop:
         """An event loop on this vCPU, one of so many of the domain."""
@@ -75,7 +72,9 @@ class Built:
             domain.domid, domain.grant_table, self._open_store, self._close, domain.trace
         )
         clock = domain.xen.clock
-        kernel = self._kernel_on(platform)
+        traced = domain.xen.trace is not None
+        kernel_class = self._kernel if traced else fastest(self._kernel, platform)
+        kernel = kernel_class(platform)
         guest: Guest
         if isinstance(clock, WallClock):
             guest = WallGuest(platform, kernel, devices, clock)

@@ -92,6 +92,44 @@ async def cancelling_a_wait_leaves_the_event_for_the_next(xen: Domain) -> None:
 
 
 @rule
+async def who_begins_to_wait_while_another_is_cancelled_is_not_woken_for_it(xen: Domain) -> None:
+    near, far = await loopback(xen)
+    with near, far:
+        first = asyncio.create_task(near.wait())
+        await asyncio.sleep(0.05)
+        first.cancel()
+        second = asyncio.create_task(near.wait())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert first.cancelled()
+        assert not second.done()
+        far.notify()
+        await asyncio.wait_for(second, patience(5))
+
+
+@rule
+async def who_begins_to_wait_in_the_turn_of_an_event_waits_for_the_next(xen: Domain) -> None:
+    near, far = await loopback(xen)
+    with near, far:
+        first = asyncio.create_task(near.wait())
+
+        async def wait_again() -> asyncio.Task[int]:
+            await near.after(near.figures.fired)
+            second = asyncio.create_task(near.wait())
+            first.cancel()  # too late: it has had its event
+            return second
+
+        meddling = asyncio.create_task(wait_again())
+        await asyncio.sleep(0.05)
+        far.notify()
+        second = await asyncio.wait_for(meddling, patience(5))
+        await asyncio.sleep(0.05)
+        assert (first.done(), first.cancelled(), second.done()) == (True, False, False)
+        far.notify()
+        await asyncio.wait_for(second, patience(5))
+
+
+@rule
 async def a_masked_port_holds_back_and_then_fires_once(xen: Domain) -> None:
     near, far = await loopback(xen)
     with near, far:

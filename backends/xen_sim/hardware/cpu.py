@@ -125,8 +125,17 @@ class CPU(Fiber):
         if self.due or self.line.level:
             self.sleep()
         else:
-            self._scheduler.sleep(self)
+            self.rest()
             self.take_interrupt()
+
+    def rest(self) -> None:
+        """Sleep until somebody wakes it, and leave what came to be taken."""
+        self._scheduler.sleep(self)
+
+    def skip_to(self, when: int) -> bool:
+        """As `sti_hlt` with a timer set to `when` and nothing else to come before: see
+        `Scheduler.skip_to`."""
+        return not self.due and self._scheduler.skip_to(self, when)
 
     def eoi(self) -> None:
         """End of interrupt, to the local APIC."""

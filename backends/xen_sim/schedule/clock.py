@@ -110,6 +110,10 @@ class Clock(Protocol):
     def idle(self) -> None:
         """Nobody can run: let the next thing happen. `BlockedForever` if there is none."""
 
+    def skip_to(self, when: int) -> bool:
+        """Nobody can run, and `when` is asked for by one who will: if nothing happens before, nor
+        at the same instant, it is then. False where that is not so."""
+
 
 class VirtualClock:
     """Stands still while anything runs, jumps when nothing does."""
@@ -135,6 +139,14 @@ class VirtualClock:
         if when > self.now:
             self.now = when
         self._calendar.run_due(self.now)
+
+    def skip_to(self, when: int) -> bool:
+        following = self._calendar.next_time()
+        if following is not None and following <= when:
+            return False
+        if when > self.now:
+            self.now = when
+        return True
 
 
 class WallClock:
@@ -173,6 +185,10 @@ class WallClock:
             self._look(ONE_DAY)
         else:
             self._look(min(max(when - self.time_ns(), 0) / 1e9, ONE_DAY))
+
+    def skip_to(self, when: int) -> bool:
+        """Real time does not skip."""
+        return False
 
     def _look(self, timeout: float) -> None:
         for fd, _ in self._epoll.poll(timeout):
