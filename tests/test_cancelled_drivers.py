@@ -202,7 +202,7 @@ def test_a_front_end_parts_in_order(kind: Kind, leave: Leaving, clock: Any) -> N
             await plug(xen, device, front=kind.keys)
             async with kind.serve(xen, device):
                 await xen.store.wait_for(f"/local/domain/{device.front}/data/over")
-                assert await state(xen, device.back_path) == "6"
+                await xen.store.wait_for(f"{device.back_path}/state", "6".__eq__)  # it follows
 
     async def guest(xen: Domain) -> None:
         async with tidy(xen):

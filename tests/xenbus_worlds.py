@@ -43,6 +43,8 @@ class End:
     """What it has written: the front end of its rings, the back end which of two offers."""
     took: int | None = None
     """The other's keys, as it took them last."""
+    answers: State | None = None
+    """The back end's: what the front end said whose keys it has taken, and is connecting to."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def front_reads(world: World) -> World:
 
 
 def back_reads(world: World) -> World:
+    if world.back.answers is not None:
+        return world
     if made_anew(world.back):
         anew = replace(world.back, phase=Phase.FRESH, said=State.INITIALISING, rings=0, read=None)
         return replace(world, back=anew)
@@ -107,19 +111,28 @@ def front_acts(world: World) -> World:
 
 
 def back_acts(world: World) -> World:
-    read, keys = world.back.read, world.front.keys
-    step, end = act(BACK, BACK_AGAIN, world.back, keys)
+    back, keys = world.back, world.front.keys
+    if back.answers is not None:
+        return replace(world, back=connects_or_fails(world))
+    step, end = act(BACK, BACK_AGAIN, back, keys)
     if step is Step.LEAVE:
         end = replace(end, rings=0)
     elif step is Step.OFFER:
         end = replace(end, took=None)
-    elif step is Step.CONNECT and world.front.rings:
-        end = replace(end, rings=LIVING, took=keys)
-    elif step is Step.CONNECT:  # keys of a dead front end; it may have gone on meanwhile
-        stands = world.front.says is read
-        to = Phase.FAILED if stands else Phase.FRESH
-        end = say(replace(world.back, read=None, took=keys), to)
+    elif step is Step.CONNECT:
+        end = replace(back, read=None, answers=back.read, took=keys)
     return replace(world, back=end)
+
+
+def connects_or_fails(world: World) -> End:
+    """The back end, once it has tried the keys that it took. What it says of those of a dead front
+    end, it says only as long as that has not gone on."""
+    back, front = world.back, world.front
+    tried = replace(back, answers=None)
+    if back.took == LIVING and front.rings:
+        return say(replace(tried, rings=LIVING), Phase.CONNECTED)
+    stands = front.says is back.answers and front.keys == back.took
+    return say(tried, Phase.FAILED if stands else Phase.FRESH)
 
 
 def act(table: Table, again: Table, end: End, keys: int) -> tuple[Step, End]:

@@ -11,6 +11,7 @@ from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
 from activations.xenbus.device import Device
 from activations.xenbus.driver import BackDriver, FrontDriver, Written
+from activations.xenbus.folder import Heard
 from activations.xenbus.handshake import Handshake
 from activations.xenbus.keys import Keys
 from activations.xenbus.states import BACK, BACK_AGAIN, FRONT, FRONT_AGAIN, Phase
@@ -42,9 +43,10 @@ class FrontEnd(Handshake):
                 self._keys = keys
                 await self._front.reconfigure(keys)
 
-    async def _leave(self, to: Phase) -> None:
-        await self._say(to)
+    async def _leave(self, to: Phase, answering: Heard | None = None) -> bool:
+        stands = await self._say(to, answering)
         await self._stop()
+        return stands
 
     async def _part(self) -> None:
         """Whoever comes next, maybe another driver, finds no key of this one's."""
@@ -79,9 +81,9 @@ class BackEnd(Handshake):
     async def _connect(self, keys: Keys) -> None:
         await self._folder.write(await self._back.connect(keys))
 
-    async def _leave(self, to: Phase) -> None:
+    async def _leave(self, to: Phase, answering: Heard | None = None) -> bool:
         await self._stop()
-        await self._say(to)
+        return await self._say(to, answering)
 
     async def _reread(self) -> None:
         """What a front end has said it does not change while in use: see `BACK_AGAIN`."""

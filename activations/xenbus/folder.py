@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from errno import EACCES, ENOENT
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from activations.abi.xenbus import XenbusState as State
 from activations.store import Nodes, Store, StoreError, Watch
@@ -22,6 +23,13 @@ from activations.xenbus.keys import Keys, read_keys
 _UNSEEN = (ENOENT, EACCES)
 _PARTED = (State.CLOSING, State.CLOSED)
 _LONGEST_REASON = 1024
+
+
+class Heard(NamedTuple):
+    """What the other end said, and the keys that went with it where they were read."""
+
+    state: State
+    keys: Keys | None = None
 
 
 class Folder:
@@ -63,11 +71,20 @@ class Folder:
         """What the other end says; `UNKNOWN` for nonsense, and for what may not be read."""
         return await read_state(self._store, self._device.path(self._other))
 
-    async def other_keys(self) -> Keys:
+    async def other_keys(self, nodes: Nodes | None = None) -> Keys:
         """What the other end has written."""
         device, other = self._device, self._other
         owner = f"the {other} end of {device} (domain {device.domid(other)})"
-        return await read_keys(self._store, owner, device.path(other))
+        nodes = self._store if nodes is None else nodes
+        return await read_keys(nodes, owner, device.path(other))
+
+    async def stands(self, heard: Heard, nodes: Nodes | None = None) -> bool:
+        """Whether the other end says so still, in the same life. One that has begun anew may say
+        the same again, with other keys."""
+        there = self._store if nodes is None else nodes
+        if await read_state(there, self._device.path(self._other)) is not heard.state:
+            return False
+        return heard.keys is None or (await self.other_keys(there)).answers_as(heard.keys)
 
     def watch(self, side: Side, arrived: asyncio.Event) -> Watch:
         """Changes of an end's state, among them that its folder comes or goes."""
@@ -89,12 +106,15 @@ class Folder:
 
         await self._change(change)
 
-    async def say(self, state: State) -> bool:
+    async def say(self, state: State, answering: Heard | None = None) -> bool:
         """Write this end's state; whether it stands. It does not where somebody else's word stands
-        there that this end has not seen yet, but for a Closing which says the same."""
+        there that this end has not seen yet, but for a Closing which says the same; nor where the
+        other end has gone on from what this would answer."""
         said, self.said = self.said, None  # who is cancelled meanwhile does not know what stands
 
         async def change(nodes: Nodes, own: State) -> bool:
+            if answering is not None and not await self.stands(answering, nodes):
+                return False
             if said in (None, own) or (own is State.CLOSING and state in _PARTED):
                 await nodes.write(f"{self._path}/state", int(state))
                 return True

@@ -33,7 +33,7 @@ from activations.xenbus.device import Device, Side
 from activations.xenbus.diagnosis import explain
 from activations.xenbus.driver import Driver
 from activations.xenbus.errors import HandshakeTimeout, Unplugged, XenbusError
-from activations.xenbus.folder import Folder
+from activations.xenbus.folder import Folder, Heard
 from activations.xenbus.keys import Keys
 from activations.xenbus.states import Phase, Step, Table, next_step
 
@@ -205,9 +205,8 @@ class Handshake(ABC):
                 return False
             await self._take(*todo)
         except ActivationsError as error:
-            if await self._folder.other_state() is other:
-                await self._fail(error)
-            else:  # it went on meanwhile: what it says now counts, not what it had said before
+            if not await self._fail(error, answering=other):
+                # it went on meanwhile: what it says now counts, not what it had said before
                 await self._leave(self.patient)
                 self._enter(self.patient)
         return True
@@ -258,8 +257,8 @@ class Handshake(ABC):
         """Have the driver take the other end's keys."""
 
     @abstractmethod
-    async def _leave(self, to: Phase) -> None:
-        """Stop, give everything back, and say so, in this end's order."""
+    async def _leave(self, to: Phase, answering: Heard | None = None) -> bool:
+        """Stop, give everything back, and say so, in this end's order; whether it stands there."""
 
     @abstractmethod
     async def _part(self) -> None:
@@ -270,23 +269,34 @@ class Handshake(ABC):
     async def _reread(self) -> None:
         """Take the other end's keys if they changed while in use."""
 
-    async def _fail(self, error: BaseException) -> None:
-        """Close the device, with the reason where people look for it."""
+    async def _fail(self, error: BaseException, *, answering: State | None = None) -> bool:
+        """Close the device, with the reason where people look for it; whether that was done.
+
+        Not where it would answer what the other end said, and that has gone on since: it may have
+        died, and come back to publish anew on the offer that stands. It would take this for the
+        answer to that, both would be closed, and neither would begin.
+        """
         if not isinstance(error, ActivationsError) or self._suspended:
             raise error
+        heard = None if answering is None else Heard(answering, self._keys)
+        if heard is not None and not await self._folder.stands(heard):
+            return False
         self.failure = str(error)
-        self._log.error("device closed", reason=self.failure)
         with suppress(StoreError):
             await self._folder.say_why(getattr(error, "errno", None) or EIO, self.failure)
-        await self._leave(Phase.FAILED)
+        if not await self._leave(Phase.FAILED, heard) and heard is not None:
+            self.failure = ""
+            return False
+        self._log.error("device closed", reason=self.failure)
         self._enter(Phase.FAILED)
+        return True
 
     # What they are made of
 
-    async def _say(self, phase: Phase) -> bool:
+    async def _say(self, phase: Phase, answering: Heard | None = None) -> bool:
         """Write the state that goes with a phase; whether it stands there then."""
         says = self._says(phase)
-        return says is not None and await self._folder.say(says)
+        return says is not None and await self._folder.say(says, answering)
 
     def _says(self, phase: Phase) -> State | None:
         return phase.says

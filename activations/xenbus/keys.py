@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from errno import EACCES, ENOENT
 from typing import Self
 
-from activations.store import Store, StoreError
+from activations.store import Nodes, StoreError
 from activations.xenbus.errors import BadKey, MissingKey
 
 _U32 = range(1 << 32)
@@ -82,7 +82,7 @@ class Keys(Mapping[str, str]):
         return all(self._nodes.get(name) == earlier._nodes.get(name) for name in earlier._asked)
 
 
-async def read_keys(store: Store, owner: str, path: str) -> Keys:
+async def read_keys(store: Nodes, owner: str, path: str) -> Keys:
     """The folder as it is now; empty if it is not there or may not be read."""
     nodes: dict[str, str] = {}
     folders = [""]
