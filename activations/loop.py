@@ -155,6 +155,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self.domain.close()
         finally:
             super().close()
+            self._idle.first[0] = None
             self._sleepers.clear()
             self._lower.close()
 

@@ -6,6 +6,7 @@ import pytest
 from xenstored_client import Client, Refusal
 
 from activations.abi.xs_wire import MessageType
+from xen_sim.xen.hypervisor import Hypervisor
 from xen_sim.xenstored import Quota, Xenstored, toolstack
 
 HOME = "/local/domain/1"
@@ -243,6 +244,24 @@ def test_a_released_domain_leaves_nothing_behind(xenstored: Xenstored, dom0: Cli
     assert sorted(xenstored.database.paths()) == before
     assert xenstored.database.owned(3) == 0
     assert brief.connection.broken
+
+
+def test_a_store_that_is_first_asked_late_has_heard_all_that_happened() -> None:
+    def store(*, late: bool) -> Xenstored:
+        xen = Hypervisor()
+        assert late or xen.xenstored
+        xen.create("dom0")
+        first = xen.create("first")
+        xen.create("second", vcpus=2)
+        xen.destroy(first)
+        xen.create("third")
+        return xen.xenstored
+
+    early, late = store(late=False), store(late=True)
+    paths = early.database.paths()
+    assert late.database.paths() == paths
+    assert [late.database.get(each) for each in paths] == [early.database.get(e) for e in paths]
+    assert late.introduced == early.introduced
 
 
 def test_a_permission_is_for_the_domain_that_had_the_number_when_it_was_set(

@@ -19,7 +19,7 @@ from xen_sim.guests.platform import Delivery, Platform
 from xen_sim.hardware.cpu import CPU
 from xen_sim.schedule.clock import WallClock
 from xen_sim.xen.domain import XenDomain
-from xen_sim.xen.hypercall import Hypercalls
+from xen_sim.xen.hypercall import door
 from xen_sim.xen.hypervisor import Hypervisor
 from xen_sim.xen.store_link import StoreLink
 
@@ -51,7 +51,7 @@ class Built:
             vcpus=len(domain.vcpus),
             cpu=domain.vcpus[vcpu].cpu,
             lock=domain.xen.lock,
-            xen=Hypercalls(domain.vcpus[vcpu]),
+            xen=door(domain.vcpus[vcpu]),
             shared_info=domain.shared_info,
             new_frame=domain.new_frame,
             time_ns=domain.xen.clock.time_ns,
@@ -89,7 +89,7 @@ class Built:
 
     def start_idle(self, first: int) -> None:
         """Bring up the vCPUs from this one on, which have no program; called on vCPU 0."""
-        xen = Hypercalls(self.domain.vcpus[0])
+        xen = door(self.domain.vcpus[0])
         for vcpu in range(first, len(self.domain.vcpus)):
             xen.initialise(vcpu, self.kernel(vcpu).idle)
             xen.up(vcpu)

@@ -72,8 +72,8 @@ class Life(ABC):
         """Run the program; what it raises is its failure."""
 
     @abstractmethod
-    def cancel(self) -> None:
-        """End the program in an orderly way, if there is one."""
+    def cancel(self) -> bool:
+        """Ask the program to end in an orderly way; false where it cannot be asked."""
 
     @abstractmethod
     def close(self) -> None:
@@ -92,9 +92,10 @@ class PlainLife(Life):
         self.domain.trace("start")
         self.result = self._main(self._guest)
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """A plain program cannot be asked: it goes on, and is ended with the run at the latest."""
         self.cancelled = True
+        return False
 
     def close(self) -> None:
         self.domain.xen.destroy(self.domain)
@@ -142,12 +143,13 @@ class LoopLife(Life):
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
-    def cancel(self) -> None:
-        """End the program in an orderly way: its main task is cancelled."""
+    def cancel(self) -> bool:
+        """Its main task is cancelled."""
         self.cancelled = True
         if self._task is not None:
             self._task.cancel()
             self.vcpu.cpu.kick()
+        return not self.ended
 
     def close(self) -> None:
         """Its loop and its tasks, if it did not come to that. What is left is no mistake of the
@@ -161,6 +163,7 @@ class LoopLife(Life):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", LeakWarning)
                 self.loop.close()
+        self._task = None  # every `all_tasks` of a later machine would look at it
 
 
 def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any:

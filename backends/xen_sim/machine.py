@@ -205,8 +205,9 @@ class Machine:
                     requests += 1
                     if requests > CANCEL_REQUESTS or _is_final(trouble):
                         break
-                    for life in self.lives:
-                        life.cancel()
+                    asked = [life.cancel() for life in self.lives]
+                    if isinstance(trouble, BlockedForever) and not any(asked):
+                        break
         finally:
             self._kill()
             scheduler.hub = None

@@ -24,6 +24,8 @@ class Checkout:
         self._others: dict[str, ModuleType] = {}
         with self:
             found = Path(str(import_module("activations").__file__))
+            self.Machine: Any = import_module("xen_sim").Machine
+            """What a benchmark uses of the package most."""
         if not found.is_relative_to(folder):
             raise SystemExit(f"{folder} is no checkout: `activations` came from {found.parent}")
 
@@ -37,11 +39,6 @@ class Checkout:
         sys.modules.update(self._others)
         for path in self._paths:
             sys.path.remove(path)
-
-    def __getattr__(self, name: str) -> Any:
-        """What a benchmark uses of the package most: `Machine`, `run`."""
-        with self:
-            return getattr(import_module("xen_sim" if name == "Machine" else "activations"), name)
 
     def within(self, benchmark: Callable[[Checkout], float]) -> float:
         """What this benchmark takes with the package as it is here."""

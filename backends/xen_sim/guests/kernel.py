@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from activations.abi.event_channel import EVTCHN_MASK, MAX_PORTS_2L
 from xen_sim.guests.platform import Platform
 from xen_sim.guests.upcalls import KINDS
 from xen_sim.hardware.memory import BIT
@@ -112,10 +113,10 @@ class TwoLevelKernel(Kernel):
         self.pending_sel = self.info.pending_sel
 
     def prepare(self) -> None:
-        """A port is masked until it is bound."""
+        """A port is masked until it is bound: all at once, since nobody looks yet."""
         if self.platform.vcpu == 0:
-            for word in range(64):
-                self.masks[word] = ALL_BITS
+            every = slice(EVTCHN_MASK, EVTCHN_MASK + MAX_PORTS_2L // 8)
+            self.platform.shared_info.bytes[every] = b"\xff" * (MAX_PORTS_2L // 8)
 
     def mask(self, port: int) -> None:
         self.lock.bts(self.masks, port >> 6, port & 63)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EBUSY, EINVAL, ENOENT
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from activations.errors import XenError
 from xen_sim.hardware.apic import FIRST_VECTOR
@@ -33,6 +34,14 @@ _OTHERS = (
     *("yield_", "block", "poll", "initialise", "up", "down", "is_up"),
     *("set_upcall_vector", "set_callback_vector", "set_callbacks", "force_upcall"),
 )
+
+_STEPS = {name: Step("hypercall", f"EVTCHNOP_{name}") for name in _OPERATIONS}
+_STEPS |= {name: Step("hypercall", name) for name in _OTHERS}
+
+
+def door(vcpu: VCPU) -> Hypercalls:
+    """This vCPU's way into Xen, stepped where the machine is explored."""
+    return cast(Hypercalls, Stepped(vcpu)) if vcpu.domain.xen.explored else Hypercalls(vcpu)
 
 
 class Hypercalls:
@@ -58,23 +67,6 @@ class Hypercalls:
         self.set_priority = channels.set_priority
         self.set_timer = vcpu.timers.set_timer
         self.block = vcpu.block
-        if domain.xen.explored:
-            for name in _OPERATIONS:
-                self._step_into(name, f"EVTCHNOP_{name}")
-            for name in _OTHERS:
-                self._step_into(name, name)
-
-    def _step_into(self, name: str, what: str) -> None:
-        """Entering this hypercall is a step."""
-        perform: Callable[..., Any] = getattr(self, name)
-        step = Step("hypercall", what)
-        before = self._vcpu.cpu.step
-
-        def enter(*args: Any, **kwargs: Any) -> Any:
-            before(step)
-            return perform(*args, **kwargs)
-
-        setattr(self, name, enter)
 
     def _traced_send(self, port: int) -> None:
         self._domain.trace("send", port=port)
@@ -179,3 +171,30 @@ class Hypercalls:
     def _own(self, op: str, vcpu: int | None) -> None:
         if vcpu is not None and self._of(op, vcpu) is not self._vcpu:
             raise XenError(EINVAL, f"VCPUOP_{op}", f"vcpu {vcpu} is another one")
+
+
+class Stepped:
+    """The same, where entering is a step. A run makes few of the hypercalls that there are: each is
+    made ready when it is first asked for."""
+
+    def __init__(self, vcpu: VCPU) -> None:
+        self._plain = Hypercalls(vcpu)
+        self._before = vcpu.cpu.step
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in _STEPS:
+            raise AttributeError(f"there is no hypercall {name!r}")
+        enter = partial(_enter, self._before, _STEPS[name], getattr(self._plain, name))
+        setattr(self, name, enter)
+        return enter
+
+
+def _enter(
+    before: Callable[[Step], None],
+    step: Step,
+    perform: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    before(step)
+    return perform(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError
@@ -38,12 +39,30 @@ class Hypervisor:
         """Whether vCPUs can be preempted at every step."""
         self.lock = STEPPED if explored else PLAIN
         self.trace = trace
-        self.xenstored = Xenstored()
-        toolstack.introduce_dom0(self.xenstored)
+        self._xenstored: Xenstored | None = None
+        self._untold: list[Callable[[Xenstored], None]] = [toolstack.introduce_dom0]
+        """What xenstored is told of domains, as long as nobody has asked for it."""
         self.domains: dict[int, XenDomain] = {}
         """The domains there are, by domid."""
         self._frames = 0
         self._next_domid = 1
+
+    @property
+    def xenstored(self) -> Xenstored:
+        """Made when it is first asked for: what it was to be told before, it is told then. Most runs
+        of an explorer never ask, and a domain's home costs more than all else about it."""
+        if self._xenstored is None:
+            self._xenstored = Xenstored()
+            for tell in self._untold:
+                tell(self._xenstored)
+            self._untold.clear()
+        return self._xenstored
+
+    def _tell(self, what: Callable[[Xenstored], None]) -> None:
+        if self._xenstored is None:
+            self._untold.append(what)
+        else:
+            what(self._xenstored)
 
     def new_frame(self) -> int:
         """The number of a frame that nobody has yet."""
@@ -65,7 +84,7 @@ class Hypervisor:
         if name != "dom0":
             domid = self._next_domid
             self._next_domid += 1
-            toolstack.introduce(self.xenstored, domid, name, vcpus=vcpus)
+            self._tell(partial(toolstack.introduce, domid=domid, name=name, vcpus=vcpus))
         domain = XenDomain(self, domid, name, vcpus=vcpus, max_ports=max_ports, pv=pv)
         self.domains[domid] = domain
         return domain
@@ -74,4 +93,4 @@ class Hypervisor:
         """A domain is gone, and xenstored is told."""
         domain.release()
         if self.domains.pop(domain.domid, None) and domain.domid:
-            toolstack.release(self.xenstored, domain.domid)
+            self._tell(partial(toolstack.release, domid=domain.domid))
