@@ -49,8 +49,8 @@ class Hypervisor:
 
     @property
     def xenstored(self) -> Xenstored:
-        """Made when it is first asked for: what it was to be told before, it is told then. Most runs
-        of an explorer never ask, and a domain's home costs more than all else about it."""
+        """Made when it is first asked for: what it was to be told before, it is told then. Most
+        runs of an explorer never ask, and a domain's home costs more than all else about it."""
         if self._xenstored is None:
             self._xenstored = Xenstored()
             for tell in self._untold:
