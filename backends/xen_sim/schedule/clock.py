@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from sortedcontainers import SortedList
@@ -47,12 +48,16 @@ class Calendar:
 
     def __init__(self, tape: Tape | None = None) -> None:
         self._entries: SortedList[Entry] = SortedList()
+        self.not_before: float = inf
+        """Nothing happens before this time, as is known without looking."""
         self._made = 0
         self._tape = tape
 
     def add(self, when: int, what: Callable[[], None], name: str = "") -> Entry:
         self._made += 1
         entry = (when, self._made, what, name)
+        if when < self.not_before:
+            self.not_before = when
         try:
             self._entries.add(entry)
         except BaseException:
@@ -69,7 +74,9 @@ class Calendar:
             raise
 
     def next_time(self) -> int | None:
-        return self._entries[0][0] if self._entries else None
+        when: int | None = self._entries[0][0] if self._entries else None
+        self.not_before = inf if when is None else when
+        return when
 
     def run_due(self, now: int) -> None:
         """Let everything happen that is due."""
@@ -81,6 +88,7 @@ class Calendar:
             except BaseException:
                 self._mend(entry)
                 raise
+        self.next_time()
 
     def _first(self, tape: Tape) -> int:
         """Several at one instant: the index of the one that happens first."""
@@ -93,6 +101,7 @@ class Calendar:
 
     def _mend(self, *missing: Entry) -> None:
         self._entries = SortedList({*self._entries, *missing})
+        self.next_time()
 
 
 class Clock(Protocol):
@@ -130,7 +139,8 @@ class VirtualClock:
 
     def look_up(self) -> None:
         self.now += TURN_NS
-        self._calendar.run_due(self.now)
+        if self._calendar.not_before <= self.now:
+            self._calendar.run_due(self.now)
 
     def idle(self) -> None:
         when = self._calendar.next_time()
@@ -141,9 +151,11 @@ class VirtualClock:
         self._calendar.run_due(self.now)
 
     def skip_to(self, when: int) -> bool:
-        following = self._calendar.next_time()
-        if following is not None and following <= when:
-            return False
+        calendar = self._calendar
+        if calendar.not_before <= when:
+            following = calendar.next_time()
+            if following is not None and following <= when:
+                return False
         if when > self.now:
             self.now = when
         return True

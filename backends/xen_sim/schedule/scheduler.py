@@ -223,7 +223,8 @@ class Scheduler:
         queue = self.queue
         self._turns += 1
         if self._turns > self._clock.patience:
-            self._take_interrupt()
+            if self.interrupted:
+                self._take_interrupt()
             self._clock.look_up()
         while not queue:
             self._turns = 0

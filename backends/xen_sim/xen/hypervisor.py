@@ -44,6 +44,7 @@ class Hypervisor:
         """What xenstored is told of domains, as long as nobody has asked for it."""
         self.domains: dict[int, XenDomain] = {}
         """The domains there are, by domid."""
+        self._names: set[str] = set()
         self._frames = 0
         self._next_domid = 1
 
@@ -76,7 +77,7 @@ class Hypervisor:
 
         Raises `BackendError` for a name that is taken, or a number of vCPUs that cannot be.
         """
-        if any(domain.name == name for domain in self.domains.values()):
+        if name in self._names:
             raise BackendError(f"this machine has a domain called {name!r} already")
         if not 1 <= vcpus <= MAX_VCPUS:
             raise BackendError(f"{name!r} cannot have {vcpus} vCPUs: 1 to {MAX_VCPUS}")
@@ -87,10 +88,13 @@ class Hypervisor:
             self._tell(partial(toolstack.introduce, domid=domid, name=name, vcpus=vcpus))
         domain = XenDomain(self, domid, name, vcpus=vcpus, max_ports=max_ports, pv=pv)
         self.domains[domid] = domain
+        self._names.add(name)
         return domain
 
     def destroy(self, domain: XenDomain) -> None:
         """A domain is gone, and xenstored is told."""
         domain.release()
-        if self.domains.pop(domain.domid, None) and domain.domid:
-            self._tell(partial(toolstack.release, domid=domain.domid))
+        if self.domains.pop(domain.domid, None):
+            self._names.discard(domain.name)
+            if domain.domid:
+                self._tell(partial(toolstack.release, domid=domain.domid))
