@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from typing import Any, NoReturn
 
@@ -9,7 +10,48 @@ import pytest
 
 import activations
 from activations import Domain, Grant, LeakWarning, Scenario, XenError
+from xen_sim import Machine
 from xen_sim.xen.grant_table import MappedPages
+
+HOME = "/local/domain/1/data"
+# What a suspend ends
+
+
+def test_after_a_suspend_nothing_is_granted_nor_mapped_and_the_numbers_are_free_again():
+    """As on a real Xen, where a restored domain has a new grant table. A peer keeps what it maps of
+    the old one's pages, and gets no more of them."""
+    machine = Machine()
+
+    async def dom0(xen: Domain) -> None:
+        guest = await xen.find("guest")
+        with xen.grants.share(guest, pages=2) as lent:
+            await xen.store.write(f"/local/domain/{guest}/data/lent", str(lent.refs[0]))
+            refs = [int(ref) for ref in (await xen.store.wait_for(f"{HOME}/refs")).split()]
+            with xen.grants.map(guest, refs[:1]) as mapped:
+                await xen.store.write(f"{HOME}/mapped", "")
+                await xen.store.wait_for(f"{HOME}/resumed")
+                assert bytes(mapped.memory[:5]) == b"hello"
+                with pytest.raises(XenError, match="not granted"):
+                    xen.grants.map(guest, refs[1:])
+
+    async def guest(xen: Domain) -> None:
+        ref = int(await xen.store.wait_for("data/lent"))
+        before, mapped = xen.grants.share(0, pages=2), xen.grants.map(0, [ref])
+        before.memory[:5] = b"hello"
+        await xen.store.write(f"{HOME}/refs", " ".join(map(str, before.refs)))
+        await xen.store.wait_for(f"{HOME}/mapped")
+        machine.suspend(xen.loop)
+        before.close()
+        mapped.close()
+        await xen.store.write(f"{HOME}/resumed", "")
+        await asyncio.sleep(1)
+        with xen.grants.share(0, pages=2) as after:
+            assert after.refs == before.refs
+
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    machine.run()
+
 
 # What is left at the end
 

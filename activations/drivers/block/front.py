@@ -135,6 +135,8 @@ class BlkFront(FrontDriver):
         self._persistent = persistent
         self._pool = Pool()
         self._stock: Grant | None = None
+        self._generation = xen.generation
+        """The one in which the pages were granted."""
         self._links: list[Link] = []
         self._leftovers = Leftovers()
         self.requests = Requests(self._pool, device.devid & _HANDLE)
@@ -147,8 +149,7 @@ class BlkFront(FrontDriver):
         order = min(self._ring_order, offer.ring_order)
         for _ in range(max(1, min(self._queues, offer.queues))):
             self._links.append(self._link(1 << order))
-        if self._stock is None:
-            self._stock = self._pool.stock(self._share, self._pages)
+        self._have_pages()
         return self._keys(order)
 
     async def connect(self, back: Keys) -> None:
@@ -198,6 +199,17 @@ class BlkFront(FrontDriver):
 
     def _share(self, pages: int) -> Grant:
         return self._xen.grants.share(self._device.back, pages=pages)
+
+    def _have_pages(self) -> None:
+        """Grant the pages: once, and again after a suspend."""
+        before, generation = self._stock, self._xen.generation
+        if before is None:
+            self._stock = self._pool.stock(self._share, self._pages)
+        elif generation != self._generation:
+            content = self._pool.lift()
+            self._leftovers.close(before)  # first: a domain can grant only so many
+            self._stock = self._pool.restock(self._share, content)
+        self._generation = generation
 
     def _link(self, pages: int) -> Link:
         port = self._xen.events.alloc_unbound(self._device.back)

@@ -87,9 +87,11 @@ class XenDomain:
             self.xen.trace.note(self.xen.clock.time_ns(), self.name, what, **details)
 
     def suspend(self) -> None:
-        """The domain is saved and restored: its ports are gone, and shared_info is a new page."""
+        """The domain is saved and restored: its ports and grants are gone, and shared_info is a new
+        page."""
         self.trace("suspend")
         self.event_channels.forget()
+        self.grant_table.forget()
         for vcpu in self.vcpus:
             vcpu.reset()
         self.shared_info.bytes[:] = bytes(len(self.shared_info.bytes))

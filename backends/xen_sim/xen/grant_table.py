@@ -58,13 +58,18 @@ class GrantTable:
 
     def __init__(self, domain: XenDomain) -> None:
         self.domain = domain
+        self.generation = 0
+        """How often the domain was suspended: what was granted or mapped before is no more."""
+        self.mappings: dict[MappedPages, None] = {}
+        """What this domain maps of others'."""
+        self._begin()
+
+    def _begin(self) -> None:
         self._entries = bytearray(MAX_ENTRIES * ENTRY.size)
         self._frames: dict[int, Frame] = {}
         self._pins: Counter[int] = Counter()
         self._next_ref = RESERVED_ENTRIES
         self._freed: list[int] = []
-        self.mappings: dict[MappedPages, None] = {}
-        """What this domain maps of others'."""
 
     def share(self, domid: int, pages: int, writable: bool) -> SharedPages:
         """Fresh zeroed pages, granted to `domid`."""
@@ -79,7 +84,7 @@ class GrantTable:
             self._frames[frame] = Frame(memory, offset)
             ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
             refs.append(ref)
-        return SharedPages(self, domid, tuple(refs), memoryview(memory))
+        return SharedPages(self, self, domid, tuple(refs), memoryview(memory))
 
     def map(self, domid: int, refs: Sequence[int], writable: bool) -> MappedPages:
         """GNTTABOP_map_grant_ref for each reference."""
@@ -184,6 +189,14 @@ class GrantTable:
             ENTRY.pack_into(self._entries, ref * ENTRY.size, 0, 0, 0)
             heappush(self._freed, ref)
 
+    def forget(self) -> None:
+        """The domain is saved and restored: its new table is empty, and it maps nothing. Peers keep
+        what they map of the old one's pages."""
+        for mapped in list(self.mappings):
+            mapped.lose()
+        self.generation += 1
+        self._begin()
+
     def unmap_all(self) -> None:
         """The domain dies: what it maps is unmapped, and its peers are told as they asked."""
         for mapped in list(self.mappings):
@@ -204,6 +217,7 @@ class _Pages(ABC):
     def __init__(
         self,
         table: GrantTable,
+        owner: GrantTable,
         domid: int,
         refs: tuple[int, ...],
         memory: memoryview,
@@ -211,6 +225,8 @@ class _Pages(ABC):
         writable: bool = True,
     ) -> None:
         self._table = table
+        self._owner = owner
+        self._generation = owner.generation
         self.domid = domid
         self.refs = refs
         self._memory = memory
@@ -232,6 +248,11 @@ class _Pages(ABC):
             self._release()
             self._closed = True
 
+    @property
+    def _granted(self) -> bool:
+        """Whether the entries are these pages' still: its owner's suspend ends them."""
+        return self._owner.generation == self._generation
+
     @abstractmethod
     def _release(self) -> None:
         """Give them back, and tell whoever is to be told."""
@@ -247,7 +268,8 @@ class SharedPages(_Pages):
     """Pages that this domain granted."""
 
     def _release(self) -> None:
-        self._table.revoke(self)
+        if self._granted:
+            self._table.revoke(self)
         self._notify()
 
 
@@ -263,13 +285,18 @@ class MappedPages(_Pages):
         *,
         writable: bool,
     ) -> None:
-        super().__init__(table, owner.domain.domid, refs, memory, writable=writable)
-        self._owner = owner
+        super().__init__(table, owner, owner.domain.domid, refs, memory, writable=writable)
+
+    def lose(self) -> None:
+        """The mapping is gone, and nobody is told."""
+        if self._granted:
+            self._owner.note_unmapped(self.refs)
+        del self._table.mappings[self]
+        self._closed = True
 
     def _release(self) -> None:
         self._notify()
-        self._owner.note_unmapped(self.refs)
-        del self._table.mappings[self]
+        self.lose()
 
 
 def _joined(frames: Sequence[Frame]) -> memoryview | None:
