@@ -85,8 +85,10 @@ class Domain:
 
     def new_generation(self) -> None:
         """The domain was suspended and resumed: ports and the store's connection are gone. Those
-        who wait are told `GenerationEnded`; the store is connected anew at its next use."""
+        who wait are told `GenerationEnded`; the store is connected anew at its next use. The
+        domid may be another one."""
         self.generation += 1
+        self.domid = self._lower.domid
         self.events.new_generation()
         self._close_store("the domain was suspended")
 

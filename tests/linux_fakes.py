@@ -1,4 +1,4 @@
-"""A stand-in for /dev/xen/evtchn that works where there is no Xen."""
+"""Stand-ins for /dev/xen/evtchn, and for the word of a resume, that work where there is no Xen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from struct import pack, unpack
 
 from activations.errors import XenError
 from xen_linux.evtchn import EventDevice
+from xen_linux.resume import Resumes
 
 
 class FakeEventDevice(EventDevice):
@@ -19,6 +20,7 @@ class FakeEventDevice(EventDevice):
     """
 
     def __init__(self, ring_size: int = 1 << 20) -> None:
+        self.abandoned = False
         self.path = "/dev/fake/evtchn"
         self.ring_size = ring_size
         self._fd, self._end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -39,6 +41,12 @@ class FakeEventDevice(EventDevice):
             os.close(self._fd)
             os.close(self._end)
             self._fd = -1
+
+    def renewed(self) -> FakeEventDevice:
+        """The ports are not unbound: Xen closed them."""
+        self.abandoned = True
+        self.close()
+        return FakeEventDevice(self.ring_size)
 
     def fire(self, *ports: int) -> None:
         """What Xen does when a peer sends."""
@@ -99,3 +107,35 @@ class FakeEventDevice(EventDevice):
         self.overflowed = False
         self.read()
         self.queued = 0
+
+
+class FakeResumes(Resumes):
+    """The word comes when the test says so. `quietly`: programs run again, and it has not yet."""
+
+    def __init__(self) -> None:
+        self._word, self._said = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.late = False
+
+    def fileno(self) -> int:
+        return self._word
+
+    def resume(self, *, quietly: bool = False) -> None:
+        self.late = quietly
+        if not quietly:
+            os.write(self._said, b".")
+
+    def heard(self) -> bool:
+        try:
+            return bool(os.read(self._word, 1))
+        except BlockingIOError:
+            return False
+
+    def happened(self) -> bool:
+        late, self.late = self.late, False
+        return late or self.heard()
+
+    def close(self) -> None:
+        if self._word >= 0:
+            os.close(self._word)
+            os.close(self._said)
+            self._word = -1

@@ -175,6 +175,68 @@ def test_an_end_that_is_suspended_as_it_leaves_has_left(leaver: str, moment: int
     World(*((stay, leave) if leaver == "front" else (leave, stay))).run()
 
 
+class IdleFront(FrontDriver):
+    async def publish(self, back: Keys) -> Written:
+        return {"protocol": "none"}
+
+    async def connect(self, back: Keys) -> None:
+        pass
+
+    async def serve(self) -> None:
+        await asyncio.Event().wait()
+
+    async def disconnect(self) -> None:
+        pass
+
+
+class IdleBack(BackDriver):
+    async def offer(self) -> Written:
+        return {}
+
+    async def connect(self, front: Keys) -> Written:
+        return {}
+
+    serve = IdleFront.serve
+    disconnect = IdleFront.disconnect
+
+
+def test_a_front_end_whose_domain_was_restored_finds_its_device_under_the_new_domid() -> None:
+    """As after `xl restore`: the domain has another number, and no device there until the toolstack
+    has made it. It is dom0 that goes under these numbers here: it may write anywhere."""
+    machine = Machine()
+    before, after = 1, 2
+
+    async def dom0(xen: Domain) -> None:
+        async def serve(device: Device) -> None:
+            await plug(xen, device)
+            await BackEnd(xen, device, IdleBack()).run()
+
+        xen.domid = before
+        async with asyncio.TaskGroup() as others:
+            serving = others.create_task(serve(Device("rule", 1, before, 0)))
+            device = await front_device(xen, "rule", 1)
+            async with FrontEnd(xen, device, IdleFront()) as end:
+                await end.connected(within=SOON)
+                serving.cancel()
+                xen.loop._lower.domid = after  # type: ignore[attr-defined]
+                machine.suspend(xen.loop)
+                await asyncio.sleep(QUIET)
+                assert end.phase is Phase.FRESH
+                serving = others.create_task(serve(Device("rule", 1, after, 0)))
+                await end.connected(within=SOON)
+                assert end.device == Device("rule", 1, after, 0)
+            assert await xen.store.read(f"{end.device.front_path}/state") == "6"
+            serving.cancel()
+
+    async def stand_by(xen: Domain) -> None:
+        await asyncio.sleep(10 * QUIET)
+
+    machine.boot("dom0", dom0)
+    machine.boot("saved", stand_by)
+    machine.boot("restored", stand_by)
+    machine.run()
+
+
 def test_a_device_that_had_failed_stays_so() -> None:
     async def fail(world: World, xen: Domain, end: Handshake, driver: Held) -> None:
         driver.fault = RingError("the ring makes no sense")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
-from activations.xenbus.device import Device
+from activations.xenbus.device import Device, front_device
 from activations.xenbus.driver import BackDriver, FrontDriver, Written
 from activations.xenbus.folder import Heard
 from activations.xenbus.handshake import Handshake
@@ -27,6 +27,13 @@ class FrontEnd(Handshake):
     def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
         super().__init__(xen, device, driver)
         self._front = driver
+
+    async def _find(self) -> None:
+        """A domain that was restored has another domid, and its devices once the toolstack has
+        made them there."""
+        device, here = self.device, self._xen.domid
+        if device.front != here:
+            self._moved_to(await front_device(self._xen, device.kind, device.devid))
 
     async def _begin(self) -> None:
         self._keys = await self._folder.other_keys()
@@ -74,6 +81,9 @@ class BackEnd(Handshake):
         looks again."""
         await self._folder.write(keys)
         await self._folder.say_again()
+
+    async def _find(self) -> None:
+        """Its folder has gone with its domid, if that is another one: then it is unplugged."""
 
     async def _begin(self) -> None:
         await self._folder.write(await self._back.offer(), instead_of=self._back.writes)

@@ -168,6 +168,7 @@ class Handshake(ABC):
 
     async def _follow(self) -> None:
         """Do what the tables say until the device is gone, or the toolstack unplugs it."""
+        await self._find()
         look = self._look
         async with self._folder.watch("front", look), self._folder.watch("back", look):
             if self.phase is Phase.FRESH and await self._folder.state() not in _UNTOUCHED:
@@ -179,6 +180,15 @@ class Handshake(ABC):
                 if await self._move():
                     continue
                 await look.wait()
+
+    @abstractmethod
+    async def _find(self) -> None:
+        """Know where the device is, which a suspend may have moved."""
+
+    def _moved_to(self, device: Device) -> None:
+        self.device = device
+        self._folder = Folder(self._xen.store, device, self.side)
+        self._log = self._log.bind(device=str(device))
 
     async def _plugged(self) -> bool:
         """Whether there is a device still; begins anew with one that the toolstack has made anew

@@ -22,8 +22,9 @@ from activations.store.descriptor import DescriptorConnection
 from xen_linux import doctor
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
-from xen_linux.identity import identify
+from xen_linux.identity import identify, is_control_domain
 from xen_linux.lower import LinuxLowerHalf
+from xen_linux.resume import Resumes
 from xen_linux.store import open_connection
 
 
@@ -44,7 +45,10 @@ class LinuxBackend:
         if clock not in (None, "wall"):
             refuse(self.name, {"clock": clock}, "a real Xen runs on the wall clock")
         refuse(self.name, options, "it belongs to simulations")
-        return EventLoop(new_lower_half(name))
+        lower = new_lower_half(name)
+        loop = EventLoop(lower)
+        lower.resumed = loop.domain.new_generation
+        return loop
 
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
         """Run one half, named by `options.only`, in this domain; its output is this process's."""
@@ -81,11 +85,12 @@ def new_lower_half(name: str | None = None) -> LinuxLowerHalf:
     events = EventDevice()
     try:
         here = identify()
+        resumes = None if is_control_domain() else Resumes()  # that one is never suspended
     except BaseException:
         events.close()
         raise
     table = LinuxGrantTable(here.domid, here.guest_type)
-    return LinuxLowerHalf(here.domid, name or here.name, events, table)
+    return LinuxLowerHalf(here.domid, name or here.name, events, table, resumes)
 
 
 async def _main(half: Half, loop: asyncio.AbstractEventLoop) -> Any:

@@ -11,6 +11,7 @@ What the real thing does beyond its header:
   sets the port pending so that no event sent before the binding is lost;
 - unbinding leaves the port's entry in the ring;
 - writing back a port that is not bound, or not disabled, is accepted in silence;
+- a resume of the domain is unknown to it: see `EventDevice.renewed`;
 - notifying a port whose peer has closed it is no error.
 """
 
@@ -25,6 +26,8 @@ from io import FileIO
 from typing import ClassVar
 
 from activations.abi import linux_evtchn as abi
+from activations.abi.event_channel import DOMID_SELF
+from activations.errors import XenError
 from xen_linux.device import Device, Hints
 
 _RESTRICTED = "this descriptor was restricted to one domain (RESTRICT_DOMID): open another"
@@ -64,6 +67,22 @@ class EventDevice(Device):
         self._ring = array("I", bytes(4 * abi.PORTS_PER_READ))
         # The packed argument of each bound port. Notifying is the hot path.
         self._packed: dict[int, bytearray] = {}
+
+    def renewed(self) -> EventDevice:
+        """The same device opened once more, in place of this one, which is closed: the domain was
+        resumed, and the ports of the time before are gone.
+
+        The driver does not know. As it unbinds each it would look for its interrupt: where the
+        number is somebody else's by now, it would take that one's away (with warnings in the
+        kernel's log, as seen with Linux 6.1), and where it is nobody's it stops at a BUG. But a
+        number that is bound once more, as Xen hands numbers out anew, is refused (EEXIST), and
+        that refusal has the driver forget all numbers of this open file. Where no number comes
+        back, this one stays open until the process ends.
+        """
+        fresh = self._again()
+        if not self._packed or self._forgotten(fresh):
+            self.close()
+        return fresh
 
     @property
     def ports(self) -> list[int]:
@@ -168,6 +187,30 @@ class EventDevice(Device):
         """Empty the ring and clear an overflow. The entries are lost, and their ports stay
         disabled: whoever resets has to enable every port, and to take each for fired."""
         self._ioctl(abi.IOCTL_EVTCHN_RESET, bytearray(), "IOCTL_EVTCHN_RESET")
+
+    def _again(self) -> EventDevice:
+        return EventDevice(self.path)
+
+    def _forgotten(self, fresh: EventDevice) -> bool:
+        """Bind one of this file's numbers once more; whether one came back. What Xen hands out
+        before it is held through `fresh` meanwhile, for this domain itself, so that nobody can send
+        to it."""
+        held = []
+        try:
+            while self._packed and (port := fresh.bind_unbound_port(DOMID_SELF)):
+                if port in self._packed:
+                    fresh.unbind(port)
+                    self.unbind(self.bind_unbound_port(DOMID_SELF))  # somebody else was quicker
+                else:
+                    held.append(port)
+                    if port > max(self._packed):
+                        return False
+        except XenError as error:
+            return error.errno == errno.EEXIST
+        finally:
+            for each in held:
+                fresh.unbind(each)
+        return True
 
     def _bind(self, request: int, argument: bytearray, operation: str, detail: str) -> int:
         port = self._ioctl(request, argument, operation, detail)

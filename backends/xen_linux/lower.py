@@ -30,7 +30,7 @@ import errno
 import os
 import select
 import selectors
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from activations.abi.linux_evtchn import PORTS_PER_READ
 from activations.errors import XenError
@@ -39,6 +39,8 @@ from activations.store.descriptor import DescriptorConnection
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.guess import Guess
+from xen_linux.identity import identify
+from xen_linux.resume import Resumes
 from xen_linux.store import open_connection
 
 LONGEST_BLOCK = 86_400.0
@@ -58,7 +60,12 @@ class LinuxLowerHalf:
     time_ns = staticmethod(monotonic_ns)
 
     def __init__(
-        self, domid: int, name: str, events: EventDevice, grant_table: LinuxGrantTable
+        self,
+        domid: int,
+        name: str,
+        events: EventDevice,
+        grant_table: LinuxGrantTable,
+        resumes: Resumes | None = None,
     ) -> None:
         self.domid = domid
         self.name = name
@@ -69,10 +76,19 @@ class LinuxLowerHalf:
         # A second descriptor of the selector's own epoll: the event device joins it without
         # becoming one of asyncio's keys.
         self._epoll = select.epoll.fromfd(os.dup(self.descriptors.fileno()))
-        self._epoll.register(events.fileno(), select.EPOLLIN)
+        self._resumes = resumes
+        if resumes is not None:
+            self._epoll.register(resumes, select.EPOLLIN)
+        self.resumed: Callable[[], object] = lambda: None
+        """Called when the domain was suspended and resumed, and nothing of before is bound here."""
+        self._epoll.register(events, select.EPOLLIN)
         self._events = events
         self._device = events.fileno()
         self._readable = False
+        self._told = False
+        """Whether a descriptor was ready: it may be word of a resume, or what follows from one."""
+        self._ended = False
+        """Whether the domain was resumed, and what that ends is not put away yet."""
         self._guess = Guess()
         self._open: set[int] = set()
         """Ports whose events are reported: bound and not masked."""
@@ -115,6 +131,9 @@ class LinuxLowerHalf:
         reported: a spurious event is harmless, a lost one is not.
         """
         try:
+            if self._told:
+                self._told = False
+                self._follow()
             if self._readable:
                 self._readable = False
                 self._taken = [*self._taken, *self._read()] if self._taken else self._read()
@@ -151,18 +170,24 @@ class LinuxLowerHalf:
 
     def alloc_unbound(self, remote_domid: int) -> int:
         """A new port that `remote_domid` may bind to."""
+        self._follow()
         return self._opened(self._events.bind_unbound_port(remote_domid))
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
         """A new port connected to one of another domain. It fires once at once, as Xen has it."""
+        self._follow()
         return self._opened(self._events.bind_interdomain(remote_domid, remote_port))
 
     def bind_virq(self, virq: int) -> int:
         """A new port for a virtual interrupt."""
+        self._follow()
         return self._opened(self._events.bind_virq(virq))
 
     def close_port(self, port: int) -> None:
-        """Unbind a port; its number is clean for whoever gets it next."""
+        """Unbind a port; its number is clean for whoever gets it next. One that went with a suspend
+        is closed already."""
+        if self._follow():
+            return
         self._events.unbind(port)
         for ports in (self._open, self._masked, self._held):
             ports.discard(port)
@@ -193,14 +218,39 @@ class LinuxLowerHalf:
         forked child holds it open.
         """
         self._grants.close()
+        self._follow()
         for port in self._events.ports:
             with contextlib.suppress(XenError):
                 self._events.unbind(port)
         self._epoll.close()
         self._events.close()
+        if self._resumes is not None:
+            self._resumes.close()
+            self._resumes = None
         self.descriptors.close()
 
     # How it is done
+
+    def _follow(self) -> bool:
+        """Begin anew if the domain was resumed; whether it was. Before every call that has the
+        driver look for a port: see `EventDevice.renewed`."""
+        if self._resumes is None or not (self._ended or self._resumes.happened()):
+            return False
+        self._ended = True
+        with contextlib.suppress(FileNotFoundError):  # an exception struck in here, and it is gone
+            self._epoll.unregister(self._events)
+        self._events = self._events.renewed()
+        self._epoll.register(self._events, select.EPOLLIN)
+        self._device = self._events.fileno()
+        self._readable = False
+        for ports in (self._open, self._masked, self._held):
+            ports.clear()
+        self._fired.clear()
+        self._taken = self._owed = ()
+        self.domid = identify().domid
+        self._ended = False
+        self.resumed()
+        return True
 
     def _enable(self) -> None:
         self._events.enable(self._owed)
@@ -223,6 +273,7 @@ class LinuxLowerHalf:
             if descriptor == self._device:
                 self._readable = True
                 continue
+            self._told = self._resumes is not None
             key = self._keys.get(descriptor)
             if key is not None:
                 events = 0

@@ -66,7 +66,23 @@ def read_now(path: str) -> str | None:
     return None if reply.kind == MessageType.ERROR else text(reply.payload)
 
 
-def _receive_now(descriptor: int) -> Message:
+def watch_now(path: str) -> int:
+    """A descriptor of the kernel's device with one watch on it, whose first event has been read.
+
+    Raises `BackendError` as `read_now` does.
+    """
+    descriptor = open_device(DEVICE)
+    try:
+        os.write(descriptor, Message(MessageType.WATCH, octets(path) + b"\0\0").encode())
+        _receive_now(descriptor, MessageType.WATCH_EVENT)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _receive_now(descriptor: int, *kinds: MessageType) -> Message:
+    """The next message, or the next of these kinds; any other is dropped."""
     decoder = Decoder()
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
@@ -75,7 +91,8 @@ def _receive_now(descriptor: int) -> Message:
         if not chunk:
             raise BackendError("xenstored closed the connection")
         for message in decoder.feed(chunk):
-            return message
+            if not kinds or message.kind in kinds:
+                return message
     raise BackendError("xenstored does not answer: is it running?")
 
 
