@@ -167,6 +167,16 @@ class Lab:
         _, pool = self._up()
         return {name: g.domid for name, g in pool.assign(wanted, self._progress).items()}
 
+    def suspend(self, name: str) -> int:
+        """Save a guest and restore it (`xl save`, `xl restore`); its domid from now on. What runs
+        in it goes on, and was suspended. Not while a scenario runs."""
+        _, pool = self._up()
+        guest = pool.find(name)
+        if guest is None:
+            raise BackendError(f"the lab has no guest {name!r}")
+        pool.suspend(guest)
+        return guest.domid
+
     def reach(self, domain: str) -> tuple[Control, str]:
         """The control channel, and the label by which it knows this domain."""
         control, pool = self._up()
