@@ -160,3 +160,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     found = {reason.partition(LEFT_OUT)[2] for reason in reasons if LEFT_OUT in reason}
     if found:
         terminalreporter.write_line(LEFT_OUT + "; ".join(sorted(found)), yellow=True)
+
+
+@pytest.fixture
+def kernel_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels in C are kept among what the tests keep, and not in the user's cache."""
+    assert request.config.cache is not None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("kernels")))

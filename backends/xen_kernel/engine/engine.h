@@ -1,0 +1,139 @@
+/*
+ * The engine: agents that take steps, and a search through every order in which they can.
+ *
+ *     agents.c   agents on stacks of their own; a step gives the turn away
+ *     memory.c   what the compiler tells of each access; which words are shared is learned
+ *     cpu.c      vCPUs: interrupts, halting, the local APIC's two bits
+ *     states.c   a state: its copy, its digest, and the table of those that were seen
+ *     search.c   every state once; or every schedule; or one that is given
+ *     faults.c   what a kernel may do to its process, made into a finding
+ *     main.c     what Python asks, and the answers
+ *
+ * This half is compiled plainly. The kernel, the harness and Xen's half are compiled with
+ * -fsanitize=thread, so that the compiler announces each of their accesses to us.
+ */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAX_AGENTS 12
+#define MAX_VCPUS 4
+#define MAX_MOVES (3 * MAX_AGENTS)
+#define MAX_BUFFERED 4
+#define STACK (64 << 10)
+
+/* What a step is. The names stand in engine.py too, in this order. */
+enum kind {
+	STEP_READ, STEP_WRITE, STEP_LOCKED, STEP_FENCE, STEP_CLI, STEP_HLT, STEP_BLOCK,
+	STEP_HYPERCALL, STEP_RAISE, STEP_WAIT, STEP_RETURN, STEP_DELIVER, STEP_STORED, STEP_NONE,
+};
+
+/* What a run did wrong. The names stand in engine.py too, in this order. */
+enum wrong {
+	RIGHT, LOST_WAKEUP, REENTERED, ASLEEP_DEAF, OVER_AND_OVER, STARVED, ASSERTION, LIVELOCK,
+	DEADLOCK, SPINS, OVERRUN, OUTSIDE, CRASHED, NOT_MODELLED,
+};
+
+enum agent_state { READY, SLEEPING, WAITING, DONE };
+
+/* How a vCPU sleeps. */
+enum sleep { AWAKE, HALTED, BLOCKED };
+
+struct agent {
+	void *stack_pointer;
+	const volatile uint8_t *until;	/* WAITING: for this to be other than 0 */
+	uint64_t address;		/* of what the next step is about */
+	uint64_t site;			/* where in the code */
+	uint8_t state, kind, size, pad[5];
+};
+
+struct vcpu {
+	uint8_t interrupts, shadow;	/* the flag; and sti's shadow */
+	uint8_t requested, in_service;	/* IRR and ISR of the upcall's vector */
+	uint8_t asleep, kicked;
+	uint8_t handlers;		/* that run, one in another */
+	uint8_t in_xen;
+};
+
+/* A store that nobody else sees yet. */
+struct buffered { uint64_t address, value; uint64_t size; };
+
+/* All of a state that is neither the kernel's memory nor a stack. */
+struct machine {
+	uint8_t current, agents, vcpus, wrong;
+	uint8_t take;			/* the agent that goes on takes an interrupt first */
+	uint8_t delivery, buffers, pad;
+	uint8_t buffered[MAX_AGENTS], pad2[4];
+	struct vcpu vcpu[MAX_VCPUS];
+	struct agent agent[MAX_AGENTS];
+};
+
+extern struct machine machine;
+extern struct buffered buffer[MAX_AGENTS][MAX_BUFFERED];
+extern const char *agent_name[MAX_AGENTS];
+extern const char *wrong_said;		/* of the run that is at hand */
+extern uint64_t wrong_site;
+extern int stepping;			/* whether steps are taken; not while a kernel boots */
+extern uint64_t steps;
+
+/* agents.c */
+void agent_add(const char *name, void (*run)(unsigned long), unsigned long argument);
+extern volatile int running;		/* the kernel's code, not ours */
+void resume(unsigned agent);
+void yield(void);
+void step(enum kind kind, uint64_t address, unsigned size, uint64_t site);
+void abandoned(void) __attribute__((noreturn));
+void fail(enum wrong wrong, const char *said, uint64_t site) __attribute__((noreturn));
+void stacks_reset(void);
+uint8_t *stack_base(unsigned agent);
+extern void *scheduler_stack_pointer;
+
+/* memory.c */
+extern uint64_t *memory;		/* the kernel's words */
+extern uint32_t memory_words;
+extern uint32_t *written, written_count;	/* words that were ever written */
+extern uint64_t *booted;		/* as the words were when the run began */
+extern int learned_more;
+void memory_init(void);
+void memory_keep(void);			/* this is what is to be there before a boot */
+void memory_reset(void);		/* as before the boot */
+void memory_booted(void);		/* the run begins here */
+void memory_share(uint64_t address);
+int memory_shared(uint32_t word);
+int memory_index(uint64_t address);
+void memory_wrote(void *address);	/* the engine itself wrote there, */
+void memory_touch(const volatile void *address);	/* or read and wrote for who runs */
+
+/* cpu.c */
+int deliverable(unsigned vcpu);
+int can_go(unsigned vcpu);
+void take_interrupt(void);
+extern void (*upcall_handler)(unsigned vcpu);
+
+/* states.c */
+extern uint64_t arena_limit;
+size_t state_save(void);		/* the copy's place; NO_ROOM */
+void state_load(size_t at);
+void arena_cut(size_t at);
+uint64_t state_digest(int with_current);
+uint64_t memory_digest(void);
+#define NO_ROOM ((size_t)-1)
+
+/* search.c */
+struct question { uint8_t count, current, preempts, moves[MAX_MOVES]; };
+void question(struct question *asked);
+void move(unsigned move);
+
+double cpu_seconds(void);
+
+/* faults.c */
+void faults_catch(void);
+
+/* the instrumented half's */
+struct shared_info;
+extern struct shared_info shared_info;
+void explore_setup(void);
+enum wrong explore_end(const char **said);
+#endif

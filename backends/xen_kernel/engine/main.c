@@ -1,0 +1,190 @@
+/*
+ * What Python asks, as arguments, and the answers, a JSON object on a line each (engine.py).
+ *
+ *     explored search NAME=NUMBER...      a result
+ *     explored replay NAME=NUMBER... way=0,0,2,...    a line for each move, then a result
+ *
+ *     delivery, vcpus, ports, sends, timer, spread    the scenario
+ *     buffers     stores are seen late
+ *     bound, every, states, seconds, memory, goes_on    see search.h; memory is in bytes
+ *     ends        also tell every different end
+ *     shared      words that are known to be shared, as hexadecimal addresses: a,b,c
+ */
+#define _GNU_SOURCE
+#include "search.h"
+
+#include "explore.h"
+#include "shared_info.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+extern unsigned explore_vcpus, explore_ports, explore_sends, explore_timer, explore_spread;
+uint64_t explore_seen(unsigned item);
+
+static struct limits limits = {.bound = -1, .states = 200000000, .seconds = 3600};
+static struct answers given;
+static int tell_ends;
+
+void engine_fence(uint64_t site)
+{
+	if (machine.buffers)
+		step(STEP_FENCE, 0, 0, site);
+}
+
+static void read_list(const char *text, int base, void (*put)(uint64_t))
+{
+	char *after;
+
+	for (; *text; text = *after ? after + 1 : after)
+		put(strtoul(text, &after, base));
+}
+
+static void put_answer(uint64_t answer)
+{
+	answers_put(&given, given.count, (uint8_t)answer);
+}
+
+/* The states on the search's path are few, beside what is kept of all. */
+static void divide_memory(uint64_t bytes)
+{
+	arena_limit = bytes / 8;
+	graph_limit = bytes - arena_limit;
+}
+
+static void read_argument(const char *name, const char *value)
+{
+	uint64_t number = strtoul(value, 0, 10);
+
+	if (!strcmp(name, "delivery"))
+		delivery = machine.delivery = (uint8_t)number;
+	else if (!strcmp(name, "vcpus"))
+		explore_vcpus = machine.vcpus = (uint8_t)number;
+	else if (!strcmp(name, "ports"))
+		explore_ports = (unsigned)number;
+	else if (!strcmp(name, "sends"))
+		explore_sends = (unsigned)number;
+	else if (!strcmp(name, "timer"))
+		explore_timer = (unsigned)number;
+	else if (!strcmp(name, "spread"))
+		explore_spread = (unsigned)number;
+	else if (!strcmp(name, "buffers"))
+		machine.buffers = (uint8_t)number;
+	else if (!strcmp(name, "bound"))
+		limits.bound = atoi(value);
+	else if (!strcmp(name, "every"))
+		limits.every = (int)number;
+	else if (!strcmp(name, "goes_on"))
+		limits.to_the_end = (int)number;
+	else if (!strcmp(name, "states"))
+		limits.states = number;
+	else if (!strcmp(name, "seconds"))
+		limits.seconds = atof(value);
+	else if (!strcmp(name, "memory"))
+		divide_memory(number);
+	else if (!strcmp(name, "ends"))
+		tell_ends = (int)number;
+	else if (!strcmp(name, "shared"))
+		read_list(value, 16, memory_share);
+	else if (!strcmp(name, "way"))
+		read_list(value, 10, put_answer);
+}
+
+/* Ends that are different, by their memory. */
+static uint64_t *end_digest;
+static uint32_t different;
+
+static void end_reached(void)
+{
+	uint64_t digest = memory_digest();
+
+	for (uint32_t i = 0; i < different; i++)
+		if (end_digest[i] == digest)
+			return;
+	end_digest = realloc(end_digest, (different + 1ul) * 8);
+	end_digest[different++] = digest;
+	if (!tell_ends)
+		return;
+	printf("{\"end\": \"%016lx\", \"pending\": %lu, \"mask\": %lu, \"vcpus\": [", digest,
+	       shared_info.evtchn_pending[0], shared_info.evtchn_mask[0]);
+	for (unsigned i = 0; i < explore_vcpus; i++)
+		printf("%s[%d, %d, %lu]", i ? ", " : "",
+		       shared_info.vcpu_info[i].evtchn_upcall_pending,
+		       shared_info.vcpu_info[i].evtchn_upcall_mask,
+		       shared_info.vcpu_info[i].evtchn_pending_sel);
+	printf("], \"seen\": [");
+	for (unsigned i = 0; i < explore_ports; i++)
+		printf("%s%lu", i ? ", " : "", explore_seen(i));
+	printf("]}\n");
+}
+
+/* The moves that a run makes, as it makes them. */
+static void tell_move(const struct question *asked, unsigned answer)
+{
+	unsigned agent = asked->moves[answer] / 3, what = asked->moves[answer] % 3;
+	const struct agent *doing = &machine.agent[agent];
+	int plain = what == 0;
+
+	printf("{\"agent\": %u, \"kind\": %u, \"address\": %lu, \"size\": %u, \"site\": %lu, "
+	       "\"handler\": %u, \"answer\": %u, \"preempts\": %u, \"options\": [", agent,
+	       plain ? doing->kind : what == 1 ? STEP_DELIVER : STEP_STORED,
+	       plain ? doing->address : what == 1 ? 0 : buffer[agent][0].address, doing->size,
+	       plain ? doing->site : 0, agent < machine.vcpus ? machine.vcpu[agent].handlers : 0,
+	       answer, asked->preempts);
+	for (unsigned i = 0; i < asked->count; i++)
+		printf("%s%u", i ? ", " : "", asked->moves[i]);
+	printf("]}\n");
+}
+
+static void tell(const struct result *result)
+{
+	printf("{\"result\": %d, \"wrong\": %d, \"site\": %lu, \"states\": %lu, \"runs\": %lu, "
+	       "\"moves\": %lu, \"depth\": %lu, \"seconds\": %f, \"ends\": %u, \"said\": \"%s\"",
+	       result->ended, result->wrong, result->site, result->states, result->runs,
+	       result->moves, result->depth, result->seconds, different,
+	       result->wrong ? result->said : "");
+	printf(", \"agents\": [");
+	for (unsigned i = 0; i < machine.agents; i++)
+		printf("%s\"%s\"", i ? ", " : "", agent_name[i]);
+	printf("], \"shared\": [");
+	for (uint32_t i = 0, many = 0; i < memory_words; i++)
+		if (memory_shared(i))
+			printf("%s%lu", many++ ? ", " : "", (uint64_t)&memory[i]);
+	printf("], \"way\": [");
+	for (uint32_t i = 0; i < result->way.count; i++)
+		printf("%s%u", i ? ", " : "", result->way.answer[i]);
+	printf("]}\n");
+}
+
+int main(int count, char **argument)
+{
+	struct result result = {0};
+
+	divide_memory(3ul << 30);
+	memory_init();
+	mmap((void *)0xfee00000, 4096, PROT_READ | PROT_WRITE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	for (int i = 2; i < count; i++) {
+		char *is = strchr(argument[i], '=');
+
+		*is = 0;
+		read_argument(argument[i], is + 1);
+	}
+	memory_keep();
+	faults_catch();
+	if (!strcmp(argument[1], "replay")) {
+		result.ended = replay(&given, tell_move);
+		result.wrong = machine.wrong ? (enum wrong)machine.wrong : run_end(&wrong_said);
+		if (result.ended == OUT_OF_TIME)
+			result.wrong = LIVELOCK;
+		result.said = wrong_said;
+		result.site = wrong_site;
+	} else {
+		at_end = end_reached;
+		search(&limits, &result);
+	}
+	tell(&result);
+	return 0;
+}

@@ -1,0 +1,307 @@
+/*
+ * Memory. The compiler announces each access of the kernel, the harness and Xen's half by a call
+ * (__tsan_*: -fsanitize=thread, the hooks our own). Memory is seen in words of eight bytes.
+ *
+ * An access is a step if its word is shared: two contexts touch it, and one of them writes. A
+ * context is an agent, or an interrupt's handler on its vCPU. Which words these are is learned: a
+ * search begins with none; a word that turns out to be shared is kept, and the search begins anew,
+ * until there is nothing new. What concerns one context alone needs no step: nobody can tell when
+ * it was done.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+extern uint8_t __start_kernel_data[], __stop_kernel_data[];
+extern uint8_t __executable_start[], edata[], end[];
+
+uint64_t *memory, *booted;
+uint32_t memory_words, *written, written_count;
+int learned_more;
+
+static uint32_t *readers, *writers;	/* of each word: a bit for each context */
+static uint8_t *shared, *is_written;
+static uint64_t *pristine;
+
+void memory_init(void)
+{
+	memory = (uint64_t *)__start_kernel_data;
+	memory_words = (uint32_t)((__stop_kernel_data - __start_kernel_data + 7) / 8);
+	readers = calloc(memory_words, sizeof *readers);
+	writers = calloc(memory_words, sizeof *writers);
+	shared = calloc(memory_words, 1);
+	is_written = calloc(memory_words, 1);
+	written = calloc(memory_words, sizeof *written);
+	booted = calloc(memory_words, 8);
+	pristine = malloc(memory_words * 8ul);
+}
+
+void memory_keep(void)
+{
+	memcpy(pristine, memory, memory_words * 8ul);
+}
+
+void memory_reset(void)
+{
+	memcpy(memory, pristine, memory_words * 8ul);
+}
+
+void memory_booted(void)
+{
+	memcpy(booted, memory, memory_words * 8ul);
+	learned_more = 0;
+}
+
+int memory_index(uint64_t address)
+{
+	uint64_t offset = address - (uint64_t)memory;
+
+	return offset < memory_words * 8ul ? (int)(offset >> 3) : -1;
+}
+
+void memory_share(uint64_t address)
+{
+	int word = memory_index(address);
+
+	if (word >= 0)
+		shared[word] = 1;
+}
+
+int memory_shared(uint32_t word)
+{
+	return shared[word];
+}
+
+static void wrote(int word)
+{
+	if (!is_written[word]) {
+		is_written[word] = 1;
+		written[written_count++] = (uint32_t)word;
+	}
+}
+
+void memory_wrote(void *address)
+{
+	int word = memory_index((uint64_t)address);
+
+	if (word >= 0 && stepping)
+		wrote(word);
+}
+
+/* A context's bit: an agent's own, and for a vCPU that handles an interrupt another one. */
+static uint32_t context(void)
+{
+	unsigned self = machine.current;
+	unsigned handling = self < machine.vcpus && machine.vcpu[self].handlers;
+
+	return 1u << (2 * self + handling);
+}
+
+static void learn(int word, enum kind kind)
+{
+	uint32_t all;
+
+	if (kind != STEP_WRITE)
+		readers[word] |= context();
+	if (kind != STEP_READ) {
+		writers[word] |= context();
+		wrote(word);
+	}
+	all = readers[word] | writers[word];
+	if (!shared[word] && writers[word] && (all & (all - 1)))
+		shared[word] = learned_more = 1;
+}
+
+/* The engine reads and writes there on behalf of who runs, as a part of a step of its own kind. */
+void memory_touch(const volatile void *address)
+{
+	int word = memory_index((uint64_t)address);
+
+	if (word >= 0 && stepping)
+		learn(word, STEP_LOCKED);
+}
+
+static int own_stack(uint64_t address)
+{
+	uint64_t base = (uint64_t)stack_base(machine.current);
+
+	return address < base && address >= base - STACK;
+}
+
+static int readable(uint64_t address)
+{
+	return address >= (uint64_t)__executable_start && address < (uint64_t)__start_kernel_data;
+}
+
+#define APIC 0xfee00000
+#define APIC_EOI 0xb0
+
+static void elsewhere(enum kind kind, uint64_t address, uint64_t site)
+{
+	if (address >> 12 == APIC >> 12) {
+		if ((address & 0xfff) == APIC_EOI && kind != STEP_READ)
+			machine.vcpu[machine.current].in_service = 0;
+		return;
+	}
+	if (kind == STEP_READ && readable(address))
+		return;
+	fail(OUTSIDE, kind == STEP_READ ? "reads what is not its memory"
+					: "writes into what is not its memory", site);
+}
+
+static void access_memory(enum kind kind, uint64_t address, unsigned long size, uint64_t site)
+{
+	int first = memory_index(address), last, is_shared = 0;
+
+	if (!stepping || own_stack(address))
+		return;
+	last = memory_index(address + size - 1);
+	if (first < 0 || last < 0) {
+		elsewhere(kind, address, site);
+		return;
+	}
+	for (int word = first; word <= last; word++) {
+		learn(word, kind);
+		is_shared |= shared[word];
+	}
+	if (is_shared)
+		step(kind, address, size > 255 ? 255 : (unsigned)size, site);
+}
+
+#define SITE ((uint64_t)__builtin_return_address(0) - 1)
+
+/* What gcc calls before a plain access of so many bytes. */
+#define PLAIN(size) \
+	void __tsan_read##size(void *at) { access_memory(STEP_READ, (uint64_t)at, size, SITE); } \
+	void __tsan_write##size(void *at) { access_memory(STEP_WRITE, (uint64_t)at, size, SITE); } \
+	void __tsan_unaligned_read##size(void *at) \
+	{ access_memory(STEP_READ, (uint64_t)at, size, SITE); } \
+	void __tsan_unaligned_write##size(void *at) \
+	{ access_memory(STEP_WRITE, (uint64_t)at, size, SITE); }
+PLAIN(1) PLAIN(2) PLAIN(4) PLAIN(8) PLAIN(16)
+
+void __tsan_read_range(void *at, unsigned long size)
+{
+	if (size)
+		access_memory(STEP_READ, (uint64_t)at, size, SITE);
+}
+
+void __tsan_write_range(void *at, unsigned long size)
+{
+	if (size)
+		access_memory(STEP_WRITE, (uint64_t)at, size, SITE);
+}
+
+void __tsan_init(void) {}
+void __tsan_func_entry(void *caller) { (void)caller; }
+void __tsan_func_exit(void) {}
+
+void __tsan_atomic_thread_fence(int order)
+{
+	if (order == __ATOMIC_SEQ_CST && machine.buffers)
+		step(STEP_FENCE, 0, 0, SITE);
+}
+
+void __tsan_atomic_signal_fence(int order) { (void)order; }
+
+/* A store is as others are, unless it is the strongest: that one is compiled as a locked xchg. */
+static enum kind store_kind(int order)
+{
+	return order == __ATOMIC_SEQ_CST ? STEP_LOCKED : STEP_WRITE;
+}
+
+/* What gcc calls in place of an atomic operation: announce it, and do it. */
+#define CHANGE(bits, type, name, result) \
+	type __tsan_atomic##bits##_##name(volatile type *at, type value, int order) \
+	{ \
+		(void)order; \
+		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
+		type old = *at; \
+		*at = (type)(result); \
+		return old; \
+	}
+#define ATOMIC(bits, type) \
+	type __tsan_atomic##bits##_load(const volatile type *at, int order) \
+	{ \
+		(void)order; \
+		access_memory(STEP_READ, (uint64_t)at, bits / 8, SITE); \
+		return *at; \
+	} \
+	void __tsan_atomic##bits##_store(volatile type *at, type value, int order) \
+	{ \
+		access_memory(store_kind(order), (uint64_t)at, bits / 8, SITE); \
+		*at = value; \
+	} \
+	CHANGE(bits, type, exchange, value) \
+	CHANGE(bits, type, fetch_add, old + value) \
+	CHANGE(bits, type, fetch_sub, old - value) \
+	CHANGE(bits, type, fetch_or, old | value) \
+	CHANGE(bits, type, fetch_and, old & value) \
+	CHANGE(bits, type, fetch_xor, old ^ value) \
+	CHANGE(bits, type, fetch_nand, ~(old & value)) \
+	int __tsan_atomic##bits##_compare_exchange_strong(volatile type *at, type *expected, \
+							  type value, int order, int otherwise) \
+	{ \
+		(void)order, (void)otherwise; \
+		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
+		type old = *at; \
+		if (old == *expected) { \
+			*at = value; \
+			return 1; \
+		} \
+		*expected = old; \
+		return 0; \
+	} \
+	int __tsan_atomic##bits##_compare_exchange_weak(volatile type *at, type *expected, \
+							type value, int order, int otherwise) \
+	{ \
+		(void)order, (void)otherwise; \
+		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
+		type old = *at; \
+		if (old == *expected) { \
+			*at = value; \
+			return 1; \
+		} \
+		*expected = old; \
+		return 0; \
+	}
+ATOMIC(8, uint8_t) ATOMIC(16, uint16_t) ATOMIC(32, uint32_t) ATOMIC(64, uint64_t)
+
+/* What the compiler makes of copies and of large assignments. */
+void *engine_memset(void *to, int value, size_t size)
+{
+	if (size)
+		access_memory(STEP_WRITE, (uint64_t)to, size, SITE);
+	return memset(to, value, size);
+}
+
+void *engine_memcpy(void *to, const void *from, size_t size)
+{
+	if (size) {
+		access_memory(STEP_READ, (uint64_t)from, size, SITE);
+		access_memory(STEP_WRITE, (uint64_t)to, size, SITE);
+	}
+	return memmove(to, from, size);
+}
+
+void *engine_memmove(void *to, const void *from, size_t size)
+{
+	return engine_memcpy(to, from, size);
+}
+
+int engine_memcmp(const void *one, const void *other, size_t size)
+{
+	if (size) {
+		access_memory(STEP_READ, (uint64_t)one, size, SITE);
+		access_memory(STEP_READ, (uint64_t)other, size, SITE);
+	}
+	return memcmp(one, other, size);
+}
+
+/* An instruction of inline assembly is about to access memory (assembly.py). */
+void engine_assembly(uint64_t kind, uint64_t address, int64_t bit, uint64_t size, uint64_t site)
+{
+	address += (uint64_t)((bit >> 3) / (int64_t)size * (int64_t)size);
+	access_memory((enum kind)kind, address, size, site - 1);
+}

@@ -1,0 +1,85 @@
+"""What is explored: a kernel's files, and who does what to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from xen_kernel.errors import KernelError
+
+HERE = Path(__file__).parent
+KERNELS = HERE / "kernels"
+"""Lower halves of this project's own, by name: `kernels/solo5.c`."""
+
+Delivery = Literal["vector", "callback", "pv"]
+DELIVERIES: dict[str, int] = {"vector": 1, "callback": 2, "pv": 3}
+MOST = {"vcpus": 4, "ports": 6, "sends": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Raises `KernelError` where there are more than the engine takes."""
+
+    kernel: tuple[Path, ...]
+    """The files, as they stand in their tree."""
+    include: tuple[Path, ...] = ()
+    """Folders with headers, the kernel's own or stand-ins for them; and files, to be included
+    before everything else."""
+    harness: Path = HERE / "include" / "harness.c"
+    """Who the peers are, what is produced and what must be seen: see include/explore.h."""
+    defines: tuple[str, ...] = ()
+    """`NAME` or `NAME=VALUE`."""
+    delivery: Delivery = "vector"
+    vcpus: int = 1
+    ports: int = 1
+    sends: int = 2
+    """How many events each peer sends."""
+    spread: bool = False
+    """Whether each port has a selector's bit of its own: in one word, events hide each other's
+    loss."""
+    timer: bool = False
+    """Whether the kernel sets timers, and they fire."""
+    buffers: bool = False
+    """Whether stores are seen late by others, as x86 allows it."""
+
+    def __post_init__(self) -> None:
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise KernelError(f"{getattr(self, name)} {name}: the engine takes 1 to {most}")
+        agents = self.vcpus * (2 if self.timer else 1) + self.ports
+        if agents > 12:
+            raise KernelError(f"{agents} vCPUs, timers and peers: the engine takes 12 in all")
+
+    @property
+    def name(self) -> str:
+        return ", ".join(path.name for path in self.kernel)
+
+    @property
+    def told(self) -> str:
+        """The scenario in a line."""
+        parts = [f"by {self.delivery}", _many(self.vcpus, "vCPU"), _many(self.ports, "port")]
+        parts.append(_many(self.sends, "event") + (" each" if self.ports > 1 else ""))
+        switches = {
+            "in words of their own": self.spread,
+            "a timer": self.timer,
+            "store buffers": self.buffers,
+        }
+        parts += [said for said, is_on in switches.items() if is_on]
+        return ", ".join(parts)
+
+    def arguments(self) -> list[str]:
+        """For the engine's program."""
+        return [
+            f"delivery={DELIVERIES[self.delivery]}",
+            f"vcpus={self.vcpus}",
+            f"ports={self.ports}",
+            f"sends={self.sends}",
+            f"spread={int(self.spread)}",
+            f"timer={int(self.timer)}",
+            f"buffers={int(self.buffers)}",
+        ]
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

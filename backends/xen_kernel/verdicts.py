@@ -1,0 +1,216 @@
+"""A kernel decided: built, searched, and what was found told with the fewest preemptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from xen_kernel import build
+from xen_kernel.engine import (
+    COMPLETE,
+    OUT_OF_MEMORY,
+    OUT_OF_STATES,
+    OUT_OF_TIME,
+    STEPS,
+    Limits,
+    Move,
+    Program,
+    Result,
+)
+from xen_kernel.errors import KernelError
+from xen_kernel.scenario import Scenario
+from xen_sim.explore import finding
+from xen_sim.explore.course import Course, Deviation, checks
+from xen_sim.explore.finding import Finding
+from xen_sim.explore.report import DEVIATION, Moment, with_wrong
+from xen_sim.explore.token import Token, TokenError, identify, parse_for
+from xen_sim.explore.verdict import (
+    BOUNDED,
+    EXHAUSTED,
+    FOUND,
+    OPEN,
+    Figures,
+    Found,
+    Verdict,
+)
+
+NOT_MODELLED = "not modelled"
+KINDS = (
+    *("", finding.LOST_WAKEUP, finding.REENTERED, finding.ASLEEP_DEAF, finding.OVER_AND_OVER),
+    *("starvation", "assertion", finding.LIVELOCK, finding.DEADLOCK, "spins for ever"),
+    *("stack overrun", "outside of its memory", "crash", NOT_MODELLED),
+)
+"""enum wrong in engine/engine.h."""
+
+FEWEST = range(6)
+"""Preemptions with which what was found is looked for again."""
+SHOWN = 60
+"""Moves of a livelock that are shown, of those that go on for ever."""
+TELLING = Limits(seconds=5)
+
+_ALWAYS = (
+    "what is compiled otherwise than gcc compiles it here (-O2)",
+    "boot: the run begins with the kernel booted and its ports bound and unmasked",
+    "time: it stands still, and a timer that is set may fire at any moment",
+    "two states whose digests of 64 bits are the same",
+)
+_LIMITS = {
+    OUT_OF_TIME: "the time was up",
+    OUT_OF_STATES: "the number of states was reached",
+    OUT_OF_MEMORY: "the memory was used up",
+}
+
+
+def decide(scenario: Scenario, limits: Limits | None = None, bound: int | None = None) -> Verdict:
+    """Search every state of a kernel, or those within `bound` preemptions. Raises `KernelError` for
+    a kernel that cannot be explored as it is given."""
+    limits = limits or Limits()
+    program = Program(build.program(scenario), scenario)
+    result, _ = program.search(limits, bound=bound)
+    verdict = Verdict(
+        f"{scenario.name} {scenario.told}",
+        _kind(result, bound),
+        _figures(result),
+        bound=bound,
+        leaves_out=leaves_out(scenario),
+    )
+    if result.wrong:
+        verdict.found = [_found(program, _fewest(program, result))]
+    elif result.result != COMPLETE:
+        verdict.bound = None
+        verdict.notes.append(f"{_LIMITS[result.result]}: what was covered is all that is known")
+    return verdict
+
+
+def replay(scenario: Scenario, token: str, limits: Limits | None = None) -> Found:
+    """The run of a token again. Raises `TokenError` where it no longer fits."""
+    parsed = parse_for(token, identity(scenario), scenario.name)
+    program = Program(build.program(scenario), scenario)
+    learned, _ = program.search(limits or Limits())
+    result, moves = program.replay(_way(parsed.course), learned.shared)
+    asked = _questions(program, result, moves)
+    if len(moves) <= max((each.at for each in parsed.course), default=0) or (
+        checks(parsed.course, asked) != parsed.checks
+    ):
+        raise TokenError(
+            f"the token no longer fits: {scenario.name} asks otherwise than when it was found; "
+            "explore it again"
+        )
+    return _found(program, replace(result, way=_way(parsed.course), shared=learned.shared))
+
+
+def leaves_out(scenario: Scenario) -> tuple[str, ...]:
+    """What the model does not have: a part of each verdict."""
+    order = "the weaker order of arm64's memory"
+    if not scenario.buffers:
+        order = "the processors' own reordering (store buffers, arm64)"
+    return (order, *_ALWAYS)
+
+
+def identity(scenario: Scenario) -> str:
+    """What has to be the same for a token to fit."""
+    return f"{scenario.name} {scenario.told} {scenario.harness.name} {scenario.defines}"
+
+
+def _kind(result: Result, bound: int | None) -> str:
+    if result.wrong:
+        return FOUND
+    if result.result != COMPLETE:
+        return OPEN
+    return EXHAUSTED if bound is None else BOUNDED
+
+
+def _figures(result: Result) -> Figures:
+    return Figures(
+        runs=result.runs,
+        seconds=result.seconds,
+        steps=result.moves,
+        depth=result.depth,
+        states=result.states,
+    )
+
+
+def _fewest(program: Program, result: Result) -> Result:
+    """The same finding, reached with the fewest preemptions. A livelock is told by the shortest way
+    there, which the search knows already."""
+    if KINDS[result.wrong] == finding.LIVELOCK:
+        return result
+    for bound in FEWEST:
+        again, _ = program.search(TELLING, bound=bound, shared=result.shared)
+        if again.wrong == result.wrong:
+            return again
+        if again.result != COMPLETE:
+            break
+    return result
+
+
+def _found(program: Program, result: Result) -> Found:
+    ended, moves = program.replay(result.way, result.shared)
+    kind = KINDS[result.wrong]
+    if kind == finding.LIVELOCK:
+        moves = moves[: _last(result.way) + SHOWN]
+    line = program.symbols.line(result.site) if result.site else ""
+    said = f"{line}: {result.said}" if line else result.said
+    if kind == NOT_MODELLED:
+        raise KernelError(f"{line or program.scenario.name}: {result.said}")
+    course = _course(moves)
+    asked = _questions(program, ended, moves)
+    token = Token(identify(identity(program.scenario)), 0, course, checks(course, asked))
+    actor = ended.agents[moves[-1].agent] if moves else ""
+    moments = with_wrong(_moments(program, ended, moves), actor)
+    return Found(
+        Finding(kind, said, actor),
+        str(token),
+        course,
+        tuple(moments),
+        tuple(ended.agents),
+        "every state",
+    )
+
+
+def _last(way: Sequence[int]) -> int:
+    """The last answer that is not the ordinary one."""
+    return max((at for at, answer in enumerate(way) if answer), default=0)
+
+
+def _course(moves: Sequence[Move]) -> Course:
+    return tuple(Deviation(at, move.answer) for at, move in enumerate(moves) if move.answer)
+
+
+def _way(course: Course) -> list[int]:
+    way = [0] * (course[-1].at + 1 if course else 0)
+    for at, answer in course:
+        way[at] = answer
+    return way
+
+
+def _questions(
+    program: Program, ended: Result, moves: Sequence[Move]
+) -> list[tuple[str, Sequence[str]]]:
+    return [
+        (str(number), [_option(ended, option) for option in move.options])
+        for number, move in enumerate(moves)
+    ]
+
+
+def _option(ended: Result, option: int) -> str:
+    return ("{}", "upcall of {}", "store of {}")[option % 3].format(ended.agents[option // 3])
+
+
+def _moments(program: Program, ended: Result, moves: Sequence[Move]) -> list[Moment]:
+    program.symbols.look_up(move.site for move in moves)
+    return [
+        Moment(
+            ended.agents[move.agent],
+            _what(program, move),
+            DEVIATION if move.answer and move.preempts else "",
+            program.symbols.line(move.site) if move.site else "",
+        )
+        for move in moves
+    ]
+
+
+def _what(program: Program, move: Move) -> str:
+    name = f" {program.symbols.memory(move.address)}" if move.address else ""
+    said = f"{STEPS[move.kind]}{name}".strip() or "goes on"
+    return f"· {said}" if move.handler else said

@@ -1,0 +1,103 @@
+/*
+ * Items: what a peer produces before it sends an event, and what the guest has seen of it. At the
+ * end of a run whatever was produced must have been seen: everybody sleeps, and nobody will come.
+ */
+#include "engine.h"
+#include "xen.h"
+
+#define ITEMS 16
+
+static volatile uint64_t produced[ITEMS], seen[ITEMS];	/* a word for each, for fewer steps */
+static uint64_t told[MAX_VCPUS][PORTS / 64];		/* in this pass */
+
+void explore_produce(unsigned item)
+{
+	__atomic_fetch_add(&produced[item], 1, __ATOMIC_SEQ_CST);
+}
+
+void explore_see(unsigned item)
+{
+	seen[item] = produced[item];
+}
+
+void explore_pass(void)
+{
+	for (unsigned i = 0; i < PORTS / 64; i++)
+		if (told[this_vcpu()][i])
+			told[this_vcpu()][i] = 0;
+}
+
+void explore_delivered(unsigned port)
+{
+	uint64_t *word = &told[this_vcpu()][port >> 6];
+
+	if (*word >> (port & 63) & 1)
+		explore_wrong(OVER_AND_OVER, "one pass delivers the same port twice");
+	*word |= 1ul << (port & 63);
+}
+
+static char text[256];
+
+static char *put(char *to, const char *from)
+{
+	while (*from)
+		*to++ = *from++;
+	*to = 0;
+	return to;
+}
+
+static char *put_number(char *to, uint64_t number)
+{
+	if (number > 9)
+		to = put_number(to, number / 10);
+	*to++ = (char)('0' + number % 10);
+	*to = 0;
+	return to;
+}
+
+static enum wrong lost_port(unsigned port)
+{
+	char *to = put_number(put(text, "vCPU "), channel[port].vcpu);
+
+	to = put(to, " sleeps for good, and port ");
+	put(put_number(to, port), " is pending and not masked");
+	return LOST_WAKEUP;
+}
+
+static enum wrong lost_item(unsigned item)
+{
+	char *to = put_number(put(text, "the peer of port number "), item);
+
+	to = put(put_number(put(to, " produced "), produced[item]), ", and the guest has seen ");
+	put(put_number(to, seen[item]), " of them: it sleeps for good");
+	return LOST_WAKEUP;
+}
+
+static enum wrong stands(unsigned agent)
+{
+	put(put(put(text, agent_name[agent]), " waits for what nobody will do"), "");
+	return DEADLOCK;
+}
+
+enum wrong explore_end(const char **said)
+{
+	*said = text;
+	for (unsigned i = explore_vcpus; i < machine.agents; i++)
+		if (machine.agent[i].state == WAITING && agent_name[i][0] != 't')
+			return stands(i);
+	for (unsigned port = 1; port < PORTS; port++)
+		if (channel[port].state != FREE && channel[port].state != UNBOUND &&
+		    machine.agent[channel[port].vcpu].state == SLEEPING &&
+		    port_operations->is_pending(port) && !port_operations->is_masked(port))
+			return lost_port(port);
+	for (unsigned item = 0; item < ITEMS; item++)
+		if (seen[item] != produced[item])
+			return lost_item(item);
+	*said = "";
+	return RIGHT;
+}
+
+uint64_t explore_seen(unsigned item)
+{
+	return seen[item];
+}

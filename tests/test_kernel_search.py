@@ -1,0 +1,73 @@
+"""The search for kernels in C, against the slow way: every schedule, and no table of states."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+from needs import leave_out
+
+from xen_kernel import KERNELS, Limits, Scenario, decide
+from xen_kernel.build import program
+from xen_kernel.engine import COMPLETE, Program
+from xen_sim.explore.verdict import BOUNDED, OPEN
+
+if shutil.which("gcc") is None:
+    leave_out("kernels in C", "apt install gcc libc6-dev")
+
+
+pytestmark = pytest.mark.usefixtures("kernel_cache")
+
+
+def of(name: str, fault: int = 0, **options: Any) -> Program:
+    scenario = Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)
+    return Program(program(scenario), scenario)
+
+
+def ends(asked: Program, shared: object, **options: Any) -> set[str]:
+    """The memories in which runs end."""
+    result, told = asked.search(Limits(), goes_on=True, ends=True, shared=shared, **options)  # type: ignore[arg-type]
+    assert result.ends == len({each["end"] for each in told})
+    return {each["end"] for each in told}
+
+
+@pytest.mark.parametrize("fault", [0, 4])
+@pytest.mark.parametrize("delivery", ["vector", "callback", "pv"])
+@pytest.mark.parametrize("name", ["solo5", "mini_os", "zephyr"])
+def test_every_state_has_the_ends_of_every_schedule(name: str, delivery: str, fault: int) -> None:
+    asked = of(name, fault, delivery=delivery, sends=2)
+    learned, _ = asked.search(Limits(), goes_on=True)
+    for bound in (1, 2):
+        by_state = ends(asked, learned.shared, bound=bound)
+        assert by_state == ends(asked, learned.shared, bound=bound, every=True)
+        assert by_state <= ends(asked, learned.shared)
+
+
+def test_with_one_event_every_schedule_can_be_taken_and_ends_where_the_states_end() -> None:
+    asked = of("zephyr", sends=1)
+    learned, _ = asked.search(Limits())
+    result, _ = asked.search(Limits(), every=True, shared=learned.shared)
+    assert result.result == COMPLETE
+    assert result.runs > 100
+    assert ends(asked, learned.shared) == ends(asked, learned.shared, every=True)
+
+
+def test_a_search_says_the_same_twice() -> None:
+    first, second = (of("solo5").search(Limits())[0] for _ in range(2))
+    assert (first.states, first.moves, first.shared) == (second.states, second.moves, second.shared)
+
+
+def test_a_search_that_is_cut_is_no_loss_and_says_what_it_covered() -> None:
+    scenario = Scenario((KERNELS / "solo5.c",))
+    for limits in (Limits(states=100), Limits(memory=1 << 16)):
+        verdict = decide(scenario, limits)
+        assert verdict.kind == OPEN
+        assert 0 < verdict.figures.states < 2000
+        assert "what was covered" in verdict.notes[0]
+
+
+def test_a_bound_is_a_part_of_the_verdict() -> None:
+    verdict = decide(Scenario((KERNELS / "solo5.c",)), bound=1)
+    assert verdict.kind == BOUNDED
+    assert "1 preemptions" in str(verdict)
