@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import product
 
 import pytest
 from needs import leave_out
@@ -20,6 +21,9 @@ NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
 DELIVERIES = ("vector", "callback", "pv")
 MANY = ("freebsd", "linux_2l", "linux_fifo")
 """Those that keep the ports of one vCPU from those of another."""
+
+SHORTLY = ("solo5", "linux_2l", "linux_fifo")
+"""Those of the plain run under each delivery."""
 
 FAULTS = {
     ("solo5", 1): {},
@@ -60,8 +64,13 @@ def of(name: str, fault: int = 0, **options: object) -> Scenario:
     return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("delivery", DELIVERIES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "delivery"),
+    [
+        pytest.param(name, delivery, marks=() if name in SHORTLY else pytest.mark.long)
+        for name, delivery in product(NAMES, DELIVERIES)
+    ],
+)
 def test_a_right_lower_half_loses_nothing_in_any_order(name: str, delivery: str) -> None:
     verdict = decide(of(name, delivery=delivery, ports=2, sends=1))
     assert verdict.kind == EXHAUSTED, verdict
@@ -89,7 +98,11 @@ def test_a_timer_takes_nothing_away() -> None:
     assert decide(of("solo5", timer=True, sends=1)).kind == EXHAUSTED
 
 
-SHORT = [(name, fault) for name, fault in FAULTS if name == "solo5" or fault == 1]
+SHORT = [
+    (name, fault)
+    for name, fault in FAULTS
+    if name == "solo5" or (fault == 1 and name not in SHORTLY)
+]
 LONG = [each for each in FAULTS if each not in SHORT]
 
 
