@@ -11,6 +11,7 @@ from typing import Any
 from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError
 from activations.loop import EventLoop, VirtualEventLoop
+from xen_sim import deliveries
 from xen_sim.guests import catalogue
 from xen_sim.guests.asyncio_guest import Devices, Guest, WallGuest
 from xen_sim.guests.fused import fastest
@@ -68,9 +69,8 @@ class Built:
         """An event loop on this vCPU, one of so many of the domain."""
         platform = self.platform(vcpu)
         domain = self.domain
-        devices = Devices(
-            domain.domid, domain.grant_table, self._open_store, self._close, domain.trace
-        )
+        noted = domain.vcpus[vcpu].trace
+        devices = Devices(domain.domid, domain.grant_table, self._open_store, self._close, noted)
         clock = domain.xen.clock
         traced = domain.xen.trace is not None
         kernel_class = self._kernel if traced else fastest(self._kernel, platform)
@@ -82,6 +82,8 @@ class Built:
         else:
             guest = Guest(platform, kernel, devices)
             loop = VirtualEventLoop(guest)
+        if domain.xen.trace is not None:
+            deliveries.listen(guest, loop.domain.events.ports, noted)
         domain.vcpus[vcpu].up = True
         self._guests[loop] = guest
         self._open = of

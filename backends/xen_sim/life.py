@@ -61,7 +61,7 @@ class Life(ABC):
             self.failure = self.failure or error
         finally:
             self.ended = True
-            self.domain.trace("end")
+            self.vcpu.trace("end")
 
     def _fresh(self) -> Kept:
         """What the thread is to keep for it as it begins."""
@@ -89,7 +89,7 @@ class PlainLife(Life):
         self._main = main
 
     def _live(self) -> None:
-        self.domain.trace("start")
+        self.vcpu.trace("start", domid=self.domain.domid)
         self.result = self._main(self._guest)
 
     def cancel(self) -> bool:
@@ -116,7 +116,7 @@ class LoopLife(Life):
         return AsyncioState.fresh()
 
     def _live(self) -> None:
-        self.domain.trace("start")
+        self.vcpu.trace("start", domid=self.domain.domid)
         try:
             self._run(self.loop)
         except asyncio.CancelledError:

@@ -15,7 +15,7 @@ import asyncio
 import selectors
 import sys
 from asyncio import _get_running_loop, _set_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from sys import (
     get_asyncgen_hooks,
@@ -102,8 +102,8 @@ class Guest:
         self._vcpu = platform.vcpu
         self.block: Callable[[int | None], Ready | None] = kernel.block
         self.poll: Callable[[], Ready | None] = platform.cpu.give_way
-        self.demux = kernel.demux
-        self.unmask = kernel.unmask
+        self.demux: Callable[[], Sequence[int]] = kernel.demux
+        self.unmask: Callable[[Sequence[int]], None] = kernel.unmask
         self.mask = kernel.mask
         self.notify = platform.xen.send
         self.wake = platform.cpu.kick

@@ -69,7 +69,7 @@ class Hypercalls:
         self.block = vcpu.block
 
     def _traced_send(self, port: int) -> None:
-        self._domain.trace("send", port=port)
+        self._vcpu.trace("send", port=port)
         self._domain.event_channels.send(port)
 
     def event_channel_op(self, command: int, argument: bytearray) -> None:

@@ -41,7 +41,7 @@ class Timers:
         if deadline is not None:
             now = self.now()
             if deadline < 0 or deadline - now > TIMEOUT_LIMIT_NS:
-                self._vcpu.domain.trace("timer mistaken", deadline=deadline)
+                self._vcpu.trace("timer mistaken", deadline=deadline)
                 deadline = now + TIMEOUT_MISTAKEN_NS
         self.set_singleshot(deadline)
 
@@ -83,5 +83,5 @@ class Timers:
 
     def _raise(self) -> None:
         vcpu = self._vcpu
-        vcpu.domain.trace("timer")
+        vcpu.trace("timer")
         vcpu.domain.event_channels.raise_virq(Virq.TIMER, vcpu.number)

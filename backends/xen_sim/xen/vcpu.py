@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EINVAL
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from activations.abi.sched import POLL_MAX_PORTS
 from activations.errors import XenError
@@ -107,6 +107,11 @@ class VCPU:
         self.domain.polling.pop(self.number, None)
 
     # Coming and going
+
+    def trace(self, what: str, **details: Any) -> None:
+        """Note what this vCPU does in the machine's trace; `vcpu` is said of all but the first."""
+        where = {"vcpu": self.number} if self.number else {}
+        self.domain.trace(what, **where, **details)
 
     def reset(self) -> None:
         """The domain is suspended or gone: no timer, nothing requested."""
