@@ -70,13 +70,22 @@ async def client(xen):
     with xen.events.bind_interdomain(0, number) as port:
         port.notify()
 """
-"""What the simulator's page leaves to its reader."""
+"""What these pages leave to their reader."""
 
 
 @pytest.mark.parametrize("code", blocks(HOME / "docs" / "simulator.md", "python"))
 def test_code_of_the_simulators_page_runs(code: str) -> None:
     for seed in range(20):  # where it names one, any other will do
         exec(PROGRAMS + re.sub(r"seed=\d+", f"seed={seed}", code), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("code", blocks(HOME / "docs" / "views.md", "python"))
+def test_code_of_the_page_on_views_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(PROGRAMS + code, {"__name__": "page"})
+    assert {file.name for file in tmp_path.iterdir()} == {"run.html", "run.pftrace"}
 
 
 def test_every_block_of_python_in_the_readme_is_one_of_these() -> None:

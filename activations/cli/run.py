@@ -33,7 +33,8 @@ from activations.scenario import Scenario
     "--trace",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="OUT",
-    help="Write what happened to this file, a line of JSON each (sim).",
+    help="Write what happened: OUT.html to step through, OUT.pftrace for Perfetto, else a line "
+    "of JSON each (sim).",
 )
 @click.option(
     "--guest",

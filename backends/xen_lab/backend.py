@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from activations.backend import Check, Kept, refuse
+from activations.backend import NO_TRACE, Check, Kept, refuse
 from activations.errors import BackendError
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
@@ -102,7 +102,8 @@ backend = LabBackend()
 
 
 def _refuse(options: RunOptions) -> None:
-    refuse("lab", options.simulated, "a real Xen is neither seeded nor traced, and is what it is")
+    refuse("lab", {"trace": options.trace}, NO_TRACE)
+    refuse("lab", options.simulated, "a real Xen is not seeded, and is what it is")
     if options.clock == "virtual":
         refuse("lab", {"clock": "virtual"}, "a real Xen has real time")
     refuse("lab", {"only": options.only}, "it boots every domain of the scenario itself")

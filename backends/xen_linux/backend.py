@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from activations.backend import Check, refuse
+from activations.backend import NO_TRACE, Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
@@ -58,6 +58,7 @@ class LinuxBackend:
                 f"in: say which with --as, one of {', '.join(scenario.halves)}"
             )
         half = scenario.half(options.only)
+        refuse(self.name, {"trace": options.trace}, NO_TRACE)
         refuse(self.name, options.simulated, "a real Xen has no tape, and is what it is")
         outcome = Outcome(facts={"domain": half.name})
         with asyncio.Runner(

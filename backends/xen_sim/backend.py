@@ -20,6 +20,7 @@ from xen_sim.guests.solo5 import Solo5
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain
 from xen_sim.trace import Trace
+from xen_sim.views import suffix
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
@@ -61,7 +62,7 @@ class SimBackend:
                 trouble = machine.run_out()
             finally:
                 if trace is not None and options.trace is not None:
-                    trace.write(options.trace)
+                    suffix.write(options.trace, trace, scenario.name)
         if isinstance(trouble, KeyboardInterrupt):
             raise trouble
         return _outcome(machine, trouble)

@@ -7,14 +7,12 @@ one process to the next: no address, no hash, no wall-clock time.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-from activations.errors import BackendError
 
 
 class Trace:
-    """A trace in memory, for a file at the end. `events` is everything noted so far."""
+    """A trace in memory, for a file at the end (`views.suffix`). `events` is everything noted so
+    far."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -24,10 +22,3 @@ class Trace:
 
     def lines(self) -> str:
         return "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in self.events)
-
-    def write(self, path: Path) -> None:
-        """Raises `BackendError` where it cannot be written."""
-        try:
-            path.write_text(self.lines())
-        except OSError as error:
-            raise BackendError(f"the trace is lost: {path}: {error.strerror}") from error
