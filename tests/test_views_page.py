@@ -17,15 +17,22 @@ from some_moments import ACTORS, HEARD, LOST, PORT, moments
 
 from activations import BlockedForever, Domain
 from activations.cli import main
+from activations.errors import BackendError
 from xen_sim import Choice, Machine, Schedule, Solo5, Tape, Trace
+from xen_sim.explore.course import Course, course
+from xen_sim.explore.engine import Account, Program, Run
+from xen_sim.explore.finding import LOST_WAKEUP, Finding
 from xen_sim.explore.report import DEMUX, DEVIATION, NOTIFY, WAKE, WRONG, Moment
+from xen_sim.explore.verdict import Found
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.linux_fifo import LinuxFifo
 from xen_sim.guests.solo5_2020 import with_faults
-from xen_sim.views import traced
+from xen_sim.views import suffix, traced
 from xen_sim.views.arrows import arrows, lost
+from xen_sim.views.beside import nearest
 from xen_sim.views.looking import Looking
 from xen_sim.views.page import page, same
+from xen_sim.views.perfetto import perfetto
 from xen_sim.views.slices import bounded
 from xen_sim.views.words import words
 
@@ -328,6 +335,66 @@ def test_looking_sees_the_wake_up_that_is_lost() -> None:
     assert "nothing can ever happen again" in ended
     assert [port for _, port in lost(seen)] == ["guest port 2"]
     assert not lost(june_2020(Solo5, True)[0])
+
+
+# What an explorer found, and the run beside it.
+
+
+class Runs:
+    """An engine whose runs fail with these deviations; it notes which it was asked to make."""
+
+    program = Program("it", "it")
+
+    def __init__(self, *fails: Course) -> None:
+        self._fails = fails
+        self.asked: list[Course] = []
+
+    def run(self, tape: Tape, *, traced: bool = False) -> Run:
+        return self.tell(tape).run
+
+    def tell(self, tape: Tape) -> Account:
+        answers = [tape.choose(Choice(f"guest: {n}", ("guest", "dom0"))) for n in range(10)]
+        taken = course(*[(at, answer) for at, answer in enumerate(answers) if answer])
+        self.asked.append(taken)
+        wrong = Finding(LOST_WAKEUP, "port 1") if taken in self._fails else None
+        nothing = frozenset[str]()
+        run = Run(taken, b"", b"", 10, frozenset(), nothing, nothing, wrong)
+        return Account(run, (), (Moment("guest", str(taken)),), ("guest",))
+
+
+def test_the_nearest_passing_run_is_the_one_that_goes_the_same_way_for_longest() -> None:
+    failing = course((2, 1), (5, 1), (7, 1))
+    engine = Runs(failing, failing[:2])
+    account = nearest(engine, failing)
+    assert account is not None
+    assert account.run.course == failing[:1]
+    assert engine.asked == [failing[:2], failing[:1]]
+
+
+def test_where_the_ordinary_course_fails_too_there_is_none_beside_it() -> None:
+    failing = course((2, 1))
+    assert nearest(Runs(failing, ()), failing) is None
+    assert nearest(Runs(()), ()) is None
+
+
+def test_what_was_found_is_written_with_its_token_and_what_went_wrong(tmp_path: Path) -> None:
+    found = Found(Finding(LOST_WAKEUP, "port 1"), "x1-abc", (), tuple(LOST), ACTORS)
+    suffix.write_page(tmp_path / "a", found, "it", HEARD)
+    text = (tmp_path / "a").read_text()
+    assert told(read(text), 0) == without_events(LOST)
+    assert told(read(text), 1) == without_events(HEARD)
+    assert Reading(text).texts["facts"].strip() == "token x1-abc"
+    assert read(text)["finding"] == "lost wake-up: port 1"
+    suffix.write_perfetto(tmp_path / "b", found)
+    assert (tmp_path / "b").read_bytes() == perfetto(LOST, ACTORS)
+
+
+def test_what_cannot_be_written_is_one_clear_error() -> None:
+    found = Found(Finding(LOST_WAKEUP, "port 1"), "x1-abc", ())
+    with pytest.raises(BackendError, match="the page is lost: /dev/full: No space left"):
+        suffix.write_page(Path("/dev/full"), found, "it")
+    with pytest.raises(BackendError, match="the Perfetto trace is lost: /nosuch/t: No such file"):
+        suffix.write_perfetto(Path("/nosuch/t"), found)
 
 
 # As a user asks for it.

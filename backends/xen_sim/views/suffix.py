@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from activations.errors import BackendError
+from xen_sim.explore.report import Moment
+from xen_sim.explore.verdict import Found
 from xen_sim.trace import Trace
 from xen_sim.views import traced
 from xen_sim.views.page import page
@@ -19,16 +22,40 @@ def write(path: Path, trace: Trace, title: str) -> None:
 
     Raises `BackendError` where it cannot be written.
     """
-    try:
-        path.write_bytes(_bytes(path.suffix.lower(), trace, title))
-    except OSError as error:
-        raise BackendError(f"the trace is lost: {path}: {error.strerror}") from error
-
-
-def _bytes(suffix: str, trace: Trace, title: str) -> bytes:
+    suffix = path.suffix.lower()
     if suffix in PAGE:
-        shown = traced.moments(trace.events)
-        return page(shown, traced.actors(trace.events), title=title).encode()
-    if suffix in PERFETTO:
-        return perfetto(traced.moments(trace.events), traced.actors(trace.events))
-    return trace.lines().encode()
+        actors = traced.actors(trace.events)
+        data = page(traced.moments(trace.events), actors, title=title).encode()
+    elif suffix in PERFETTO:
+        data = perfetto(traced.moments(trace.events), traced.actors(trace.events))
+    else:
+        data = trace.lines().encode()
+    _save(path, data, "trace")
+
+
+def write_page(path: Path, found: Found, title: str, beside: Sequence[Moment] = ()) -> None:
+    """Write what an explorer found as a page, beside a run that passes.
+
+    Raises `BackendError` where it cannot be written.
+    """
+    text = page(
+        found.moments,
+        found.actors,
+        title=title,
+        finding=str(found.finding),
+        facts=f"token {found.token}",
+        beside=beside,
+    )
+    _save(path, text.encode(), "page")
+
+
+def write_perfetto(path: Path, found: Found) -> None:
+    """Write what an explorer found for Perfetto. Raises `BackendError` where it cannot be."""
+    _save(path, perfetto(found.moments, found.actors), "Perfetto trace")
+
+
+def _save(path: Path, data: bytes, what: str) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise BackendError(f"the {what} is lost: {path}: {error.strerror}") from error
