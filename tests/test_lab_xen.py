@@ -84,6 +84,19 @@ class TestRun:
         lab.run(scenario(halves), Watching())
         assert time.monotonic() - began < patience(3)
 
+    def test_what_a_half_imports_the_next_one_finds_but_not_what_lies_beside_a_scenario(
+        self, lab: Lab, scenario, tmp_path: Path
+    ) -> None:
+        halves = """
+            found = [name for name in ("wave", "beside") if name in sys.modules]
+            import wave, beside
+            @s.domain("dom0")
+            async def dom0(xen): return [*found, beside.WORD]
+            """
+        for word, found in (("one", []), ("two", ["wave"])):
+            (tmp_path / "beside.py").write_text(f"WORD = {word!r}")
+            assert lab.run(scenario(halves), Watching()).results["dom0"] == [*found, word]
+
     def test_guests_of_both_kinds_find_each_other_by_name(self, lab: Lab, scenario) -> None:
         halves = """
             @s.domain("{0}", kind="pvh")

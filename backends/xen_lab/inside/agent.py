@@ -1,9 +1,9 @@
 """The agent: one process in every domain, which does there what the host asks.
 
 It starts jobs and passes on what they print, keeps and gives files, and in dom0 relays the
-messages of the guests, whose consoles it reads. While idle it imports what scenarios import, and
-it forks for each half: the imports cost 3 s there. When the host hangs up it ends, and dom0
-with it: a lab that lost its host switches itself off.
+messages of the guests, whose consoles it reads. While idle it imports what scenarios import, first
+what most do, then what those did that ran; and it forks for each half: the imports cost 3 s there.
+When the host hangs up it ends, and dom0 with it: a lab that lost its host switches itself off.
 
 Requests are `{"id", "to", "do", ...}`, `to` being None where the message has arrived. Answers
 carry the same `id` and `is`: `done`, `error`, `stream` for a piece of output, `exit` for a job's
@@ -17,8 +17,9 @@ import os
 import selectors
 import sys
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,10 @@ class Agent:
         self._line = line
         self._guests: dict[str, Line] = {}
         self._jobs: dict[int, jobs.Job] = {}
+        self._halves: set[int] = set()
+        """Which of the jobs are halves."""
         self._selector = selectors.DefaultSelector()
-        self._warming = half.warm_up()
+        self._warming: Iterator[None] = half.warm_up()
         self._warm = False
         self._watch(line.descriptor, self._serve)
 
@@ -96,6 +99,11 @@ class Agent:
                     key.data(mask)
             if len(self._line.outgoing) > HELD:
                 self._line.drain()
+
+    def _warm_up(self, names: Iterable[str]) -> None:
+        """Import these too, when nothing else is to be done."""
+        self._warming = chain(self._warming, half.warm_up(names))
+        self._warm = False
 
     def _watch(self, descriptor: int, react: Callable[[int], object]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, react)
@@ -170,6 +178,7 @@ class Agent:
             return half.run(folder, target, name, result)
 
         self._begin(message, jobs.function(body))
+        self._halves.add(message["id"])
 
     def do_input(self, message: Message) -> Message:
         if job := self._jobs.get(message["job"]):
@@ -214,7 +223,11 @@ class Agent:
         for descriptor in (job.pidfd, *job.streams):
             self._unwatch(descriptor)
         del self._jobs[number]
-        self._line.send({"id": number, "is": "exit", "status": job.reap()})
+        status = job.reap()
+        if number in self._halves:
+            self._halves.remove(number)
+            self._warm_up(half.learned())
+        self._line.send({"id": number, "is": "exit", "status": status})
 
     def _unwatch(self, descriptor: int) -> None:
         if descriptor in self._selector.get_map():

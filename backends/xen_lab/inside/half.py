@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,27 @@ WARM = (
 )
 """What halves import, in an order that makes many small steps of it."""
 PLACE = Path("/run/lab/scenarios")
+LEARNED = Path("/run/lab/imports")
+"""Where a half leaves the names of what it imported beyond that."""
 
 
-def warm_up() -> Iterator[None]:
+def warm_up(names: Iterable[str] = WARM) -> Iterator[None]:
     """Import what halves import before they are forked, a step at a time."""
-    for name in WARM:
-        with contextlib.suppress(Exception):  # a half that needs it will say so
-            importlib.import_module(name)
-        yield
+    for name in names:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):  # a half that needs it will say so
+                importlib.import_module(name)
+            yield
+
+
+def learned() -> list[str]:
+    """What halves that have ended imported beyond what was there: the next will too."""
+    try:
+        names = LEARNED.read_text().split()
+    except FileNotFoundError:
+        return []
+    LEARNED.unlink()
+    return names
 
 
 def lay_out(digest: str, files: str | None) -> Path:
@@ -51,10 +64,12 @@ def run(folder: Path, target: str, name: str, result: int) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     os.chdir(folder)
+    before = set(sys.modules)
     try:
         ending = _describe(_main(target, name))
     except BaseException as error:  # SystemExit and Ctrl-C end a half as well, and are told
         ending = {"failure": _told(error)}
+    _leave_imports(before)
     _write(result, json.dumps(ending).encode())
     return 1 if "failure" in ending else 0
 
@@ -67,6 +82,16 @@ def _main(target: str, name: str) -> Any:
     sys.path.insert(0, str(Path(target.partition("::")[0]).parent.resolve()))
     half = load(target).half(name)
     return activations.run(half.main, backend="linux")
+
+
+def _leave_imports(before: Set[str]) -> None:
+    """Tell the agent what was imported, what others need first; but not what lies beside the
+    scenario: beside another one may lie another module by that name."""
+    with LEARNED.open("a") as file:
+        for name in reversed(sys.modules):
+            origin = getattr(getattr(sys.modules[name], "__spec__", None), "origin", None)
+            if name not in before and origin and not Path(origin).absolute().is_relative_to(PLACE):
+                print(name, file=file)
 
 
 def _describe(value: Any) -> dict[str, Any]:
