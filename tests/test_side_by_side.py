@@ -130,7 +130,29 @@ def test_what_tests_took_is_remembered(write: Write, tmp_path: Path) -> None:
     assert seconds.keys() == {"test_long_ago.py::test", "test_it.py::test_elsewhere"}
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_computes_is_nice_to_what_waits_for_the_lab(write: Write, tmp_path: Path) -> None:
+    """In a session of its own, which is nice as well where Linux goes by sessions."""
+    write(
+        f"""
+        import os, pathlib, pytest
+        def tell(part):
+            group = pathlib.Path("/proc/self/autogroup")
+            nice = group.read_text().split()[-1] if group.exists() else "5"
+            pathlib.Path({str(tmp_path)!r}, part).write_text(f"{{os.nice(0)}} {{nice}}")
+        @pytest.mark.lab
+        def test_on_a_real_xen(): tell("lab")
+        def test_elsewhere(): tell("others")
+        """
+    )
+    before = os.nice(0)
+    run(tmp_path, "lab", "others")
+    assert (tmp_path / "others").read_text() == f"{min(before + 5, 19)} 5"
+    assert (tmp_path / "lab").read_text().startswith(f"{before} ")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_all_parts(
     number: signal.Signals, status: int, write: Write, tmp_path: Path
 ) -> None:
