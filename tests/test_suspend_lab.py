@@ -122,3 +122,13 @@ def test_ports_the_store_and_devices_begin_a_new_generation(program: Outliving) 
         "dmesg | grep -E -A20 'kernel BUG|Oops|WARNING' || echo well"
     )
     assert log.split()[-1] == "well", log
+
+
+@pytest.mark.long
+def test_a_suspend_that_was_called_off_ends_nothing(program: Outliving) -> None:
+    program.generation(0)
+    program.dom0(f"xl save -c {program.domid} /dev/null")
+    program.hears(0)
+    assert "ended" not in program.guest("cat /run/said")
+    begins_anew(program, 1)
+    begins_anew(program, 2)
