@@ -101,7 +101,7 @@ MOMENTS = [
 
 
 def test_the_table_has_a_column_for_each_vcpu_and_the_length_of_what_matters() -> None:
-    assert table(with_wrong(MOMENTS, "guest"), ["dom0", "guest"]).splitlines() == [
+    assert table(with_wrong(MOMENTS, "guest", "lost"), ["dom0", "guest"]).splitlines() == [
         "   dom0   │ guest",
         "──────────┼─────────",
         "          │ step 0",
@@ -113,7 +113,8 @@ def test_the_table_has_a_column_for_each_vcpu_and_the_length_of_what_matters() -
         "   send 0 │",
         "   send 1 │",
         "   send 2 │",
-        " ✗        │ sleeps",
+        "          │ sleeps",
+        " ✗        │ lost",
     ]
 
 
@@ -128,7 +129,7 @@ def test_what_is_marked_is_never_folded() -> None:
         (Verdict("it", EXHAUSTED, Figures(9, 0.1)), "it: exhausted (9 runs, 0.10 s"),
         (Verdict("it", BOUNDED, Figures(), bound=3), "it: exhausted at 3 preemptions ("),
         (Verdict("it", OPEN, Figures()), "it: not exhausted ("),
-        (Verdict("it", OPEN, Figures(), bound=1), "not exhausted; 1 preemptions exhausted, then"),
+        (Verdict("it", OPEN, Figures(), bound=1), "not exhausted; exhausted at 1 preemption, and"),
         (
             Verdict("it", FOUND, Figures(), [Found(Finding(LOST_WAKEUP, "port 2"), "x1-", ())]),
             "it: found lost wake-up: port 2 (",

@@ -76,4 +76,4 @@ def test_a_search_that_is_cut_is_no_loss_and_says_what_it_covered() -> None:
 def test_a_bound_is_a_part_of_the_verdict() -> None:
     verdict = decide(Scenario((KERNELS / "solo5.c",)), bound=1)
     assert verdict.kind == BOUNDED
-    assert "1 preemptions" in str(verdict)
+    assert "exhausted at 1 preemption (" in str(verdict)

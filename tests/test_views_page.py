@@ -357,8 +357,7 @@ class Runs:
         taken = course(*[(at, answer) for at, answer in enumerate(answers) if answer])
         self.asked.append(taken)
         wrong = Finding(LOST_WAKEUP, "port 1") if taken in self._fails else None
-        nothing = frozenset[str]()
-        run = Run(taken, b"", b"", 10, frozenset(), nothing, nothing, wrong)
+        run = Run(taken, b"", b"", 10, frozenset(), {}, wrong)
         return Account(run, (), (Moment("guest", str(taken)),), ("guest",))
 
 

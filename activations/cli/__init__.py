@@ -1,6 +1,7 @@
 """The `activations` command.
 
     activations run FILE        a scenario, on a simulated Xen or a real one
+    activations explore FILE    its interleavings, until one breaks a promise; also replay
     activations demo            see it work
     activations attach          a disk or an interface for a running guest
     activations detach          take it away, where that was killed
@@ -21,6 +22,7 @@ from activations.cli.demo import demo
 from activations.cli.detach import detach
 from activations.cli.doctor import doctor
 from activations.cli.ending import ENDING, orderly
+from activations.cli.explore import explore, replay
 from activations.cli.lab import lab
 from activations.cli.output import Screen
 from activations.cli.run import run
@@ -37,7 +39,7 @@ def command() -> None:
     """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
 
 
-for _subcommand in (run, demo, attach, detach, doctor, lab, store, vchan):
+for _subcommand in (run, explore, replay, demo, attach, detach, doctor, lab, store, vchan):
     command.add_command(_subcommand)
 
 

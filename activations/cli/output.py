@@ -58,13 +58,13 @@ class JsonLines:
         pass
 
     def progress(self, text: str) -> None:
-        self._say("progress", text=text)
+        self.say("progress", text=text)
 
     def line(self, domain: str, text: str) -> None:
-        self._say("line", domain=domain, text=text)
+        self.say("line", domain=domain, text=text)
 
     def ended(self, scenario: Scenario, backend: str, outcome: Outcome, seconds: float) -> None:
-        self._say(
+        self.say(
             "result",
             ok=not outcome.failures,
             scenario=scenario.name,
@@ -76,15 +76,15 @@ class JsonLines:
         )
 
     def failed(self, error: Exception) -> None:
-        self._say("error", error=type(error).__name__, text=str(error))
+        self.say("error", error=type(error).__name__, text=str(error))
 
     def interrupted(self) -> None:
-        self._say("interrupted")
+        self.say("interrupted")
 
     def close(self) -> None:
         pass
 
-    def _say(self, event: str, **details: Any) -> None:
+    def say(self, event: str, **details: Any) -> None:
         write(json.dumps({"event": event, **details}, default=repr) + "\n")
 
 

@@ -157,7 +157,7 @@ def _found(program: Program, result: Result) -> Found:
     asked = _questions(program, ended, moves)
     token = Token(identify(identity(program.scenario)), 0, course, checks(course, asked))
     actor = ended.agents[moves[-1].agent] if moves else ""
-    moments = with_wrong(_moments(program, ended, moves), actor)
+    moments = with_wrong(_moments(program, ended, moves), actor, kind)
     return Found(
         Finding(kind, said, actor),
         str(token),

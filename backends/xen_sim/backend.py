@@ -15,6 +15,7 @@ from activations.lower import Clock as ClockName
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
+from xen_sim.explore.command import Explorer
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.machine import Machine
@@ -72,6 +73,11 @@ class SimBackend:
         xenstored = Xenstored()
         toolstack.introduce_dom0(xenstored)
         return SocketServer(xenstored, socket)
+
+    @property
+    def explorer(self) -> Explorer:
+        """What `activations explore` asks."""
+        return Explorer()
 
     def doctor(self) -> Sequence[Check]:
         return [Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}")]

@@ -85,12 +85,13 @@ class PlainLife(Life):
 
     def __init__(self, built: Built, main: Callable[[PlainGuest], Any]) -> None:
         super().__init__(built.domain, 0)
-        self._guest = PlainGuest(built.kernel(0))
+        self.guest = PlainGuest(built.kernel(0))
+        """What its program will be given: ports may be bound before the run, for one."""
         self._main = main
 
     def _live(self) -> None:
         self.vcpu.trace("start", domid=self.domain.domid)
-        self.result = self._main(self._guest)
+        self.result = self._main(self.guest)
 
     def cancel(self) -> bool:
         """A plain program cannot be asked: it goes on, and is ended with the run at the latest."""

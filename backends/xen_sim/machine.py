@@ -73,7 +73,7 @@ class Machine:
         """Domains with vCPUs that have no program."""
         self._threads = frozenset(threading.enumerate())
         self._run = False
-        self.xen.scheduler.report = lambda error: self._report(error, list(self._built))
+        self.xen.scheduler.report = lambda error: self.blocked(error, list(self._built))
 
     # Domains
 
@@ -132,7 +132,7 @@ class Machine:
         delivery: Delivery = "vector",
         vcpus: int = 1,
         max_ports: int = MAX_PORTS_DEFAULT,
-    ) -> Life:
+    ) -> PlainLife:
         """A domain that runs a plain function on vCPU 0, without an event loop: see
         `guests.plain`. Options and errors are those of `boot`."""
         built = build(self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports)
@@ -236,7 +236,7 @@ class Machine:
             return error
         if isinstance(scheduler.over, BlockedForever):
             loops = [life.loop for life in living if not life.ended and life.loop]
-            return self._report(scheduler.over, loops)
+            return self.blocked(scheduler.over, loops)
         if scheduler.over is not None:
             return scheduler.over
         for life in living:
@@ -244,8 +244,9 @@ class Machine:
                 return life.failure
         return None
 
-    def _report(self, error: BlockedForever, loops: Sequence[EventLoop]) -> BlockedForever:
-        """The same error, with who waits for what."""
+    def blocked(self, error: BlockedForever, loops: Sequence[EventLoop]) -> BlockedForever:
+        """Nothing can happen any more, and nobody has been asked to end yet: the same error, with
+        who waits for what."""
         return BlockedForever(f"{error}:\n{waiting.who_waits(loops, self._threads)}")
 
     def _interrupt(self) -> KeyboardInterrupt | None:

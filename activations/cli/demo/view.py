@@ -108,7 +108,7 @@ class Lines(JsonLines):
         if sample is None:
             super().line(domain, text)
         else:
-            self._say("figures", domain=domain, **asdict(sample))
+            self.say("figures", domain=domain, **asdict(sample))
 
     def ended(self, scenario: Scenario, backend: str, outcome: Outcome, seconds: float) -> None:
         judge(outcome)

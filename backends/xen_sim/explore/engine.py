@@ -7,6 +7,7 @@ gives a `Run` for each tape, and every strategy works on it.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -36,10 +37,8 @@ class Run(NamedTuple):
     steps: int
     coverage: frozenset[int]
     """See `Figures.coverage`."""
-    reached: frozenset[str]
-    """The `sometimes` that came true."""
-    promised: frozenset[str]
-    """The `sometimes` that were asked for."""
+    sometimes: dict[str, bool]
+    """What has to be so in some run, and whether it was so in this one."""
     finding: Finding | None
     state: int = 0
     """A digest of the memory that domains and Xen share, as the run left it."""
@@ -62,6 +61,13 @@ class Engine(Protocol):
 
     @property
     def program(self) -> Program: ...
+
+    @property
+    def seed(self) -> int:
+        """Of the program's own chance."""
+
+    def session(self) -> AbstractContextManager[None]:
+        """Around many runs."""
 
     def run(self, tape: Tape, *, traced: bool = False) -> Run:
         """A run under this tape."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-ORDINARY, DEVIATION, WRONG = "", "↷", "✗"
-"""Marks of a moment: nothing; here another one ran first than in the ordinary course; here it went
-wrong."""
+ORDINARY, DEVIATION, SAID, WRONG = "", "↷", "»", "✗"
+"""Marks of a moment: nothing; here another one ran first than in the ordinary course; the program
+said this; here it went wrong."""
 
 NOTIFY, DEMUX, WAKE = "notify", "demux", "wake"
 """An event's way: it is made pending, a lower half takes it, and who waits for it is woken."""
@@ -50,14 +50,12 @@ class Row:
     mark: str = ORDINARY
 
 
-def with_wrong(moments: Sequence[Moment], actor: str) -> list[Moment]:
-    """The last step of this vCPU, or of all, is where it went wrong."""
-    marked = list(moments)
-    for index in reversed(range(len(marked))):
-        if marked[index].actor == actor or not actor:
-            marked[index] = replace(marked[index], mark=WRONG)
-            break
-    return marked
+def with_wrong(moments: Sequence[Moment], actor: str, what: str) -> list[Moment]:
+    """Behind its last step, this is what went wrong with this vCPU, or with all."""
+    last = next((each for each in reversed(moments) if each.actor == actor or not actor), None)
+    if last is None:
+        return list(moments)
+    return [*moments, replace(last, what=what, mark=WRONG, note="")]
 
 
 def rows(moments: Iterable[Moment]) -> list[Row]:
@@ -85,10 +83,12 @@ def _said(moment: Moment) -> str:
     return f"{moment.what}  ({moment.note})" if moment.note else moment.what
 
 
-def table(moments: Sequence[Moment], actors: Sequence[str] = (), width: int = 36) -> str:
+def table(
+    moments: Sequence[Moment], actors: Sequence[str] = (), width: int = 36, *, whole: bool = False
+) -> str:
     """Lines of text. `actors` gives the order of the columns; `width` is the most that one takes,
-    and `…` stands where that was not enough."""
-    lines = rows(moments)
+    and `…` stands where that was not enough; `whole` folds nothing."""
+    lines = [Row(m.actor, _said(m), m.mark) for m in moments] if whole else rows(moments)
     names = list(dict.fromkeys([*actors, *(row.actor for row in lines)]))
     widths = {
         name: min(width, max([len(name), *(len(r.text) for r in lines if r.actor == name)]))

@@ -11,7 +11,7 @@ What a search leaves out is part of what it says, in all four.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from xen_sim.explore.course import Course
 from xen_sim.explore.finding import Finding
@@ -40,8 +40,14 @@ class Found:
     runs: int = 0
     """How many runs that took, of all strategies together."""
 
-    def table(self, width: int = 36) -> str:
-        return table(self.moments, self.actors, width)
+    def table(self, width: int = 36, *, whole: bool = False) -> str:
+        return table(self.moments, self.actors, width, whole=whole)
+
+    def how(self) -> str:
+        """How it was found, and how far from the ordinary course."""
+        few = f"{len(self.course)} deviation{'s' if len(self.course) != 1 else ''}"
+        deviations = few if self.course else "no deviation"
+        return f"{deviations} from the ordinary course; found by {self.strategy}, run {self.runs:,}"
 
 
 @dataclass(slots=True)
@@ -85,6 +91,22 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
     """What else is to be known: a worker that died, what was cut."""
 
+    def facts(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "program": self.program,
+            "verdict": self.kind,
+            "bound": self.bound,
+            "counted": self.counted,
+            "figures": asdict(self.figures),
+            "found": [
+                {"kind": each.finding.kind, "said": each.finding.said, "token": each.token}
+                for each in self.found
+            ],
+            "leaves_out": list(self.leaves_out),
+            "notes": self.notes,
+        }
+
     def __bool__(self) -> bool:
         """Whether nothing was found."""
         return self.kind != FOUND
@@ -94,8 +116,11 @@ class Verdict:
             said = "; ".join(str(each.finding).partition("\n")[0] for each in self.found)
             return f"{self.program}: found {said} ({self.figures})"
         if self.kind == BOUNDED:
-            return f"{self.program}: exhausted at {self.bound} {self.counted} ({self.figures})"
+            return f"{self.program}: exhausted at {self._reach()} ({self.figures})"
         if self.kind == OPEN and self.bound is not None:
-            reach = f"{self.bound} {self.counted} exhausted"
-            return f"{self.program}: not exhausted; {reach}, then more ({self.figures})"
+            reach = f"exhausted at {self._reach()}, and not beyond"
+            return f"{self.program}: not exhausted; {reach} ({self.figures})"
         return f"{self.program}: {self.kind} ({self.figures})"
+
+    def _reach(self) -> str:
+        return f"{self.bound} {self.counted.rstrip('s') if self.bound == 1 else self.counted}"

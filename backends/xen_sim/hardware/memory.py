@@ -56,7 +56,9 @@ class Frame:
     def view(self, field: str, offset: int, size: int, code: str, before: Before | None) -> Words:
         """The bytes from `offset` on as words: plain without `before`, else stepped."""
         words = self.plain(offset, size, code)
-        return words if before is None else Stepped(words, field, offset, _SIZES[code], before)
+        if before is None:
+            return words
+        return Stepped(words, field, offset, _SIZES[code], before, self.number)
 
 
 _SIZES = {"B": 1, "H": 2, "I": 4, "Q": 8}
@@ -65,10 +67,13 @@ _SIZES = {"B": 1, "H": 2, "I": 4, "Q": 8}
 class Stepped:
     """Words that tell `before` of each access."""
 
-    __slots__ = ("_before", "_field", "_offset", "_size", "_steps", "words")
+    __slots__ = ("_before", "_field", "_frame", "_offset", "_size", "_steps", "words")
 
-    def __init__(self, words: Words, field: str, offset: int, size: int, before: Before) -> None:
+    def __init__(
+        self, words: Words, field: str, offset: int, size: int, before: Before, frame: int = 0
+    ) -> None:
         self.words = words
+        self._frame = frame
         self._field = field
         self._offset = offset
         self._size = size
@@ -88,7 +93,9 @@ class Stepped:
         step = self._steps.get((kind, index))
         if step is None:
             offset = self._offset + index * self._size
-            step = self._steps[kind, index] = Step(kind, self._field, offset, self._size)
+            step = self._steps[kind, index] = Step(
+                kind, self._field, offset, self._size, self._frame
+            )
         self._before(step)
 
 

@@ -203,10 +203,13 @@ class Scheduler:
         first. It stays runnable."""
         if self.ending:
             raise GreenletExit
-        if not self.queue or self._tape is None:
+        if self._tape is None:
             return
-        options = (fiber.name, *[other.name for other in self.queue])
         try:
+            if not self.queue:
+                self._tape.alone(fiber.name, step)
+                return
+            options = (fiber.name, *[other.name for other in self.queue])
             choice = self._tape.choose(Choice(f"{fiber.name}: {step}", options, step))
         except SimulationOver as error:
             self.end(fiber, error)

@@ -9,13 +9,15 @@ class Step(NamedTuple):
     """One use of the processor, of memory, or of Xen; before it, others may run.
 
     `kind` is what is done: an instruction (`cli`, `hlt`, `bts`), an access (`read`, `write`), or
-    `hypercall`. `what` names the memory or the hypercall; `offset` and `size` are bytes of it.
+    `hypercall`. `what` names the memory or the hypercall; `offset` and `size` are bytes of it, and
+    `frame` is the number of its frame; 0 for pages that several domains have under names of theirs.
     """
 
     kind: str
     what: str = ""
     offset: int = 0
     size: int = 0
+    frame: int = 0
 
     def __str__(self) -> str:
         return f"{self.kind} {self.what}" if self.what else self.kind

@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from activations.errors import SimulationOver
-from xen_sim.schedule.step import Choice
+from xen_sim.schedule.step import Choice, Step
 
 
 class Tape:
@@ -24,6 +24,9 @@ class Tape:
     def choose(self, choice: Choice) -> int:
         """The index of the option to take."""
         return 0
+
+    def alone(self, name: str, step: Step) -> None:
+        """This vCPU is about to take a step before which nobody else could run."""
 
     def end(self, failure: BaseException | None) -> None:
         """The run has ended, well or with this."""
@@ -70,6 +73,9 @@ class Recording(Tape):
         answer = self._tape.choose(choice)
         self.taken.append(Taken(*choice.asked, answer))
         return answer
+
+    def alone(self, name: str, step: Step) -> None:
+        self._tape.alone(name, step)
 
     def end(self, failure: BaseException | None) -> None:
         self._tape.end(failure)

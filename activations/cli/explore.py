@@ -1,0 +1,175 @@
+"""`activations explore` and `replay`: search a program's ways, and see one of them again."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, TypeVar
+
+import click
+from rich.text import Text
+
+from activations import registry
+from activations.cli import options
+from activations.cli.ending import status_of
+from activations.cli.output import JsonLines, Screen
+from activations.cli.run import load
+from activations.cli.status import FAILED, INTERRUPTED, WELL
+
+F = TypeVar("F", bound=Callable[..., Any])
+EVERY = 0.1
+"""Seconds between two looks of the line that is live."""
+
+
+def _subject(command: F) -> F:
+    """What is explored, and on what."""
+    for option in (
+        click.option("--sends", type=click.IntRange(1), default=2, help="Events a port."),
+        click.option("--ports", type=click.IntRange(1, 64), default=1, help="Ports, with no FILE."),
+        click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain."),
+        click.option("--delivery", metavar="WAY", help="vector (the default), callback, pv."),
+        click.option("--guest", metavar="KERNEL", help="The event code of guests: see run."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(short_help="Try a program's interleavings until one breaks a promise.")
+@click.argument(
+    "target", metavar="[FILE[::NAME]]", default="", shell_complete=options.complete_file
+)
+@click.option("--runs", type=click.IntRange(1), metavar="N", help="End after so many runs.")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="End after."
+)
+@click.option("--strategy", default="portfolio", metavar="NAME", help="How to search.")
+@click.option("--preemptions", type=click.IntRange(0), metavar="K", help="All with at most K.")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Processes that run.")
+@click.option("--seed", type=int, default=0, help="Of what the search does by chance.")
+@_subject
+@options.as_json
+def explore(
+    target: str,
+    as_json: bool,
+    runs: int | None,
+    seconds: float,
+    strategy: str,
+    preemptions: int | None,
+    jobs: int,
+    seed: int,
+    **subject: Any,
+) -> int:
+    """Run the scenario in FILE in one interleaving after the other, until one of them breaks a
+    promise: a wake-up is lost, domains wait for each other, a program raises. Without FILE, the
+    event code of a kernel is explored by itself (--guest, --ports, --sends).
+
+    What is found is shrunk to the fewest deviations from the ordinary course and shown with a token
+    for `activations replay`. Exit status: 0 if nothing was found, 1 if something was, 2 if nothing
+    could be explored, 130 if interrupted before anything was found.
+    """
+    effort = {
+        "runs": runs,
+        "seconds": seconds,
+        "strategy": strategy if preemptions is None else "preemptions",
+        "limit": preemptions,
+        "jobs": jobs,
+        "seed": seed,
+    }
+    screen = JsonLines() if as_json else Screen(spinner=False)
+
+    def search() -> int:
+        line = Line(seconds, as_json)
+        subject["scenario"] = load(target) if target else None
+        try:
+            verdict = registry.find("sim").explorer.explore(subject, effort, line)
+        finally:
+            line.close()
+        _show(verdict, as_json)
+        if verdict.found:
+            return FAILED
+        return INTERRUPTED if "interrupted" in verdict.notes else WELL
+
+    return status_of(search, screen)
+
+
+@click.command(short_help="See again what explore found.")
+@click.argument("words", metavar="[FILE[::NAME]] TOKEN", nargs=-1, required=True)
+@click.option("--all", "whole", is_flag=True, help="Every step, not those that matter alone.")
+@_subject
+@options.as_json
+def replay(words: tuple[str, ...], whole: bool, as_json: bool, **subject: Any) -> int:
+    """Take the course that TOKEN says through the scenario in FILE, and show it step by step.
+
+    Exit status: 1 if the promise is broken again, 0 if it is not, 2 if the token does not fit: the
+    program is another one by now, and the first choice that differs is named.
+    """
+    if len(words) > 2:
+        raise click.UsageError("replay takes FILE and TOKEN, or TOKEN alone")
+    screen = JsonLines() if as_json else Screen(spinner=False)
+
+    def again() -> int:
+        subject["scenario"] = load(words[0]) if len(words) == 2 else None
+        verdict = registry.find("sim").explorer.replay(subject, words[-1])
+        _show(verdict, as_json, replayed=True, whole=whole)
+        return FAILED if verdict.found else WELL
+
+    return status_of(again, screen)
+
+
+class Line:
+    """A line on a terminal that says how far a search is."""
+
+    def __init__(self, seconds: float, silent: bool) -> None:
+        self._seconds = seconds
+        self._shown = sys.stderr.isatty() and not silent
+        self._last = perf_counter()
+        self._coverage = 0
+        self._open = False
+
+    def __call__(self, figures: Any, doing: str) -> None:
+        now = perf_counter()
+        if not self._shown or now - self._last < EVERY:
+            return
+        self._last = now
+        new, self._coverage = figures.coverage - self._coverage, figures.coverage
+        rate = figures.runs / figures.seconds if figures.seconds else 0
+        left = max(self._seconds - figures.seconds, 0)
+        said = (
+            f"{doing}: {figures.runs:,} runs, {rate:,.0f}/s, {figures.depth} choices deep, "
+            f"{figures.coverage:,} interleavings of two steps (+{new}), {left:.0f} s left"
+        )
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{said[:width]}")
+        sys.stderr.flush()
+        self._open = True
+
+    def close(self) -> None:
+        if self._open:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._open = False
+
+
+def _show(verdict: Any, as_json: bool, *, replayed: bool = False, whole: bool = False) -> None:
+    if as_json:
+        JsonLines().say("verdict", **verdict.facts())
+        return
+    screen = Screen(spinner=False)
+    for found in verdict.found:
+        if found.moments:
+            width = shutil.get_terminal_size().columns // max(len(found.actors), 1) - 4
+            screen.out.print(Text(found.table(max(width, 30), whole=whole)))
+            screen.out.print()
+        screen.out.print(Text(str(found.finding), "bold"))
+        if not replayed:
+            screen.out.print(Text(found.how()))
+            screen.out.print(Text.assemble("token: ", (found.token, "bold")))
+    if not replayed:
+        screen.err.print(Text(str(verdict), "dim"))
+        for note in verdict.notes:
+            screen.err.print(Text(note, "dim"))
+        screen.err.print(Text(f"left out: {'; '.join(verdict.leaves_out)}", "dim"))
+    elif not verdict.found:
+        screen.out.print("nothing is broken on this course any more")

@@ -1,0 +1,80 @@
+"""What a program promises of itself, for whoever explores it.
+
+    always(count >= 0, "the count is never negative")
+    sometimes(queue.full(), "the queue is full at some time")
+    eventually(lambda: served == asked, "every request is served")
+    unreachable("a request without a ring")
+
+Where nobody explores, `always` and `unreachable` raise `PromiseBroken`, and the other two cost
+nothing: one run cannot break them. The explorer (docs/explorer.md) holds a program to all four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from activations.errors import ActivationsError
+
+
+class PromiseBroken(ActivationsError, AssertionError):
+    """A program did what it had promised not to do."""
+
+
+class Watcher(Protocol):
+    """Whoever explores the program that runs."""
+
+    def broken(self, kind: str, said: str) -> None:
+        """A promise was broken; need not return."""
+
+    def promised(self, said: str, kept: bool) -> None:
+        """What has to be so in some run, and whether it is so in this one."""
+
+    def owed(self, condition: Callable[[], object], said: str) -> None:
+        """What has to be so when the run ends."""
+
+
+_watchers: list[Watcher] = []
+
+
+def watch(watcher: Watcher) -> None:
+    """Have this one told, until `unwatch`."""
+    _watchers.append(watcher)
+
+
+def unwatch() -> None:
+    _watchers.pop()
+
+
+def watching() -> list[Watcher]:
+    """Who is told: nobody, or one."""
+    return _watchers[-1:]
+
+
+def always(condition: object, said: str) -> None:
+    """This is so whenever a run comes by here."""
+    if not condition:
+        _broken("always", said)
+
+
+def unreachable(said: str) -> None:
+    """No run comes by here."""
+    _broken("unreachable", said)
+
+
+def sometimes(condition: object, said: str) -> None:
+    """In some run this is so."""
+    if _watchers:
+        _watchers[-1].promised(said, bool(condition))
+
+
+def eventually(condition: Callable[[], object], said: str) -> None:
+    """When the run ends, this is so."""
+    if _watchers:
+        _watchers[-1].owed(condition, said)
+
+
+def _broken(kind: str, said: str) -> None:
+    if _watchers:
+        _watchers[-1].broken(kind, said)
+    raise PromiseBroken(f"{kind}: {said}")

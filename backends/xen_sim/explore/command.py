@@ -1,0 +1,84 @@
+"""What the command asks for: a scenario's file, or a kernel's lower half, explored or replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from activations.errors import BackendError
+from activations.outcome import RunOptions
+from activations.scenario import Scenario
+from xen_sim.explore.database import Database
+from xen_sim.explore.engine import Engine
+from xen_sim.explore.lower_half import lower_half
+from xen_sim.explore.programs import of_scenario
+from xen_sim.explore.search import Effort, Live, explore
+from xen_sim.explore.token import parse_for
+from xen_sim.explore.verdict import EXHAUSTED, FOUND, Figures, Found, Verdict
+from xen_sim.guests import catalogue
+from xen_sim.guests.solo5 import Solo5
+from xen_sim.schedule.tape import Diverged, Replay, Tape
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is explored, and on what."""
+
+    scenario: Scenario | None = None
+    """None for a lower half by itself."""
+    guest: str | None = None
+    delivery: str | None = None
+    vcpus: int | None = None
+    ports: int = 1
+    sends: int = 2
+
+    def engine(self) -> Engine:
+        """Raises `BackendError` for what cannot be."""
+        if self.scenario is not None:
+            if self.scenario.clock != "virtual":
+                raise BackendError(
+                    f"{self.scenario.name} is for the wall clock, and has to do with the real "
+                    "world: it cannot be explored"
+                )
+            how = RunOptions(guest=self.guest, delivery=self.delivery, vcpus=self.vcpus)
+            return of_scenario(self.scenario, how)
+        return lower_half(
+            catalogue.find(self.guest or Solo5.name),
+            ports=self.ports,
+            sends=self.sends,
+            delivery=catalogue.delivery(self.delivery or "vector"),
+        )
+
+
+class Explorer:
+    """The simulator's."""
+
+    def explore(self, subject: dict[str, Any], effort: dict[str, Any], live: Live) -> Verdict:
+        """Search it; what is found is kept in `.activations/`."""
+        engine = Subject(**subject).engine()
+        return explore(engine, Effort(**effort), database=Database(), live=live)
+
+    def replay(self, subject: dict[str, Any], text: str) -> Verdict:
+        """Take a token's course once more.
+
+        Raises `TokenError` for a token that is none, or another program's, and `BackendError` for
+        one that no longer fits, with the first choice that differs.
+        """
+        engine = Subject(**subject).engine()
+        program = engine.program
+        token = parse_for(text, program.identity, program.name)
+        kept = [each for each in Database().of(program.identity) if str(each.token) == text]
+        tape: Tape = Replay(kept[0].taken) if kept else token.tape()
+        try:
+            with engine.session():
+                run, _, moments, actors = engine.tell(tape)
+        except Diverged as error:
+            raise BackendError(f"{text} does not fit: {error}") from None
+        figures = Figures(1, 0.0, run.steps, len(run.options))
+        if rest := len(token.course) - len(run.course):
+            raise BackendError(
+                f"{text} does not fit: the run was over {rest} deviations before its end"
+            )
+        found = Found(run.finding, text, run.course, moments, actors) if run.finding else None
+        verdict = Verdict(program.name, FOUND if found else EXHAUSTED, figures)
+        return replace(verdict, found=[found] if found else [])

@@ -1,0 +1,147 @@
+"""A machine that is explored: as any other, and it says what went wrong as soon as it does.
+
+A program boots its domains on it and runs it, as on a `Machine` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from activations.errors import BlockedForever, LeakWarning
+from activations.loop import EventLoop
+from activations.promises import PromiseBroken
+from xen_sim.explore import asleep
+from xen_sim.explore.conductor import Broken, Conductor
+from xen_sim.explore.finding import ASLEEP_DEAF, EVENTUALLY, EXCEPTION, LEAK, UNSEEN, Finding
+from xen_sim.explore.watched import watched
+from xen_sim.guests.kernel import Kernel
+from xen_sim.guests.plain import PlainGuest
+from xen_sim.guests.solo5 import Solo5
+from xen_sim.hardware.cpu import TripleFault
+from xen_sim.life import LoopLife, Main, PlainLife
+from xen_sim.machine import Machine
+from xen_sim.schedule.tape import Diverged
+
+
+class ExploredMachine(Machine):
+    """One run's machine."""
+
+    def __init__(self, conductor: Conductor, kernel: type[Kernel] = Solo5) -> None:
+        super().__init__(tape=conductor, explore=True)
+        self._conductor = conductor
+        self._kernel = kernel
+        self.sometimes: dict[str, bool] = {}
+        """What has to be so in some run, and whether it was so in this one."""
+        self._owed: list[tuple[Callable[[], object], str]] = []
+        self._stuck: Finding | None = None
+        self._broken: Finding | None = None
+        self._unseen: list[str] = []
+
+    # What a program does with it
+
+    def boot(
+        self,
+        name: str,
+        main: Main | Sequence[Main],
+        *,
+        kernel: type[Kernel] | None = None,
+        **how: Any,
+    ) -> LoopLife:
+        life = super().boot(name, main, kernel=watched(kernel or self._kernel), **how)
+        for each in self.lives:
+            if each.loop is not None:
+                each.loop.set_exception_handler(self._exception)
+        return life
+
+    def plain(
+        self,
+        name: str,
+        main: Callable[[PlainGuest], Any],
+        *,
+        kernel: type[Kernel] | None = None,
+        **how: Any,
+    ) -> PlainLife:
+        return super().plain(name, main, kernel=watched(kernel or self._kernel), **how)
+
+    def invariant(self, check: Callable[[], object], said: str) -> None:
+        """This is so before every step of the run."""
+        self._conductor.checks.append((check, said))
+
+    # Whom promises are told
+
+    def broken(self, kind: str, said: str) -> None:
+        """The run is over where it stands, and no code of the program's is told."""
+        scheduler = self.xen.scheduler
+        running = scheduler.current
+        self._broken = self._broken or Finding(kind, said, running.name if running else "")
+        self._conductor.over = True
+        if running is None:
+            raise PromiseBroken(f"{kind}: {said}")
+        scheduler.end(running, Broken(self._broken))
+
+    def promised(self, said: str, kept: bool) -> None:
+        self.sometimes[said] = kept or self.sometimes.get(said, False)
+
+    def owed(self, condition: Callable[[], object], said: str) -> None:
+        self._owed.append((condition, said))
+
+    # What went wrong
+
+    def blocked(self, error: BlockedForever, loops: Sequence[EventLoop]) -> BlockedForever:
+        """Looked at before anybody is asked to end: what is pending is pending still."""
+        told = super().blocked(error, loops)
+        if self._stuck is None and not self._conductor.over:
+            scheduler = self.xen.scheduler
+            running, scheduler.current = scheduler.current, None  # our looks are no steps
+            self._stuck = asleep.why(self.lives, str(told).partition("\n")[2])
+            scheduler.current = running
+        self._conductor.over = True
+        return told
+
+    def finding(self, failure: BaseException | None) -> Finding | None:
+        """What this run did wrong, once it has ended with this."""
+        if isinstance(failure, Diverged | KeyboardInterrupt):
+            raise failure
+        if self._broken is not None:
+            return self._broken
+        if failure is not None:
+            return self._failed(failure)
+        for condition, said in self._owed:
+            if not condition():
+                return Finding(EVENTUALLY, said)
+        if self._unseen:
+            return Finding(UNSEEN, self._unseen[0])
+        return None
+
+    def _failed(self, failure: BaseException) -> Finding:
+        actor = next((life.name for life in self.lives if life.failure is failure), "")
+        said = f"{actor}: {failure}" if actor else str(failure)
+        match failure:
+            case Broken():
+                return failure.finding
+            case BlockedForever() if self._stuck is not None:
+                return self._stuck
+            case TripleFault():
+                return Finding(ASLEEP_DEAF, str(failure), str(failure).partition(":")[0])
+            case LeakWarning():
+                return Finding(LEAK, said, actor)
+        kind = type(failure).__name__
+        of = f"{actor}: " if actor else ""
+        return Finding(EXCEPTION, f"{of}{kind}: {failure}{_place(failure)}", actor)
+
+    def _exception(self, loop: Any, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        said = f": {type(error).__name__}: {error}" if error is not None else ""
+        self._unseen.append(f"{loop.domain.name}: {context['message']}{said}")
+
+
+def _place(failure: BaseException) -> str:
+    """Where it was raised: the innermost line."""
+    place = failure.__traceback__
+    if place is None:
+        return ""
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    return f"\n  in {code.co_qualname}, {code.co_filename.rpartition('/')[2]}:{place.tb_lineno}"

@@ -1,0 +1,65 @@
+"""Several strategies at a time: each has its turn, and what one finds ends the search of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle
+
+from activations.errors import BackendError
+from xen_sim.explore.crew import Share
+from xen_sim.explore.strategies import FirstCome, Strategy
+from xen_sim.explore.strategies.bounded import Bounded
+from xen_sim.explore.strategies.chance import Guided, Walk
+from xen_sim.explore.strategies.pct import Pct
+
+PORTFOLIO = "portfolio"
+
+
+def _portfolio(seed: int, limit: int | None) -> list[Strategy]:
+    """Half of the runs go to the one that can come to an end."""
+    bounded = Bounded(limit)
+    return [bounded, Pct(seed), bounded, Guided(seed), bounded, Walk(seed)]
+
+
+STRATEGIES: dict[str, Callable[[int, int | None], list[Strategy]]] = {
+    PORTFOLIO: _portfolio,
+    "first-come": lambda seed, limit: [FirstCome()],
+    "walk": lambda seed, limit: [Walk(seed)],
+    "pct": lambda seed, limit: [Pct(seed)],
+    "delays": lambda seed, limit: [Bounded(limit)],
+    "preemptions": lambda seed, limit: [Bounded(limit, delays=False)],
+    "coverage": lambda seed, limit: [Guided(seed)],
+}
+
+
+def strategies(name: str, seed: int = 0, limit: int | None = None) -> list[Strategy]:
+    """The strategies of this name, each as often as it has its turn. Raises `BackendError` with the
+    names there are."""
+    try:
+        return STRATEGIES[name](seed, limit)
+    except KeyError:
+        known = ", ".join(STRATEGIES)
+        raise BackendError(f"there is no strategy {name!r}; there are: {known}") from None
+
+
+class Turns:
+    """Whose turn it is."""
+
+    def __init__(self, of: list[Strategy]) -> None:
+        self.all = list(dict.fromkeys(of))
+        self._cycle = cycle(of)
+        self._length = len(of)
+
+    def share(self, size: int) -> Share:
+        """Up to so many recipes; none where nobody has any now."""
+        share: Share = []
+        empty = 0
+        while len(share) < size and empty < self._length:
+            strategy = next(self._cycle)
+            recipe = strategy.next()
+            if recipe is None:
+                empty += 1
+            else:
+                empty = 0
+                share.append((strategy, recipe))
+        return share

@@ -1,0 +1,183 @@
+"""The engine for programs in Python: each run begins anew, on a machine of its own.
+
+A program is a function that boots domains on a machine and runs it: a test's body, or the halves of
+a scenario. It is run again and again, so it has to begin afresh each time.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from zlib import crc32
+
+from activations import promises
+from activations.errors import LeakWarning, SimulationOver
+from activations.outcome import RunOptions
+from activations.scenario import Scenario, load
+from xen_sim.explore import chance
+from xen_sim.explore.conductor import BUDGET, Conductor, Telling, Traced
+from xen_sim.explore.engine import Account, Program, Run
+from xen_sim.explore.finding import ESCAPE, Finding
+from xen_sim.explore.machine import ExploredMachine
+from xen_sim.explore.report import with_wrong
+from xen_sim.explore.token import parse_for
+from xen_sim.guests import catalogue
+from xen_sim.guests.kernel import Kernel
+from xen_sim.guests.platform import Delivery
+from xen_sim.guests.solo5 import Solo5
+from xen_sim.schedule.tape import Diverged, Tape
+
+
+class Printed(io.TextIOBase):
+    """What domains print while they are explored: part of the one run that is told."""
+
+    def __init__(self, machine: ExploredMachine, conductor: Conductor) -> None:
+        self._telling = conductor if isinstance(conductor, Telling) else None
+        self._machine = machine
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        running = self._machine.xen.scheduler.current
+        if self._telling is not None and running is not None and text.strip():
+            self._telling.write(running.name, text.rstrip())
+        return len(text)
+
+
+Body = Callable[[ExploredMachine], object]
+"""Boots domains on the machine, and runs it."""
+
+
+class Programs:
+    """Makes runs of one program in Python."""
+
+    def __init__(
+        self,
+        program: Program,
+        body: Body,
+        *,
+        kernel: type[Kernel] = Solo5,
+        seed: int = 0,
+        budget: int = BUDGET,
+    ) -> None:
+        self.program = program
+        self.seed = seed
+        """Of the application's own chance."""
+        self._body = body
+        self._kernel = kernel
+        self._budget = budget
+
+    def run(self, tape: Tape, *, traced: bool = False) -> Run:
+        conductor = (Traced if traced else Conductor)(tape, self._budget)
+        try:
+            return self._run(conductor)
+        except Diverged as error:  # the program is not the one it was a run ago
+            finding = Finding(ESCAPE, str(error))
+            return Run(conductor.course, b"", b"", conductor.steps, frozenset(), {}, finding)
+
+    def tell(self, tape: Tape) -> Account:
+        """Raises `Diverged` where the tape does not fit."""
+        telling = Telling(tape, self._budget)
+        run = self._run(telling)
+        moments = telling.moments
+        if run.finding is not None:
+            moments = with_wrong(moments, run.finding.actor, run.finding.kind)
+        return Account(run, tuple(telling.taken), tuple(moments), telling.actors)
+
+    def _run(self, conductor: Conductor) -> Run:
+        machine = ExploredMachine(conductor, self._kernel)
+        now = machine.xen.clock.time_ns
+        if isinstance(conductor, Telling):
+            conductor.now = now
+        promises.watch(machine)
+        failure: BaseException | None = None
+        result: object = None
+        try:
+            with chance.seeded(self.seed, now), redirect_stdout(Printed(machine, conductor)):
+                result = self._body(machine)
+        except (Exception, SimulationOver) as error:
+            failure = error
+        finally:
+            promises.unwatch()
+        finding = machine.finding(failure)
+        del failure
+        return Run(
+            course=conductor.course,
+            options=bytes(conductor.options),
+            preemptions=bytes(conductor.preemptions),
+            steps=conductor.steps,
+            coverage=frozenset(conductor.coverage),
+            sometimes=machine.sometimes,
+            finding=finding,
+            state=_digest(machine, result, finding),
+            trace=tuple(conductor.trace) if isinstance(conductor, Traced) else (),
+        )
+
+    def again(self, text: str) -> object:
+        """The course of this token once more, in the open: what the program returns is returned,
+        and what it raises is raised. Raises `TokenError` and `Diverged` for a token that does not
+        fit."""
+        token = parse_for(text, self.program.identity, self.program.name)
+        tape = token.tape()
+        machine = ExploredMachine(Conductor(tape, self._budget), self._kernel)
+        promises.watch(machine)
+        try:
+            with self.session(), chance.seeded(token.seed, machine.xen.clock.time_ns):
+                result = self._body(machine)
+        finally:
+            promises.unwatch()
+        if tape.rest:
+            raise Diverged(f"the run was over {len(tape.rest)} deviations before the token's end")
+        return result
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Around many runs: leaks are errors, and the process's own chance is left as it was."""
+        with ExitStack() as stack:
+            stack.enter_context(chance.kept())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("error", LeakWarning)
+            yield
+
+
+def _digest(machine: ExploredMachine, result: object, finding: Finding | None) -> int:
+    """Of what domains and Xen share, as the run left it, of what came out, and what was found."""
+    running = crc32(repr((result, finding and finding.signature)).encode())
+    for domain in machine.lives:
+        running = crc32(domain.domain.shared_info.bytes, running)
+    return running
+
+
+def of_scenario(scenario: Scenario, how: RunOptions | None = None, *, seed: int = 0) -> Programs:
+    """The halves of a scenario, as `activations run` boots them."""
+    how = how or RunOptions()
+    kernel = catalogue.find(how.guest or Solo5.name)
+    body = Halves(scenario, catalogue.delivery(how.delivery or "vector"), how.vcpus)
+    built = f"{kernel.name} {body.delivery} {how.vcpus or 1}"
+    identity = f"{scenario.name} {' '.join(scenario.halves)} {built}"
+    return Programs(Program(scenario.name, identity), body, kernel=kernel, seed=seed)
+
+
+class Halves:
+    """Boots the halves of a scenario. It is pickled as the file they stand in."""
+
+    def __init__(self, scenario: Scenario, delivery: Delivery, vcpus: int | None) -> None:
+        self.delivery = delivery
+        self._scenario = scenario
+        self._vcpus = vcpus
+
+    def __call__(self, machine: ExploredMachine) -> object:
+        for half in self._scenario.halves.values():
+            machine.boot(half.name, half.main, delivery=self.delivery, vcpus=self._vcpus)
+        return machine.run()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        target = f"{self._scenario.path}::{self._scenario.name}"
+        return _halves, (target, self.delivery, self._vcpus)
+
+
+def _halves(target: str, delivery: Delivery, vcpus: int | None) -> Halves:
+    return Halves(load(target), delivery, vcpus)
