@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from needs import leave_out
 from xen_kernel import KERNELS, Limits, Scenario, decide
 from xen_kernel.build import program
 from xen_kernel.engine import COMPLETE, Program
-from xen_sim.explore.verdict import BOUNDED, OPEN
+from xen_sim.explore.verdict import BOUNDED, EXHAUSTED, FOUND, OPEN
 
 if shutil.which("gcc") is None:
     leave_out("kernels in C", "apt install gcc libc6-dev")
@@ -77,3 +78,47 @@ def test_a_bound_is_a_part_of_the_verdict() -> None:
     verdict = decide(Scenario((KERNELS / "solo5.c",)), bound=1)
     assert verdict.kind == BOUNDED
     assert "exhausted at 1 preemption (" in str(verdict)
+
+
+BOTH_LOOK = """
+#include "explore.h"
+#ifndef FENCE
+#define FENCE __asm__ volatile("" ::: "memory")
+#endif
+static volatile unsigned long mine, theirs;
+static unsigned long i_saw, they_saw;
+static void look(unsigned long who)
+{
+	*(who ? &theirs : &mine) = 1;
+	FENCE;
+	*(who ? &they_saw : &i_saw) = 2 + (who ? mine : theirs);
+	explore_assert(i_saw != 2 || they_saw != 2);
+}
+void explore_setup(void)
+{
+	explore_agent("vCPU 0", look, 0);
+	explore_agent("peer", look, 1);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("buffers", "fence", "kind"),
+    [
+        (False, None, EXHAUSTED),
+        (True, None, FOUND),
+        (True, '__asm__ volatile("mfence" ::: "memory")', EXHAUSTED),
+        (True, "__sync_synchronize()", EXHAUSTED),
+    ],
+)
+def test_a_fence_that_is_missing_is_found_where_stores_are_seen_late(
+    tmp_path: Path, buffers: bool, fence: str | None, kind: str
+) -> None:
+    (tmp_path / "kernel.c").write_text("")
+    (tmp_path / "harness.c").write_text(BOTH_LOOK)
+    defines = () if fence is None else (f"FENCE={fence}",)
+    kernel = (tmp_path / "kernel.c",)
+    verdict = decide(
+        Scenario(kernel, harness=tmp_path / "harness.c", defines=defines, buffers=buffers)
+    )
+    assert verdict.kind == kind, verdict

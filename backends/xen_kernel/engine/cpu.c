@@ -36,20 +36,6 @@ static struct vcpu *self(void)
 	return &machine.vcpu[this_vcpu()];
 }
 
-/* A byte as this vCPU itself sees it, and Xen when it runs there: with the stores in its buffer. */
-static uint8_t own_view(unsigned vcpu, const volatile uint8_t *byte)
-{
-	uint64_t at = (uint64_t)byte;
-
-	for (unsigned i = machine.buffered[vcpu]; i--;) {
-		const struct buffered *one = &buffer[vcpu][i];
-
-		if (at - one->address < one->size)
-			return (uint8_t)(one->value >> 8 * (at - one->address));
-	}
-	return *byte;
-}
-
 int deliverable(unsigned number)
 {
 	const struct vcpu *vcpu = &machine.vcpu[number];
@@ -62,10 +48,10 @@ int deliverable(unsigned number)
 		return vcpu->interrupts && !vcpu->shadow && vcpu->requested && !vcpu->in_service;
 	case CALLBACK_VECTOR:
 		return vcpu->interrupts && !vcpu->shadow &&
-		       own_view(number, &own->evtchn_upcall_pending);
+		       own->evtchn_upcall_pending;
 	default:
-		return own_view(number, &own->evtchn_upcall_pending) &&
-		       !own_view(number, &own->evtchn_upcall_mask);
+		return own->evtchn_upcall_pending &&
+		       !own->evtchn_upcall_mask;
 	}
 }
 
@@ -190,11 +176,14 @@ void cpu_enter_xen(void)
 	self()->in_xen++;
 }
 
-/* On the way back to the guest Xen looks for an interrupt: one that is due is taken now. */
+/* On the way back to the guest all stores are seen, and Xen looks for an interrupt: one that is due
+ * is taken now. */
 void cpu_leave_xen(void)
 {
 	if (machine.current >= machine.vcpus)
 		return;
+	if (machine.buffers)
+		step(STEP_FENCE, 0, 0, SITE);
 	self()->in_xen--;
 	if (stepping && deliverable(machine.current))
 		take_interrupt();

@@ -72,7 +72,8 @@ void question(struct question *asked)
 			asked->preempts |= !i;
 			asked->moves[asked->count++] = (uint8_t)(3 * agent + GO);
 		}
-		if (agent < machine.vcpus && deliverable(agent))
+		/* Xen injects it on the way back to the guest: by then all stores are seen */
+		if (agent < machine.vcpus && !machine.buffered[agent] && deliverable(agent))
 			asked->moves[asked->count++] = (uint8_t)(3 * agent + DELIVER);
 		if (machine.buffered[agent])
 			asked->moves[asked->count++] = (uint8_t)(3 * agent + STORED);
