@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from math import inf
+from heapq import heapify, heappop, heappush
 from typing import Protocol
-
-from sortedcontainers import SortedList
 
 from activations.errors import BlockedForever
 from activations.lower import Clock as ClockName
@@ -33,6 +31,9 @@ TURN_NS = 1000
 ONE_DAY = 86_400
 """Seconds. No wait is longer: epoll counts milliseconds in 31 bits."""
 
+_COMPACT_FROM = 64
+"""Below so many entries that were struck out, compacting is not worth the walk."""
+
 Entry = tuple[int, int, Callable[[], None], str]
 """Something that will happen: when (ns), the number of its making, what, and a name for it."""
 
@@ -41,67 +42,67 @@ class Calendar:
     """What happens next. Entries at the same instant happen in the order of their making, or in
     the one that a tape says.
 
-    What an exception out of a signal handler breaks off while it happens is entered again, and so
-    may happen twice. A `SortedList` that is broken off half done (it is Python) is made anew from
-    its entries.
+    A heap, from which an entry that was struck out or has happened goes when it comes to the top,
+    or when half of the heap is such. What an exception out of a signal handler breaks off while it
+    happens is entered again, and so may happen twice.
     """
 
     def __init__(self, tape: Tape | None = None) -> None:
-        self._entries: SortedList[Entry] = SortedList()
-        self.not_before: float = inf
-        """Nothing happens before this time, as is known without looking."""
+        self.heap: list[Entry] = []
+        """Nothing happens before the time of the first, which may have been struck out."""
+        self._valid: set[int] = set()
+        """The numbers of entries that still count."""
         self._made = 0
         self._tape = tape
 
     def add(self, when: int, what: Callable[[], None], name: str = "") -> Entry:
         self._made += 1
         entry = (when, self._made, what, name)
-        if when < self.not_before:
-            self.not_before = when
-        try:
-            self._entries.add(entry)
-        except BaseException:
-            self._mend()
-            raise
+        self._valid.add(self._made)
+        heappush(self.heap, entry)
         return entry
 
     def remove(self, entry: Entry) -> None:
-        """Strike an entry; one that has happened is ignored."""
-        try:
-            self._entries.discard(entry)
-        except BaseException:
-            self._mend()
-            raise
+        """Strike an entry out; one that has happened is ignored."""
+        self._valid.discard(entry[1])
+        if len(self.heap) > _COMPACT_FROM + 2 * len(self._valid):
+            self._enter_anew()
 
     def next_time(self) -> int | None:
-        when: int | None = self._entries[0][0] if self._entries else None
-        self.not_before = inf if when is None else when
-        return when
+        heap = self.heap
+        while heap and heap[0][1] not in self._valid:
+            heappop(heap)
+        return heap[0][0] if heap else None
 
     def run_due(self, now: int) -> None:
         """Let everything happen that is due."""
-        while (entries := self._entries) and entries[0][0] <= now:
-            entry = entries[0 if self._tape is None else self._first(self._tape)]
+        while (when := self.next_time()) is not None and when <= now:
+            entry = self.heap[0] if self._tape is None else self._first(self._tape)
             try:
-                entries.discard(entry)
+                self._valid.discard(entry[1])
                 entry[2]()
             except BaseException:
-                self._mend(entry)
+                self._valid.add(entry[1])
+                self._enter_anew(entry)
                 raise
-        self.next_time()
 
-    def _first(self, tape: Tape) -> int:
-        """Several at one instant: the index of the one that happens first."""
-        entries = self._entries
-        if len(entries) == 1 or entries[1][0] != entries[0][0]:
-            return 0
-        when = entries[0][0]
-        names = tuple(entry[3] for entry in entries.irange((when,), (when + 1,)))
-        return tape.choose(Choice(f"first at {when} ns", names))
+    def _first(self, tape: Tape) -> Entry:
+        """The one that happens first, if several do at one instant. (Then one of the two behind the
+        top of the heap has that time too.)"""
+        heap = self.heap
+        when = heap[0][0]
+        if all(entry[0] != when for entry in heap[1:3]):
+            return heap[0]
+        entries = sorted(entry for entry in heap if entry[0] == when and entry[1] in self._valid)
+        if len(entries) == 1:
+            return heap[0]
+        names = tuple(entry[3] for entry in entries)
+        return entries[tape.choose(Choice(f"first at {when} ns", names))]
 
-    def _mend(self, *missing: Entry) -> None:
-        self._entries = SortedList({*self._entries, *missing})
-        self.next_time()
+    def _enter_anew(self, *missing: Entry) -> None:
+        heap = [entry for entry in {*self.heap, *missing} if entry[1] in self._valid]
+        heapify(heap)
+        self.heap = heap
 
 
 class Clock(Protocol):
@@ -139,7 +140,8 @@ class VirtualClock:
 
     def look_up(self) -> None:
         self.now += TURN_NS
-        if self._calendar.not_before <= self.now:
+        heap = self._calendar.heap
+        if heap and heap[0][0] <= self.now:
             self._calendar.run_due(self.now)
 
     def idle(self) -> None:
@@ -151,11 +153,9 @@ class VirtualClock:
         self._calendar.run_due(self.now)
 
     def skip_to(self, when: int) -> bool:
-        calendar = self._calendar
-        if calendar.not_before <= when:
-            following = calendar.next_time()
-            if following is not None and following <= when:
-                return False
+        following = self._calendar.next_time()
+        if following is not None and following <= when:
+            return False
         if when > self.now:
             self.now = when
         return True
