@@ -54,21 +54,25 @@ class ByteRing:
         """Bytes there is room for."""
         return self.size - self._span()[1]
 
-    def read(self, limit: int | None = None) -> bytes:
-        """Consume what there is, at most `limit` bytes; empty if there is nothing."""
+    def read(self, limit: int | None = None, *, in_one_piece: bool = False) -> bytes:
+        """Consume what there is, at most `limit` bytes, and `in_one_piece` only what lies before
+        the ring's end; empty if there is nothing."""
         cons, used = self._span()
         count = used if limit is None else min(used, limit)
         if not count:
             return b""
         start = cons & (self.size - 1)
+        if in_one_piece:
+            count = min(count, self.size - start)
         data = bytes(self._data[start : start + count])
         if len(data) < count:
             data = b"".join((data, self._data[: count - len(data)]))
         self._indices[self._cons] = (cons + count) & _U32
         return data
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Produce as much of `data` as there is room for; give how many bytes that was."""
+    def write(self, data: bytes | bytearray | memoryview, *, in_one_piece: bool = False) -> int:
+        """Produce as much of `data` as there is room for, and `in_one_piece` only before the ring's
+        end; give how many bytes that was."""
         cons, used = self._span()
         prod = (cons + used) & _U32
         count = min(self.size - used, len(data))
@@ -76,6 +80,8 @@ class ByteRing:
             return 0
         start = prod & (self.size - 1)
         head = self.size - start
+        if in_one_piece:
+            count = min(count, head)
         if count <= head:
             self._data[start : start + count] = data[:count]
         else:

@@ -183,11 +183,31 @@ def test_a_read_of_other_than_one_path_is_einval(xenstored: Xenstored, payload: 
     assert connection.take_output() == Message(MessageType.ERROR, b"EINVAL\0", 1).encode()
 
 
-@pytest.mark.parametrize("domid", ["65536", "-1", "x", "0x1", "²"])
-def test_what_is_no_domid_is_einval(dom0: Client, domid: str) -> None:
-    for kind in (MessageType.GET_DOMAIN_PATH, MessageType.IS_DOMAIN_INTRODUCED):
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("1 ", 1), ("1x", 1), (" 7", 7), ("x", 0), ("0x1", 0), ("²", 0), ("-1", 4294967295)],
+)
+def test_a_domid_is_the_number_that_its_text_begins_with(
+    dom0: Client, said: str, meant: int
+) -> None:
+    path = dom0.ask(MessageType.GET_DOMAIN_PATH, said)
+    assert path == f"/local/domain/{meant}\0".encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("r0x2", "r2"), ("w010", "w8"), ("b 3", "b3"), ("n+4", "n4"), ("r-1", "r-1")],
+)
+def test_a_domid_in_a_permission_is_a_number_of_c(dom0: Client, said: str, meant: str) -> None:
+    dom0.set_perms("/tool", "n0", said)
+    assert dom0.perms("/tool") == ["n0", meant]
+
+
+@pytest.mark.parametrize("said", ["", "x", "n", "n1x", "n1 ", "w09", "r0x", "nn", "b0b1", "r²"])
+def test_what_is_no_permission_is_einval(dom0: Client, said: str) -> None:
+    for permissions in ([said], ["n0", said]):
         with Refusal("EINVAL"):
-            dom0.ask(kind, domid)
+            dom0.set_perms("/tool", *permissions)
 
 
 def test_replies_come_in_the_order_of_the_requests(xenstored: Xenstored) -> None:

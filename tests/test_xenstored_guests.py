@@ -73,7 +73,7 @@ def test_a_home_appears_all_at_once(xenstored: Xenstored, dom0: Client) -> None:
     dom0.watch("/local/domain/3/name")
     assert dom0.events
     looks: list[bool] = []
-    dom0.connection.on_output = lambda: looks.append(
+    dom0.connection.on_turn = lambda: looks.append(
         xenstored.database.get("/local/domain/3/error") is not None
     )
     toolstack.introduce(xenstored, 3, "late", extra={"description": "a third"})

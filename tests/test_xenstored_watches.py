@@ -161,7 +161,7 @@ def test_connections_are_told_in_the_order_they_came(xenstored: Xenstored, dom0:
         clients[number].watch("/a")
     for number, client in enumerate(clients):
         client.collect()
-        client.connection.on_output = lambda number=number: order.append(number)
+        client.connection.on_turn = lambda number=number: order.append(number)
     dom0.write("/a")
     assert order == [0, 1, 2]
 

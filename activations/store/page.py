@@ -48,3 +48,9 @@ class StorePage:
     @fault.setter
     def fault(self, value: int) -> None:
         self._words[xs_wire.ERROR // 4] = value
+
+    def restart(self) -> None:
+        """Empty rings, whose indices begin at 0: xenstored's to do, for a domain that is introduced
+        again."""
+        for index in (xs_wire.REQ_CONS, xs_wire.REQ_PROD, xs_wire.RSP_CONS, xs_wire.RSP_PROD):
+            self._words[index // 4] = 0

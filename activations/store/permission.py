@@ -19,13 +19,14 @@ class Access(IntFlag):
     WRITE = 2
 
 
-_LETTERS = {
+ACCESSES = {
     "n": Access.NONE,
     "r": Access.READ,
     "w": Access.WRITE,
     "b": Access.READ | Access.WRITE,
 }
-_LETTER = {access: letter for letter, access in _LETTERS.items()}
+"""What each letter of the wire's form says."""
+_LETTER = {access: letter for letter, access in ACCESSES.items()}
 _DOMID_MAX = 0xFFFF
 
 
@@ -39,12 +40,12 @@ class Permission(NamedTuple):
     def parse(cls, wire: str) -> Permission:
         """From the wire's form. Raises `ValueError` for anything else."""
         letter, digits = wire[:1], wire[1:]
-        if letter not in _LETTERS or not (digits.isascii() and digits.isdecimal()):
+        if letter not in ACCESSES or not (digits.isascii() and digits.isdecimal()):
             raise ValueError(f"{wire!r} is no permission: one of n, r, w, b and a domid")
         domid = int(digits)
         if domid > _DOMID_MAX:
             raise ValueError(f"{wire!r} names no domain: domids end at {_DOMID_MAX}")
-        return cls(domid, _LETTERS[letter])
+        return cls(domid, ACCESSES[letter])
 
     def __str__(self) -> str:
         return f"{_LETTER[self.access]}{self.domid}"

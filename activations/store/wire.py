@@ -47,6 +47,17 @@ class Decoder:
         self._pending += data
         return self._messages()
 
+    @property
+    def in_payload(self) -> bool:
+        """Whether the next message's header is there."""
+        return len(self._pending) >= HEADER.size
+
+    @property
+    def missing(self) -> int:
+        """How many bytes more complete a message's header, or the payload that it announces."""
+        length = int(HEADER.unpack_from(self._pending)[3]) if self.in_payload else 0
+        return HEADER.size + length - len(self._pending)
+
     def _messages(self) -> Iterator[Message]:
         pending = self._pending
         while len(pending) >= HEADER.size:

@@ -7,6 +7,7 @@ xen         that library as a World, and as the one who checks another World ste
 compare     a program on both; what differed, shrunk and printed
 facts       small programs with the answers that Xen's C gives: a checklist
 search      random programs in search of a difference
+pieces      a long search, over processes
 mutants     faults planted in a copy of the other side: are they seen?
 planted     the faults for the simulator
 simulator   the simulator as a World: the one adapter

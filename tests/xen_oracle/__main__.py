@@ -8,18 +8,14 @@ Exits 0 where nothing differs, 1 where something does, which is then shrunk and 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from activations.errors import BackendError
 from xen_lab import packages
 
 from . import build
+from .pieces import in_pieces, number
 from .search import SIMULATORS, Search
 
 CACHE = Path(__file__).resolve().parents[2] / ".pytest_cache" / "d" / "xen-oracle"
@@ -30,34 +26,8 @@ PIECE = 100_000
 
 def main() -> int:
     asked = _arguments()
-    pieces = range(asked.seed, asked.seed - (-asked.steps // PIECE))
     search = Search(_library(), asked.against, asked.shrinking, min(asked.steps, PIECE))
-    begun = time.monotonic()
-    steps, found = 0, ""
-    for done, found in _results(search, pieces, asked.jobs):
-        steps += done
-        seconds = time.monotonic() - begun
-        said = f"{steps:,} steps compared in {seconds:.1f} s, {steps / seconds:,.0f} a second"
-        if sys.stderr.isatty():
-            print(said, end="\r", file=sys.stderr, flush=True)
-        if found:
-            break
-    print(said)
-    print(found or "nothing differs")
-    return 1 if found else 0
-
-
-def _results(search: Search, pieces: range, jobs: int) -> Iterator[tuple[int, str]]:
-    """How each piece went, in order. One process is this one: it dies with what it compares."""
-    if jobs == 1:
-        yield from map(search, pieces)
-        return
-    spawn = get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN))
-    try:
-        yield from pool.map(search, pieces)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_pieces(search, asked.seed, -(-asked.steps // PIECE), asked.jobs, "steps")
 
 
 def _library() -> Path:
@@ -94,13 +64,6 @@ def _arguments() -> argparse.Namespace:
         help="print what is found as it is",
     )
     return parser.parse_args()
-
-
-def number(text: str) -> int:
-    """A positive number: 1_000_000, or 1e6."""
-    if (value := int(float(text.replace("_", "")))) < 1:
-        raise ValueError
-    return value
 
 
 def _world(text: str) -> str:

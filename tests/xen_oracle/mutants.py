@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,31 +89,33 @@ def xen_is_seen(tree: Path, fault: Fault, folder: Path, steps: int = STEPS) -> b
         library = build.compiled(tree, folder, {fault.file: fault.text}, "-O0")
     except subprocess.CalledProcessError:
         return None
-    return _seen(("--against", str(library)), (), steps)
+    return _seen((*_COMMAND, str(steps), "--against", str(library)))
 
 
 # In the simulator
 
 
-def simulator_is_seen(package: Path, fault: Planted, folder: Path, steps: int = STEPS) -> bool:
-    """Whether a fault in a copy of `package` is."""
+def simulator_is_seen(package: Path, fault: Planted, folder: Path, *command: str) -> bool:
+    """Whether a fault in a copy of `package` is, by this module and its arguments."""
     copy = folder / package.name
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
     text = (copy / fault.file).read_text()
     there = text.count(fault.old)
     assert there == 1, f"{fault.name}: {fault.file} has it {there} times: {fault.old!r}"
     (copy / fault.file).write_text(text.replace(fault.old, fault.new))
-    return _seen(("--against", fault.machine), (str(folder),), steps)
+    return _seen(command or (*_COMMAND, str(STEPS), "--against", fault.machine), str(folder))
 
 
-def _seen(arguments: tuple[str, ...], path: tuple[str, ...], steps: int) -> bool:
-    command = [sys.executable, "-m", "xen_oracle", "--steps", str(steps), "--no-shrinking"]
+_COMMAND = ("xen_oracle", "--no-shrinking", "--steps")
+
+
+def _seen(command: Sequence[str], *path: str) -> bool:
     tests = str(Path(__file__).resolve().parents[1])
     before = os.environ.get("PYTHONPATH")
     places = [*path, tests, *([before] if before else ())]
     try:
         done = subprocess.run(
-            [*command, *arguments],
+            [sys.executable, "-m", *command],
             cwd=tests,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
             capture_output=True,

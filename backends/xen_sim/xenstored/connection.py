@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from activations.abi.xs_wire import PAYLOAD_MAX, MessageType
@@ -20,11 +21,20 @@ if TYPE_CHECKING:
 _NO_TRANSACTION = 0
 
 
+@dataclass(slots=True, eq=False)
+class Cause:
+    """A guest's request, which is outstanding until its reply and the events of it are taken."""
+
+    connection: Connection
+    untaken: int = 0
+
+
 class Connection:
     """Made by `Xenstored.connect`. A domain has one; dom0 may have several, as over sockets.
 
-    What comes out is collected until it is taken, and `on_output` is called when there is
-    something to take. A client that breaks the framing is not listened to any more (`broken`), and
+    What comes out is collected until it is taken. `on_turn` is called when there may be something
+    to take, and again as long as it says that something moved; `on_restart` when the domain is
+    introduced again. A client that breaks the framing is not listened to any more (`broken`), and
     loses its watches, its transactions and what it had not taken; nobody else notices.
     """
 
@@ -33,12 +43,15 @@ class Connection:
         self.number = number
         """Which connection this is, counted from the server's start."""
         self.broken = False
-        self.on_output: Callable[[], None] = lambda: None
+        self.outstanding = 0
+        """A guest's requests of which not all is taken that came of them."""
+        self.on_turn: Callable[[], object] = lambda: False
+        self.on_restart: Callable[[], None] = lambda: None
         self.watches: list[Watch] = []
         self.transactions: dict[int, Transaction] = {}
         self._xenstored = xenstored
         self._decoder = Decoder()
-        self._output: deque[bytes] = deque()
+        self._output: deque[tuple[bytes, Cause | None]] = deque()
         self._pending_events: set[bytes] = set()
         self._last_transaction = _NO_TRANSACTION
 
@@ -57,30 +70,51 @@ class Connection:
             return
         try:
             for request in self._decoder.feed(data):
+                self._xenstored.serve(between=self)
                 operations.perform(self._xenstored, self, request)
         except WireError:
             self.break_off()
-        self._xenstored.announce()
+        self._xenstored.serve()
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes more complete a header, or the payload after it; at least 1."""
+        return self._decoder.missing
+
+    @property
+    def in_payload(self) -> bool:
+        """Whether what is wanted is of a payload."""
+        return self._decoder.in_payload
 
     @property
     def saturated(self) -> bool:
-        """So many messages wait to be taken that no more requests should be read."""
-        full = len(self._output) >= self._xenstored.quota.outstanding
-        return full and not self.caller.privileged
+        """So many requests are outstanding that no more should be read."""
+        return self.outstanding >= self._xenstored.quota.outstanding and not self.caller.privileged
 
-    def take_message(self) -> bytes:
-        """The next message to the client; empty if there is none."""
-        if not self._output:
-            return b""
-        message = self._output.popleft()
+    def wake(self) -> None:
+        """There may be something to do for it: it gets its turns, until nothing moves."""
+        self._xenstored.busy(self)
+        self._xenstored.serve()
+
+    @property
+    def next_message(self) -> bytes:
+        """What the client is to be given next, which stays there until it is `taken`; empty if
+        there is nothing."""
+        return self._output[0][0] if self._output else b""
+
+    def taken(self) -> None:
+        """The client has all of the next message."""
+        message, cause = self._output.popleft()
         self._pending_events.discard(message)
-        return message
+        if cause:
+            cause.untaken -= 1
+            cause.connection.outstanding -= not cause.untaken
 
     def take_output(self) -> bytes:
         """All there is to the client; empty if there is nothing."""
-        output = b"".join(self._output)
-        self._output.clear()
-        self._pending_events.clear()
+        output = b"".join([message for message, _ in self._output])
+        while self._output:
+            self.taken()
         return output
 
     def break_off(self) -> None:
@@ -88,6 +122,13 @@ class Connection:
         self.reset()
         self.take_output()
         self.broken = True
+
+    def restart(self) -> None:
+        """Its domain is introduced anew."""
+        self.reset()
+        self.take_output()
+        self._decoder = Decoder()
+        self.on_restart()
 
     def close(self) -> None:
         """The client is gone."""
@@ -103,13 +144,17 @@ class Connection:
 
     # Messages
 
-    def reply(self, request: Message, kind: MessageType, payload: bytes) -> None:
+    def reply(
+        self, request: Message, kind: MessageType, payload: bytes, cause: Cause | None
+    ) -> None:
         """Answer a request. A payload that does not fit becomes an E2BIG error."""
         if len(payload) > PAYLOAD_MAX:
             kind, payload = MessageType.ERROR, b"E2BIG\0"
-        self._emit(Message(kind, payload, request.req_id, request.tx_id).encode())
+        if cause:
+            self.outstanding += 1
+        self._emit(Message(kind, payload, request.req_id, request.tx_id).encode(), cause)
 
-    def send_event(self, watch: Watch, path: str) -> None:
+    def send_event(self, watch: Watch, path: str, cause: Cause | None = None) -> None:
         """Tell of a change. An event that still waits to be taken is not told twice, except of
         the special paths; one that does not fit is dropped."""
         payload = octets(f"{watch.reported(path)}\0{watch.token}\0")
@@ -119,7 +164,11 @@ class Connection:
         if event in self._pending_events and not path.startswith("@"):
             return
         self._pending_events.add(event)
-        self._emit(event)
+        self._emit(event, cause)
+
+    def new_cause(self) -> Cause | None:
+        """What a request is counted by, if it is a guest's."""
+        return None if self.caller.privileged else Cause(self)
 
     def new_transaction(self, transaction: Transaction) -> int:
         """Give a transaction a number that no other open one has."""
@@ -129,6 +178,8 @@ class Connection:
         self.transactions[number] = transaction
         return number
 
-    def _emit(self, message: bytes) -> None:
-        self._output.append(message)
-        self._xenstored.has_output(self)
+    def _emit(self, message: bytes, cause: Cause | None) -> None:
+        self._output.append((message, cause))
+        if cause:
+            cause.untaken += 1
+        self._xenstored.busy(self)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -68,11 +69,15 @@ class View(Protocol):
     def delete(self, path: str) -> None:
         """Take a single node out; its children and its parent's listing are the caller's care."""
 
-    def owned(self, domid: int) -> int:
-        """How many nodes the domain owns, by which its quota is asked whether it may make more."""
+    def owned(self, domid: int, begun: int) -> int:
+        """How many nodes the domain owns, by which its quota is asked whether it may make more when
+        it has `begun` so many."""
 
-    def spoil(self) -> None:
-        """A change was refused when it had half begun."""
+    def making(self) -> None:
+        """A node is to be made, if nothing is in the way."""
+
+    def spoil(self, begun: int) -> None:
+        """A change was refused when so many nodes of it were begun, each with a generation."""
 
 
 class Database:
@@ -94,13 +99,22 @@ class Database:
         self._nodes[path] = replace(node, generation=self.new_generation())
 
     def delete(self, path: str) -> None:
+        self.new_generation()
+        self.drop(path)
+
+    def drop(self, path: str) -> None:
+        """Take a node out whose generation a transaction has counted."""
         self._count(self._nodes.pop(path), -1)
 
-    def owned(self, domid: int) -> int:
-        return self._owned[domid]
+    def owned(self, domid: int, begun: int = 0) -> int:
+        return self._owned[domid] + begun
 
-    def spoil(self) -> None:
-        """Nothing: a single change is made whole or not at all."""
+    def making(self) -> None:
+        pass
+
+    def spoil(self, begun: int) -> None:
+        """A single change is made whole or not at all."""
+        self.generation += begun
 
     def paths(self) -> list[str]:
         """Every node there is, in the order in which they came."""
@@ -123,10 +137,12 @@ class Transaction:
         """Whether it can only be dropped."""
         self._database = database
         self._limit = limit
-        self._made = False
+        self.made = False
+        """Whether a node was to be made, so that quotas are asked at the end."""
         self._seen: dict[str, Node | None] = {}
         self._now: dict[str, Node | None] = {}
-        self._gained: Counter[int] = Counter()
+        self.gained: Counter[int] = Counter()
+        """By how many nodes the domains own more at the end: those that got or lost any."""
         self.fired: dict[str, bool] = {}
         """Paths whose watches the commit fires, and whether only those on the very path."""
 
@@ -135,7 +151,7 @@ class Transaction:
             return self._now[path]
         if path not in self._seen:
             if len(self._seen) == self._limit:
-                self.spoil()
+                self.spoilt = True
                 raise Refused(errno.ENOSPC)
             self._seen[path] = self._database.get(path)
         return self._seen[path]
@@ -144,18 +160,19 @@ class Transaction:
         self._replace(path, replace(node, generation=self._database.new_generation()))
 
     def delete(self, path: str) -> None:
+        self._database.new_generation()
         self._replace(path, None)
 
-    def owned(self, domid: int) -> int:
-        """Without those made here, which are counted at the end: `overdrawn`."""
+    def owned(self, domid: int, begun: int) -> int:
+        """Without those made here, which are counted at the end."""
         return self._database.owned(domid)
 
-    def overdrawn(self, domid: int, nodes: int) -> bool:
-        """Whether the domain would own as many nodes after the commit, some made here."""
-        return self._made and self._database.owned(domid) + self._gained[domid] >= nodes
+    def making(self) -> None:
+        self.made = True
 
-    def spoil(self) -> None:
+    def spoil(self, begun: int) -> None:
         self.spoilt = True
+        self._database.spoil(begun)
 
     def fire(self, path: str, exact: bool) -> None:
         """A change below the node as well makes more watches match, never fewer."""
@@ -165,27 +182,27 @@ class Transaction:
         """The node as this transaction found it."""
         return self._seen.get(path)
 
-    def changes(self) -> list[tuple[str, bool]]:
-        """What the commit fires, in the order in which the nodes were first looked at."""
-        return [(path, self.fired[path]) for path in self._seen if path in self.fired]
+    def conflicts(self) -> bool:
+        """Whether a node seen here is not the database's any more."""
+        return any(self._database.get(path) is not node for path, node in self._seen.items())
 
-    def commit(self) -> bool:
-        """Make the changes. False, and nothing is changed, if a node seen here is not the
-        database's any more."""
-        if any(self._database.get(path) is not node for path, node in self._seen.items()):
-            return False
-        for path, node in self._now.items():
-            if node:
+    def commit(self) -> Iterator[str]:
+        """Make the changes, one by one in the order in which the nodes were first looked at; give
+        each path whose watches fire then."""
+        for path in self._seen:
+            if path not in self._now:
+                continue
+            if node := self._now[path]:
                 self._database.put(path, node)
             elif self._database.get(path):
-                self._database.delete(path)
-        return True
+                self._database.drop(path)
+            if path in self.fired:
+                yield path
 
     def _replace(self, path: str, node: Node | None) -> None:
         old = self.get(path)
-        if old:
-            self._gained[old.owner] -= 1
-        if node:
-            self._gained[node.owner] += 1
-            self._made |= old is None
+        if old is None or node is None or old.permissions is not node.permissions:
+            for each, change in ((old, -1), (node, 1)):
+                if each:
+                    self.gained[each.owner] += change
         self._now[path] = node

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 from activations.abi.event_channel import DOMID_SELF
 from activations.abi.xs_wire import ERROR_NAMES, PAYLOAD_MAX, MessageType
 from activations.store import Access, Permission
+from activations.store.permission import ACCESSES
 from activations.store.wire import Message, octets, strings
 from xen_sim.xenstored import paths
 from xen_sim.xenstored.database import Node, Transaction, View
+from xen_sim.xenstored.numbers import leading, signed, whole
 from xen_sim.xenstored.refusal import Refused
 from xen_sim.xenstored.tree import PRIVILEGED, Tree
 
 if TYPE_CHECKING:
-    from xen_sim.xenstored.connection import Connection
+    from xen_sim.xenstored.connection import Cause, Connection
     from xen_sim.xenstored.server import Xenstored
-
-_DOMID_MAX = 0xFFFF
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Request:
     message: Message
     kind: MessageType
     transaction: Transaction | None
+    cause: Cause | None
+    """What is counted, if it is a guest's."""
 
     @cached_property
     def arguments(self) -> list[str]:
@@ -60,8 +62,8 @@ class Request:
     def tree(self) -> Tree:
         return Tree(self.view, self.connection.caller, self.xenstored.quota)
 
-    def path(self, argument: str, *, special: bool = False) -> str:
-        return paths.absolute(argument, self.connection.domid, special=special)
+    def path(self, argument: str) -> str:
+        return paths.absolute(argument, self.connection.domid)
 
     def changed(self, path: str, *, exact: bool = False, before: Sequence[Node] = ()) -> None:
         """Fire the watches, now or at the transaction's commit. Who could see a node as it was
@@ -69,14 +71,15 @@ class Request:
         if self.transaction:
             self.transaction.fire(path, exact)
         else:
-            self.xenstored.fire(path, exact=exact, before=before)
+            self.xenstored.fire(path, exact=exact, before=before, cause=self.cause)
 
     def reply(self, payload: bytes = b"OK\0") -> None:
-        self.connection.reply(self.message, self.kind, payload)
+        self.connection.reply(self.message, self.kind, payload, self.cause)
 
 
 def perform(xenstored: Xenstored, connection: Connection, message: Message) -> None:
     """Do what a message asks, and answer it."""
+    cause = connection.new_cause()
     try:
         operation = OPERATIONS.get(message.kind)
         if operation is None:
@@ -89,10 +92,10 @@ def perform(xenstored: Xenstored, connection: Connection, message: Message) -> N
             if transaction is None:
                 raise Refused(errno.ENOENT)
         kind = MessageType(message.kind)
-        operation.run(Request(xenstored, connection, message, kind, transaction))
+        operation.run(Request(xenstored, connection, message, kind, transaction, cause))
     except Refused as refused:
         name = ERROR_NAMES[refused.errno].encode() + b"\0"
-        connection.reply(message, MessageType.ERROR, name)
+        connection.reply(message, MessageType.ERROR, name, cause)
 
 
 # Nodes
@@ -109,7 +112,7 @@ def directory_part(request: Request) -> None:
     node = request.tree.get(request.path(argument), Access.READ)
     listing = node.listing + b"\0"
     generation = octets(node.generation) + b"\0"
-    start = min(_number(offset), len(listing) - 1)
+    start = min(leading(offset), len(listing) - 1)
     room = PAYLOAD_MAX - len(generation) - 1  # always a byte for that name
     end = listing.rfind(b"\0", start, start + room) + 1
     if end == len(listing) - 1:
@@ -159,18 +162,18 @@ def rm(request: Request) -> None:
 def get_perms(request: Request) -> None:
     path = request.path(request.only_argument)
     node = request.tree.get(path, Access.READ)
-    request.reply(b"".join(octets(str(each)) + b"\0" for each in node.permissions))
+    shown = (each._replace(domid=signed(each.domid)) for each in node.permissions)
+    request.reply(b"".join(octets(str(each)) + b"\0" for each in shown))
 
 
 def set_perms(request: Request) -> None:
     argument, *wanted = request.arguments or [""]
-    try:
-        permissions = tuple(Permission.parse(each) for each in wanted)
-    except ValueError:
-        raise Refused(errno.EINVAL) from None
-    if not permissions:
+    if not wanted:
         raise Refused(errno.EINVAL)
-    permitted = request.tree.permitted(permissions)
+    most = request.xenstored.quota.permissions
+    if not request.connection.caller.privileged and len(wanted) > most:
+        raise Refused(errno.ENOSPC)
+    permitted = request.tree.permitted([_permission(each) for each in wanted])
     if argument.startswith("@"):
         _let_hear(request, argument, permitted)
     else:
@@ -180,6 +183,13 @@ def set_perms(request: Request) -> None:
     request.reply()
 
 
+def _permission(wire: str) -> Permission:
+    domid = whole(wire[1:])
+    if domid is None or wire[0] not in ACCESSES:
+        raise Refused(errno.EINVAL)
+    return Permission(domid, ACCESSES[wire[0]])
+
+
 def _let_hear(request: Request, path: str, permitted: Node) -> None:
     """Say who may hear of domains that come and go: at once, within a transaction too."""
     xenstored = request.xenstored
@@ -187,8 +197,7 @@ def _let_hear(request: Request, path: str, permitted: Node) -> None:
         raise Refused(errno.EINVAL)
     if not request.connection.caller.owns(xenstored.special[path]):
         raise Refused(errno.EACCES)
-    generation = xenstored.database.new_generation()
-    xenstored.special[path] = replace(permitted, generation=generation)
+    xenstored.special[path] = replace(permitted, generation=xenstored.database.generation)
 
 
 # Watches
@@ -197,7 +206,7 @@ def _let_hear(request: Request, path: str, permitted: Node) -> None:
 def watch(request: Request) -> None:
     argument, token = _exactly(request.arguments, 2)
     connection, quota = request.connection, request.xenstored.quota
-    path = request.path(argument, special=True)
+    path = paths.watchable(argument, connection.domid)
     if any((each.path, each.token) == (path, token) for each in connection.watches):
         raise Refused(errno.EEXIST)
     if not connection.caller.privileged and len(connection.watches) > quota.watches:
@@ -211,7 +220,7 @@ def watch(request: Request) -> None:
 
 def unwatch(request: Request) -> None:
     argument, token = _exactly(request.arguments, 2)
-    path = request.path(argument, special=True)
+    path = paths.canonical(argument, request.connection.domid)
     for each in request.connection.watches:
         if (each.path, each.token) == (path, token):
             request.connection.watches.remove(each)
@@ -239,6 +248,7 @@ def transaction_start(request: Request) -> None:
         raise Refused(errno.ENOSPC)
     else:
         transaction = Transaction(database, quota.transaction_nodes)
+    database.new_generation()
     number = connection.new_transaction(transaction)
     request.reply(octets(number) + b"\0")
 
@@ -257,13 +267,22 @@ def transaction_end(request: Request) -> None:
 
 
 def _commit(request: Request, transaction: Transaction) -> None:
-    caller, quota = request.connection.caller, request.xenstored.quota
     if transaction.spoilt:
         raise Refused(errno.ENOMEM)
-    if not caller.privileged and transaction.overdrawn(caller.domid, quota.nodes):
-        raise Refused(errno.ENOSPC)
-    if not request.xenstored.commit(transaction):
+    for domid, gained in transaction.gained.items():
+        _check_count(request, transaction, domid, gained)
+    if not request.xenstored.commit(transaction, request.cause):
         raise Refused(errno.EAGAIN)
+
+
+def _check_count(request: Request, transaction: Transaction, domid: int, gained: int) -> None:
+    xenstored = request.xenstored
+    if not xenstored.domains.meet(domid):
+        raise Refused(errno.ENOMEM)
+    asked = transaction.made and not request.connection.caller.privileged
+    nodes = xenstored.database.owned(domid, gained)
+    if asked and domid != PRIVILEGED and nodes >= xenstored.quota.nodes:
+        raise Refused(errno.ENOSPC)
 
 
 # Domains
@@ -271,10 +290,10 @@ def _commit(request: Request, transaction: Transaction) -> None:
 
 def introduce(request: Request) -> None:
     domid, gfn, port = _at_least(request.arguments, 3)
-    if not _number(port):
+    if not leading(port):
         raise Refused(errno.EINVAL)
-    request.xenstored.on_introduce(_domid(domid), gfn, _number(port))
-    request.xenstored.introduce(_domid(domid))
+    request.xenstored.on_introduce(leading(domid), gfn, leading(port))
+    request.xenstored.introduce(leading(domid))
     request.reply()
 
 
@@ -289,17 +308,17 @@ def resume(request: Request) -> None:
 
 
 def is_domain_introduced(request: Request) -> None:
-    domid = _domid(request.only_argument)
+    domid = leading(request.only_argument)
     known = domid == DOMID_SELF or domid in request.xenstored.introduced
     request.reply(b"T\0" if known else b"F\0")
 
 
 def get_domain_path(request: Request) -> None:
-    request.reply(octets(paths.home(_domid(request.only_argument))) + b"\0")
+    request.reply(octets(paths.home(leading(request.only_argument))) + b"\0")
 
 
 def set_target(request: Request) -> None:
-    domid, target = map(_domid, _at_least(request.arguments, 2))
+    domid, target = map(leading, _at_least(request.arguments, 2))
     if not {domid, target} <= request.xenstored.introduced.keys():
         raise Refused(errno.ENOENT)
     request.xenstored.targets[domid] = target
@@ -313,22 +332,12 @@ def control(request: Request) -> None:
 
 def _guest(request: Request) -> int:
     """The introduced guest the request is about."""
-    domid = _domid(request.only_argument)
+    domid = leading(request.only_argument)
     if domid == PRIVILEGED:
         raise Refused(errno.EINVAL)
     if domid not in request.xenstored.introduced:
         raise Refused(errno.ENOENT)
     return domid
-
-
-def _domid(argument: str) -> int:
-    return _number(argument, _DOMID_MAX)
-
-
-def _number(argument: str, limit: int = 0x7FFFFFFF) -> int:
-    if not (argument.isascii() and argument.isdecimal()) or int(argument) > limit:
-        raise Refused(errno.EINVAL)
-    return int(argument)
 
 
 def _exactly(arguments: list[str], count: int) -> list[str]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import re
 
-from activations.abi.xs_wire import ABS_PATH_MAX, REL_PATH_MAX
+from activations.abi.xs_wire import REL_PATH_MAX
 from xen_sim.xenstored.refusal import Refused
 
 INTRODUCE_DOMAIN = "@introduceDomain"
 RELEASE_DOMAIN = "@releaseDomain"
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9/_@-]+")
-_HOME = re.compile(r"/local/domain/[0-9]{1,5}/")
+_HOME = re.compile(r"/local/domain/(?:[0-9]{1,5}|-[0-9]{1,4})/")
+"""As C's scanf finds it: five characters of a number."""
 
 
 def home(domid: int) -> str:
@@ -24,20 +25,33 @@ def home(domid: int) -> str:
     return f"/local/domain/{domid}"
 
 
-def absolute(path: str, domid: int, *, special: bool = False) -> str:
-    """The path as this domain means it. EINVAL for what is no path; `special` allows `@...`."""
-    if not _CHARACTERS.fullmatch(path) or (path[0] == "@" and not special):
+def canonical(path: str, domid: int) -> str:
+    """The path as this domain means it, be it one or not."""
+    return path if path[:1] in ("/", "@") else f"{home(domid)}/{path}"
+
+
+def absolute(path: str, domid: int) -> str:
+    """The path of a node as this domain means it. EINVAL for what is none."""
+    full = canonical(path, domid)
+    if not _CHARACTERS.fullmatch(full) or full[0] == "@":
         raise Refused(errno.EINVAL)
-    full = path if path[0] in "/@" else f"{home(domid)}/{path}"
     if (full != "/" and full.endswith("/")) or "//" in full or not _fits(full):
         raise Refused(errno.EINVAL)
     return full
 
 
+def watchable(path: str, domid: int) -> str:
+    """The same for a watch, which may also be on what is no node: anything that begins with @."""
+    if not path.startswith("@"):
+        return absolute(path, domid)
+    if len(path) > REL_PATH_MAX:
+        raise Refused(errno.EINVAL)
+    return path
+
+
 def _fits(path: str) -> bool:
     at_home = _HOME.match(path)
-    beyond = len(path) - (at_home.end() if at_home else 0)
-    return len(path) <= ABS_PATH_MAX and beyond <= REL_PATH_MAX
+    return len(path) - (at_home.end() if at_home else 0) <= REL_PATH_MAX
 
 
 def parent(path: str) -> str:

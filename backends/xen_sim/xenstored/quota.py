@@ -27,4 +27,5 @@ class Quota:
     transaction_nodes: int = 1024
     """Nodes seen within a transaction, missing ones among them."""
     outstanding: int = 20
-    """Messages that wait to be taken out of xenstored before it reads no more from the ring."""
+    """Requests of which the reply, or an event that came of it, waits to be taken, before no more
+    are read from the ring."""

@@ -1,9 +1,11 @@
 """xenstored's end of a guest's ring page.
 
 The machinery around it calls `kick` when the guest's event channel fires, and is asked through
-`notify` to send an event back. Replies that the guest makes no room for stay queued; and while
-too many do, no more of its requests are read, so that a guest which never reads cannot make
-xenstored grow.
+`notify` to send an event back. What is said and told goes as it does in Xen's xenstored: in a turn,
+one request is read, if all of it is there, and one message written, if there is room for it; and
+what lies around the ring's end takes two turns. Replies that the guest makes no room for stay
+queued; and while too many do, no more of its requests are read, so that a guest which never reads
+cannot make xenstored grow.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from activations.abi.xs_wire import RingFault, ServerFeature
+from activations.abi.xs_wire import HEADER, RingFault, ServerFeature
 from activations.ring import RingError
 from activations.store.page import StorePage
 
@@ -35,49 +37,62 @@ class RingServer:
         self._page = StorePage(page)
         self._connection = connection
         self._notify = notify
-        self._partial = memoryview(b"")
-        self._serving = False
+        self._written = 0
+        self._moved = False
         self._page.features = ServerFeature.ERROR
-        connection.on_output = self._output
+        connection.on_turn = self._turn
+        connection.on_restart = self._restart
 
     def kick(self) -> None:
         """The guest has written requests, or made room for replies."""
-        self._serve(requests=True)
+        self._connection.wake()
 
-    def _output(self) -> None:
-        # another client's change may have led here: this guest's own requests wait for its kick
-        self._serve(requests=False)
-
-    def _serve(self, *, requests: bool) -> None:
-        if self._connection.broken or self._serving:
-            return  # what is being served goes on to answer by itself
-        moved, self._serving = False, True
+    def _turn(self) -> bool:
+        if self._connection.broken:
+            return False
         try:
-            while self._respond() or (requests and self._request()):
-                moved = True
+            moved = self._request()
+            moved |= self._respond()
         except RingError:
             self._fail(RingFault.RINGIDX)
-            return
-        finally:
-            self._serving = False
-        if self._connection.broken:
-            self._fail(RingFault.PROTO)
-        elif moved:
+            return False
+        if self._moved and not moved:
             self._notify()
-
-    def _respond(self) -> bool:
-        if not self._partial:
-            self._partial = memoryview(self._connection.take_message())
-        written = self._page.responses.write(self._partial)
-        self._partial = self._partial[written:]
-        return written > 0
+        self._moved = moved
+        return moved
 
     def _request(self) -> bool:
-        if self._connection.saturated:
+        """Read a header, and what there is of its payload; or more of a payload."""
+        connection, requests = self._connection, self._page.requests
+        if connection.saturated or not requests.used:
             return False
-        if data := self._page.requests.read():
-            self._connection.receive(data)
-        return bool(data)
+        in_payload = connection.in_payload
+        connection.receive(requests.read(connection.wanted, in_one_piece=True))
+        if connection.broken:
+            self._fail(RingFault.PROTO)
+        elif connection.in_payload and not in_payload:
+            connection.receive(requests.read(connection.wanted, in_one_piece=True))
+        return True
+
+    def _respond(self) -> bool:
+        """Write the next message, or more of it."""
+        message, responses = memoryview(self._connection.next_message), self._page.responses
+        if not message or not responses.free:
+            return False
+        if self._written < HEADER.size:
+            self._written += responses.write(
+                message[self._written : HEADER.size], in_one_piece=True
+            )
+        if self._written >= HEADER.size:
+            self._written += responses.write(message[self._written :], in_one_piece=True)
+        if self._written == len(message):
+            self._written = 0
+            self._connection.taken()
+        return True
+
+    def _restart(self) -> None:
+        self._written = 0
+        self._page.restart()
 
     def _fail(self, fault: RingFault) -> None:
         self._connection.break_off()

@@ -68,7 +68,7 @@ class SocketServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = self._xenstored.connect(0)
-        connection.on_output = lambda: writer.write(connection.take_output())
+        connection.on_turn = lambda: writer.write(connection.take_output())
         try:
             while not connection.broken and (data := await reader.read(_CHUNK)):
                 connection.receive(data)

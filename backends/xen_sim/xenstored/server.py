@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from activations.store import Access, Permission
 from xen_sim.xenstored import paths
-from xen_sim.xenstored.connection import Connection
+from xen_sim.xenstored.connection import Cause, Connection
 from xen_sim.xenstored.database import Database, Node, Transaction
+from xen_sim.xenstored.domains import Domains
 from xen_sim.xenstored.quota import Quota
 from xen_sim.xenstored.tree import PRIVILEGED, Caller, Tree
 from xen_sim.xenstored.watches import Watches
@@ -32,8 +33,7 @@ class Xenstored:
         self.quota = quota or Quota()
         self.database = Database()
         self.watches = Watches()
-        self.domains: dict[int, int] = {PRIVILEGED: 0}
-        """The domains there are, each with the generation of the database in which it came."""
+        self.domains = Domains(lambda: self.database.generation)
         self.introduced: dict[int, bool] = {PRIVILEGED: False}
         """The domains that are introduced, and whether each has shut down."""
         self.special = {
@@ -44,11 +44,14 @@ class Xenstored:
         """Which domain another may act for (XS_SET_TARGET)."""
         self.on_introduce: Callable[[int, str, int], None] = lambda domid, gfn, port: None
         """Called with domid, gfn and port of an XS_INTRODUCE, before it takes effect."""
+        self.domains.come(PRIVILEGED)
+        self.domains.meet(PRIVILEGED)
         self._connections: dict[int, Connection] = {}
         self._connected = 0
-        self._with_output: dict[int, Connection] = {}
-        self.database.put("/", Node(_CLOSED))
-        self._tree.create("/tool/xenstored")
+        self._busy: set[int] = set()
+        self._serving = False
+        for path, below in (("/", "tool"), ("/tool", "xenstored"), ("/tool/xenstored", "")):
+            self.database.put(path, Node(_CLOSED, children=(below,) if below else ()))
 
     # Connections
 
@@ -67,21 +70,46 @@ class Xenstored:
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
         self._connections.pop(connection.number, None)
-        self._with_output.pop(connection.number, None)
+        self._busy.discard(connection.number)
 
-    def has_output(self, connection: Connection) -> None:
-        """There is something for this client to take: it is called at the next `announce`."""
-        self._with_output[connection.number] = connection
+    def busy(self, connection: Connection) -> None:
+        """There may be something to do for this client at the next `serve`."""
+        self._busy.add(connection.number)
 
-    def announce(self) -> None:
-        """Call everyone who has something to take, in the order in which it came to be there."""
-        while self._with_output:
-            number = next(iter(self._with_output))
-            self._with_output.pop(number).on_output()
+    def serve(self, between: Connection | None = None) -> None:
+        """Go round the clients in the order in which they came, as Xen's xenstored does: each has
+        its turn, in which it may say one thing and be told one, until nothing moves any more; or
+        once round the others, `between` two things that a client has to say."""
+        if self._serving:
+            return  # whoever does goes on
+        self._serving = True
+        try:
+            if between:
+                self._turns(between.number, self._connected)
+                self._turns(0, between.number - 1)
+            while self._busy and not between:
+                self._turns(0, self._connected)
+        finally:
+            self._serving = False
+
+    def _turns(self, last: int, end: int) -> None:
+        """One for each client after the `last` and up to the `end`."""
+        while last := min((each for each in self._busy if last < each <= end), default=0):
+            self._busy.discard(last)
+            connection = self._connections[last]
+            if connection.on_turn():
+                self._busy.add(last)
 
     # Changes
 
-    def fire(self, path: str, *, exact: bool = False, before: Sequence[Node] = ()) -> None:
+    def fire(
+        self,
+        path: str,
+        *,
+        exact: bool = False,
+        before: Sequence[Node] = (),
+        cause: Cause | None = None,
+    ) -> None:
         """Tell of a change those who watch this path and, unless `exact`, those above it.
 
         Whoever can read the node or its parent may know, and who can read a node as it was
@@ -93,15 +121,15 @@ class Xenstored:
             if connection.number not in permitted:
                 permitted[connection.number] = self._may_hear(connection.caller, path, before)
             if permitted[connection.number]:
-                connection.send_event(watch, path)
+                connection.send_event(watch, path, cause)
 
-    def commit(self, transaction: Transaction) -> bool:
+    def commit(self, transaction: Transaction, cause: Cause | None = None) -> bool:
         """Make a transaction's changes and tell of them; False, and nothing, on a conflict."""
-        if not transaction.commit():
+        if transaction.conflicts():
             return False
-        for path, exact in transaction.changes():
-            before = transaction.before(path)
-            self.fire(path, exact=exact, before=[before] if before else [])
+        for path in transaction.commit():
+            before, exact = transaction.before(path), transaction.fired[path]
+            self.fire(path, exact=exact, before=[before] if before else [], cause=cause)
         return True
 
     def _may_hear(self, caller: Caller, path: str, before: Sequence[Node]) -> bool:
@@ -119,34 +147,38 @@ class Xenstored:
 
     def create(self, domid: int) -> None:
         """There is such a domain: permissions that name it from now on are for this one."""
-        self.domains.setdefault(domid, self.database.generation)
+        self.domains.come(domid)
 
     def introduce(self, domid: int) -> None:
         """The domain has come: fire @introduceDomain. Again: its connection starts afresh."""
         self.create(domid)
-        if domid in self.introduced:
-            for connection in self._of(domid):
-                connection.reset()
-                connection.take_output()
-        else:
+        self.domains.meet(domid)
+        if domid not in self.introduced:
             self.introduced[domid] = False
             self.fire(paths.INTRODUCE_DOMAIN)
-        self.announce()
+        for connection in self._of(domid):
+            connection.restart()
+        self.serve()
 
     def shut_down(self, domid: int) -> None:
         """The domain shut down or crashed, and is still there: fire @releaseDomain, once."""
         if self.introduced.get(domid) is False:
             self.introduced[domid] = True
             self.fire(paths.RELEASE_DOMAIN)
-            self.announce()
+            self.serve()
 
     def resume(self, domid: int) -> None:
         """The domain runs again: its next shutdown is news."""
         self.introduced[domid] = False
 
+    def destroy(self, domid: int) -> None:
+        """The domain is gone, and released if it was introduced."""
+        self.release(domid)
+        self.domains.go(domid)
+
     def release(self, domid: int) -> None:
-        """The domain is gone: drop its connections, remove what it owns anywhere, then fire
-        @releaseDomain. Permissions that name it are for nobody any more."""
+        """The domain is to be forgotten: drop its connections, remove what it owns anywhere, then
+        fire @releaseDomain. Permissions that name it are for nobody any more."""
         for connection in self._of(domid):
             connection.close()
         for former in [each for each, target in self.targets.items() if domid in (each, target)]:
@@ -154,14 +186,15 @@ class Xenstored:
         if self.database.owned(domid):  # mostly its home is gone, and nothing else was its own
             self._disown(domid)
         for path, node in self.special.items():
-            if node.owner == domid:
-                owners, *others = node.permissions
-                given = (owners._replace(domid=PRIVILEGED), *others)
-                self.special[path] = replace(node, permissions=given)
-        self.domains.pop(domid, None)
+            owner, *others = node.permissions
+            if owner.domid == domid:
+                owner = owner._replace(domid=PRIVILEGED)
+            kept = (owner, *(each for each in others if each.domid != domid))
+            self.special[path] = replace(node, permissions=kept)
+        self.domains.forget(domid)
         if self.introduced.pop(domid, None) is not None:
             self.fire(paths.RELEASE_DOMAIN)
-        self.announce()
+        self.serve()
 
     @property
     def _tree(self) -> Tree:

@@ -108,7 +108,7 @@ def introduce_dom0(xenstored: Xenstored) -> None:
     writer.write(f"{home(PRIVILEGED)}/domid", PRIVILEGED)
     writer.write(f"{home(PRIVILEGED)}/name", "Domain-0")
     xenstored.commit(writer.transaction)
-    xenstored.announce()
+    xenstored.serve()
 
 
 def release(xenstored: Xenstored, domid: int) -> None:
@@ -119,7 +119,7 @@ def release(xenstored: Xenstored, domid: int) -> None:
             for gone, _ in writer.tree.remove(path):
                 writer.transaction.fire(gone, exact=gone != path)
     xenstored.commit(writer.transaction)
-    xenstored.release(domid)
+    xenstored.destroy(domid)
 
 
 def _begin(xenstored: Xenstored) -> _Writer:

@@ -7,12 +7,14 @@ its business.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from activations.store import Access, Permission
 from xen_sim.xenstored.database import Node, View
+from xen_sim.xenstored.domains import Domains
 from xen_sim.xenstored.paths import child, leaf, parent
 from xen_sim.xenstored.quota import Quota
 from xen_sim.xenstored.refusal import Refused
@@ -25,12 +27,12 @@ _ALL = Access.READ | Access.WRITE
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `target` is the domain it may act for (XS_SET_TARGET), if any; `domains` are those
-    there are, each with the generation of the database in which it came."""
+    """Who asks. `target` is the domain it may act for (XS_SET_TARGET), if any; `domains` are
+    those there are."""
 
     domid: int
     target: int | None
-    domains: Mapping[int, int]
+    domains: Domains
 
     @property
     def privileged(self) -> bool:
@@ -51,8 +53,8 @@ class Caller:
 
     def is_meant(self, domid: int, node: Node) -> bool:
         """Whether the node's permissions for a domain are for the one that has this number now."""
-        came = self.domains.get(domid)
-        return came is not None and came <= node.generation and domid not in node.void
+        since = self.domains.since(domid)
+        return since is not None and since <= node.generation and domid not in node.void
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +96,15 @@ class Tree:
         permissions = above.permissions
         if not self.caller.privileged:
             permissions = (permissions[0]._replace(domid=self.caller.domid), *permissions[1:])
-            if self.view.owned(self.caller.domid) + len(missing) > self.quota.nodes:
-                raise Refused(errno.ENOSPC)
         nodes = {path: Node(permissions, value, void=above.void)}
         for below, at in pairwise(missing):
             nodes[at] = Node(permissions, children=(leaf(below),), void=above.void)
         nodes[parent(missing[-1])] = above.with_child(leaf(missing[-1]))
-        for node in nodes.values():
-            self._check_size(node)
+        self.view.making()
+        for begun, node in enumerate(nodes.values()):
+            if begun < len(missing):
+                self._check_count(begun)
+            self._check_size(node, begun)
         for at, node in nodes.items():
             self.view.put(at, node)
 
@@ -117,15 +120,13 @@ class Tree:
         self._put(path, replace(node, permissions=permitted.permissions, void=permitted.void))
         return node
 
-    def permitted(self, permissions: tuple[Permission, ...]) -> Node:
+    def permitted(self, permissions: Sequence[Permission]) -> Node:
         """A node that has these permissions and nothing else. ENOENT for an owner that is not
         there; others may be named in vain."""
-        if not self.caller.privileged and len(permissions) > self.quota.permissions:
-            raise Refused(errno.ENOSPC)
-        absent = {each.domid for each in permissions} - self.caller.domains.keys()
+        absent = {each.domid for each in permissions if not self.caller.domains.meet(each.domid)}
         if permissions[0].domid in absent:
             raise Refused(errno.ENOENT)
-        return Node(permissions, void=frozenset(absent))
+        return Node(tuple(permissions), void=frozenset(absent))
 
     def remove(self, path: str) -> list[tuple[str, tuple[Node, Node]]]:
         """Take a node out, with all below it; give the path of each, the node, and the one that
@@ -140,11 +141,16 @@ class Tree:
         gone = []
         for at, node, over in self._subtree(path, above):
             self.view.delete(at)
+            if at != path:
+                self._forget_child(at, self.view.get(parent(at)))
             gone.append((at, (node, over)))
-        if leaf(path) not in above.children:
+        self._forget_child(path, above)
+        return gone
+
+    def _forget_child(self, path: str, above: Node | None) -> None:
+        if above is None or leaf(path) not in above.children:
             raise Refused(errno.EIO)
         self.view.put(parent(path), self._renewed(above).without_child(leaf(path)))
-        return gone
 
     def _subtree(self, path: str, above: Node) -> Iterator[tuple[str, Node, Node]]:
         """Each with the one above it, children before their parents. Without recursion: a guest's
@@ -152,14 +158,19 @@ class Tree:
         waiting = [(path, above, False)]
         while waiting:
             at, above, entered = waiting.pop()
-            node = self.view.get(at)
-            if node is None:
-                raise Refused(errno.EIO)
+            node = self._walked(at)
             if entered:
                 yield at, node, above
             else:
                 waiting.append((at, above, True))
                 waiting += [(child(at, name), node, False) for name in reversed(node.children)]
+
+    def _walked(self, path: str) -> Node:
+        """A node of a subtree. EIO whatever keeps it from being seen."""
+        with suppress(Refused):
+            if node := self.view.get(path):
+                return node
+        raise Refused(errno.EIO)
 
     def _may_know(self, path: str, want: Access) -> bool:
         """Whether a missing node's nearest ancestor would grant as much."""
@@ -178,7 +189,16 @@ class Tree:
         self._check_size(node)
         self.view.put(path, node)
 
-    def _check_size(self, node: Node) -> None:
+    # Of nodes that are made one after the other, some were begun before the one that is checked.
+
+    def _check_count(self, begun: int) -> None:
+        if self.caller.privileged or self.view.owned(self.caller.domid, begun) < self.quota.nodes:
+            return
+        if begun:
+            self.view.spoil(begun)
+        raise Refused(errno.ENOSPC)
+
+    def _check_size(self, node: Node, begun: int = 0) -> None:
         if not self.caller.privileged and node.size >= self.quota.node_size:
-            self.view.spoil()
+            self.view.spoil(begun + 1)
             raise Refused(errno.ENOSPC)
