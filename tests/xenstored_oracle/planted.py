@@ -170,8 +170,8 @@ FAULTS = (
     Planted(
         "a domain that is introduced again keeps its watches",
         _CONNECTION,
-        "        self.reset()\n        self.take_output()\n        self._decoder",
-        "        self.take_output()\n        self._decoder",
+        "        self.reset()\n        self._drop_output()\n        self._decoder",
+        "        self._drop_output()\n        self._decoder",
     ),
     Planted(
         "a released domain is as good as gone",

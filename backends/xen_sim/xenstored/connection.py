@@ -108,25 +108,31 @@ class Connection:
         self._pending_events.discard(message)
         if cause:
             cause.untaken -= 1
-            cause.connection.outstanding -= not cause.untaken
+            if not cause.untaken:
+                cause.connection.outstanding -= 1
+                self._xenstored.busy(cause.connection)  # more may be read from it
 
     def take_output(self) -> bytes:
         """All there is to the client; empty if there is nothing."""
         output = b"".join([message for message, _ in self._output])
+        self._drop_output()
+        self._xenstored.serve()
+        return output
+
+    def _drop_output(self) -> None:
         while self._output:
             self.taken()
-        return output
 
     def break_off(self) -> None:
         """Stop listening to this client, for good."""
         self.reset()
-        self.take_output()
+        self._drop_output()
         self.broken = True
 
     def restart(self) -> None:
         """Its domain is introduced anew."""
         self.reset()
-        self.take_output()
+        self._drop_output()
         self._decoder = Decoder()
         self.on_restart()
 

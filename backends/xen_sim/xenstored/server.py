@@ -74,7 +74,8 @@ class Xenstored:
 
     def busy(self, connection: Connection) -> None:
         """There may be something to do for this client at the next `serve`."""
-        self._busy.add(connection.number)
+        if connection.number in self._connections:
+            self._busy.add(connection.number)
 
     def serve(self, between: Connection | None = None) -> None:
         """Go round the clients in the order in which they came, as Xen's xenstored does: each has
