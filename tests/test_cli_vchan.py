@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from anyio import EndOfStream
 
-from activations import Domain, vchan
+from activations import Domain, XenError, vchan
 from activations.abi.vchan import LEFT_PROD
 from activations.cli import main
 from activations.vchan import VchanStream
@@ -124,6 +124,44 @@ def test_a_file_goes_to_the_other_domain_and_its_end_ends_the_stream(
     keyboard.is_file(MUCH)
     assert main(["vchan", role, "guest", PATH]) == 0
     assert heard == [MUCH]
+
+
+def test_whenever_a_listener_is_told_to_end_it_parts_with_who_has_come() -> None:
+    """At each turn of the loop, from before the offer until long after it was taken up."""
+    met = [told_to_end_after(turns) for turns in range(90)]
+    assert {"nobody came", "parted"} == set(met)
+    assert met[-20:] == ["parted"] * 20
+
+
+def told_to_end_after(turns: int) -> str:
+    """What a client has met with."""
+
+    async def dom0(xen: Domain) -> None:
+        listening = asyncio.ensure_future(listens(xen))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening])
+        assert listening.cancelled(), listening
+
+    async def listens(xen: Domain) -> None:
+        async with command.accepted(xen, "1", PATH, left=4096, right=4096) as stream:
+            await everything(stream)
+
+    async def guest(xen: Domain) -> str:
+        try:
+            async with asyncio.timeout(1):
+                stream = await vchan.connect(xen, 0, KEY)
+        except (TimeoutError, XenError):  # what it found was just being taken back
+            return "nobody came"
+        async with stream:
+            await everything(stream)
+        return "parted"
+
+    machine = Machine()
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    return str(machine.run()["guest"])
 
 
 @pytest.mark.parametrize("role", ["listen", "connect"])

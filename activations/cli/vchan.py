@@ -14,7 +14,12 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from select import PIPE_BUF
 from typing import Any, TypeVar
 
@@ -113,15 +118,20 @@ def vchan() -> None:
 def listen(domain: str, path: str, receive_ring: int, send_ring: int, **how: Any) -> int:
     """Offer a vchan at PATH to DOMAIN, and serve the first client that comes."""
 
-    @asynccontextmanager
-    async def opened(xen: Domain) -> AsyncIterator[VchanStream]:
-        sizes = {"left": receive_ring, "right": send_ring}
-        async with vchans.listen(xen, path, await find(xen, domain), **sizes) as listener:
-            stream = await listener.accept()
-        async with stream:
-            yield stream
+    def opened(xen: Domain) -> AbstractAsyncContextManager[VchanStream]:
+        return accepted(xen, domain, path, left=receive_ring, right=send_ring)
 
     return perform(opened, **how)
+
+
+@asynccontextmanager
+async def accepted(xen: Domain, domain: str, path: str, **sizes: int) -> AsyncIterator[VchanStream]:
+    """The first client's stream. The offer is taken back as soon as it has come, and whatever
+    happens meanwhile, it is parted with."""
+    async with AsyncExitStack() as stack:
+        async with vchans.listen(xen, path, await find(xen, domain), **sizes) as listener:
+            stream = await stack.enter_async_context(await listener.accept())
+        yield stream
 
 
 @vchan.command(short_help="Connect to a vchan that is offered.")
