@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from activations import backend as backends
+from activations.signals import unheard, waking
 
 if TYPE_CHECKING:
     from activations.domain import Domain
@@ -37,11 +38,40 @@ def run(
     As `asyncio.run` does: Ctrl-C cancels it, leftover tasks are cancelled, the loop is closed.
     `options` are those of `new_event_loop`.
     """
-    with asyncio.Runner(
-        loop_factory=lambda: new_event_loop(backend, **options), debug=debug
-    ) as runner:
-        loop: Any = runner.get_loop()
-        return runner.run(program(main, loop.domain))
+
+    def begun(loop: Any) -> Coroutine[Any, Any, T]:
+        return program(main, loop.domain)
+
+    return run_on(lambda: new_event_loop(backend, **options), begun, debug=debug)
+
+
+def run_on(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+    work: Callable[[asyncio.AbstractEventLoop], Coroutine[Any, Any, T]],
+    *,
+    debug: bool | None = None,
+) -> T:
+    """As `asyncio.run`, of what `work` gives for a loop that `make_loop` makes. Ctrl-C may come at
+    any moment of it, and finds no loop half made, and nothing that was begun and is never run."""
+    runner = asyncio.Runner(loop_factory=make_loop, debug=debug)
+    begun: list[Coroutine[Any, Any, T]] = []
+    try:
+        with unheard() as heard:
+            loop = runner.get_loop()
+            begun.append(work(loop))
+            begun.append(_hearing(heard, *begun))
+            with waking(loop):
+                return runner.run(begun[-1])
+    finally:
+        runner.close()
+        for each in begun:
+            each.close()
+
+
+async def _hearing(heard: Callable[[], None], work: Coroutine[Any, Any, T]) -> T:
+    """Do it, in a task that is there now to be cancelled."""
+    heard()
+    return await work
 
 
 async def program(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> T:

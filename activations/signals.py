@@ -14,8 +14,10 @@ Python lets the main thread alone do any of this, and runs handlers there: so no
 from __future__ import annotations
 
 import signal
+import threading
 from asyncio import Handle
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from errno import EINVAL
 from socket import socket
 from types import FrameType
@@ -37,6 +39,48 @@ _listeners: dict[int, list[Listener]] = {}
 
 _before = -1
 """The wake-up descriptor there was before anybody listened."""
+
+
+@contextmanager
+def unheard() -> Iterator[Callable[[], None]]:
+    """Inside the block this thread hears no signal; those that come are heard when it is left, or
+    what it gives is called.
+
+    For short steps that nothing may break off. A thread or a process that began in here would hear
+    none for ever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    over = False
+
+    def heard() -> None:
+        nonlocal over
+        if not over:
+            over = True
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        yield heard
+    finally:
+        heard()
+
+
+@contextmanager
+def waking(loop: object) -> Iterator[None]:
+    """Inside the block every signal ends a sleep of this loop: one too that comes when Python has
+    looked for the last time, and the sleep has not begun. Only in the main thread; not on a virtual
+    clock, where nothing sleeps."""
+    pipe: socket | None = getattr(loop, "_csock", None)
+    if pipe is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.set_wakeup_fd(pipe.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        with suppress(ValueError, OSError):
+            signal.set_wakeup_fd(before)
 
 
 def listen(loop: Listener, number: int, handle: Handle) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import activations
-from activations.cli.ending import ENDING, ENDS, status_of
+from activations.cli.ending import ENDING, status_of, when_told
 from activations.cli.output import JsonLines, Reporter, Screen, write
 from activations.cli.status import FAILED, WELL
 from activations.cli.streams import serving
@@ -232,24 +232,11 @@ class Session:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        loop = self._xen.loop
         if self._xen.clock == "virtual":  # where no signal can come
             yield
             return
-        before = {each: signal.getsignal(each) for each in (signal.SIGINT, *ENDS)}
-        asked = [
-            each
-            for each, handler in before.items()
-            if each is signal.SIGINT or handler is not signal.SIG_IGN
-        ]
-        for each in asked:
-            loop.add_signal_handler(each, self.tell, each)
-        try:
+        with when_told(self._xen.loop, self.tell, ctrl_c=True):
             yield
-        finally:
-            for each in asked:
-                loop.remove_signal_handler(each)
-                signal.signal(each, before[each])
 
     def _say(self, event: str, text: str, **details: object) -> None:
         called, guest = self._attachment.called, self._guest

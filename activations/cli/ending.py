@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from types import FrameType
 from activations.cli.output import Reporter
 from activations.cli.status import FAILED, HUNG_UP, INTERRUPTED, NOT_TRIED, TERMINATED, WELL
 from activations.errors import ActivationsError
+from activations.signals import unheard
 
 ENDS = {signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
 """Signals that end the command, besides Ctrl-C, and the exit status that says so."""
+MOMENT = 0.01
+"""Seconds."""
 
 
 class Ending:
@@ -33,6 +37,10 @@ class Ending:
     def forget(self) -> None:
         """Another command begins."""
         self.begun, self.status = False, None
+
+    def told(self, number: signal.Signals) -> None:
+        """One of `ENDS` is a reason."""
+        self.begin(ENDS[number])
 
     def begin(self, status: int | None = None) -> bool:
         """There is a reason to end; whether it is the first."""
@@ -53,32 +61,75 @@ def orderly() -> Iterator[None]:
     ENDING.forget()
     ours = threading.current_thread() is threading.main_thread()
     taken = [each for each in ENDS if ours and signal.getsignal(each) is signal.SIG_DFL]
-    for each in taken:
-        signal.signal(each, _as_ctrl_c)
     try:
-        yield
+        with unheard():
+            for each in taken:
+                signal.signal(each, _as_ctrl_c)
+        with _insistent():
+            yield
     finally:
-        for each in taken:
-            signal.signal(each, signal.SIG_DFL)
+        with unheard():
+            for each in taken:
+                signal.signal(each, signal.SIG_DFL)
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
-    ENDING.begin(ENDS[signal.Signals(number)])
+    ENDING.told(signal.Signals(number))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&`
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 
-def when_told(loop: asyncio.AbstractEventLoop, end: Callable[[], object]) -> None:
-    """Have `end` called at any of `ENDS`, while this loop runs."""
+@contextmanager
+def _insistent() -> Iterator[None]:
+    """Inside the block no Ctrl-C is lost. Python drops it where it strikes in a finalizer, or in a
+    callback of the garbage collector's or of an import's: then it comes again a moment later."""
+    before, over = sys.unraisablehook, threading.Event()
 
-    def heard(number: int) -> None:
-        ENDING.begin(ENDS[signal.Signals(number)])
-        end()
+    def come_again() -> None:
+        if over.wait(MOMENT):
+            return
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        again = signal.SIGTERM if ignored else signal.SIGINT
+        signal.pthread_kill(threading.main_thread().ident or 0, again)
 
-    for each in ENDS:
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            loop.add_signal_handler(each, heard, each)
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            threading.Thread(target=come_again, name="Ctrl-C comes again", daemon=True).start()
+        else:
+            before(what)
+
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        over.set()
+        sys.unraisablehook = before
+
+
+@contextmanager
+def when_told(
+    loop: asyncio.AbstractEventLoop,
+    end: Callable[[signal.Signals], object],
+    *,
+    ctrl_c: bool = False,
+) -> Iterator[None]:
+    """Inside the block have this loop call `end` at any of `ENDS`, and at Ctrl-C where that is
+    asked for; before and after it each goes where it went. `end` says why the command ends."""
+    asked = [each for each in ENDS if signal.getsignal(each) is not signal.SIG_IGN]
+    if ctrl_c:
+        asked.append(signal.SIGINT)
+    before = {each: signal.getsignal(each) for each in asked}
+    try:
+        with unheard():
+            for each in asked:
+                loop.add_signal_handler(each, end, each)
+        yield
+    finally:
+        with unheard():  # in between, asyncio would let them kill the process
+            for each in asked:
+                loop.remove_signal_handler(each)
+                signal.signal(each, before[each])
 
 
 def status_of(

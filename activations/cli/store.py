@@ -16,6 +16,7 @@ import asyncio
 import errno
 import json
 import shlex
+import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
@@ -30,12 +31,13 @@ from rich.text import Text
 
 from activations import backend as backends
 from activations.cli import options
-from activations.cli.ending import status_of, when_told
+from activations.cli.ending import ENDING, status_of, when_told
 from activations.cli.output import JsonLines, Screen, write
 from activations.cli.status import INTERRUPTED, NOT_TRIED, WELL
 from activations.cli.streams import serving
 from activations.errors import ActivationsError, BackendError
 from activations.lower import StoreConnection
+from activations.running import run_on
 from activations.store import Permission, Store, StoreError, Watch
 from activations.store.socket import connect
 from activations.store.wire import octets
@@ -246,7 +248,10 @@ def serve(socket: Path) -> int:
     socket = socket.absolute()
     try:
         with serving(sys.stdout):
-            asyncio.run(serve_until_told(backend.store_server(socket), socket))
+            run_on(
+                asyncio.new_event_loop,
+                lambda loop: serve_until_told(loop, backend.store_server(socket), socket),
+            )
         return WELL
     except OSError as error:
         Screen().failed(BackendError(f"{socket} cannot be served: {_why_not(socket, error)}"))
@@ -261,7 +266,7 @@ def serve(socket: Path) -> int:
 def perform(socket: Path | None, work: Work, as_json: bool = False) -> int:
     """Do this with the store, report what goes wrong; give the exit status."""
     reporter = JsonLines() if as_json else Screen()
-    speaking = partial(asyncio.run, _with_store(socket, work))
+    speaking = partial(run_on, asyncio.new_event_loop, lambda loop: _with_store(socket, work))
     return status_of(speaking, reporter, failures=(StoreError, Refused))
 
 
@@ -424,17 +429,24 @@ def say(event: str, **details: object) -> None:
 # Serving
 
 
-async def serve_until_told(server: AbstractAsyncContextManager[object], socket: Path) -> None:
+async def serve_until_told(
+    loop: asyncio.AbstractEventLoop, server: AbstractAsyncContextManager[object], socket: Path
+) -> None:
     """Serve until told to end, or until cancelled."""
     told = asyncio.Event()
-    when_told(asyncio.get_running_loop(), told.set)
+
+    def end(number: signal.Signals) -> None:
+        ENDING.told(number)
+        told.set()
+
     async with server:
         write(
             f"A simulated xenstored serves {socket}, until Ctrl-C. To have Xen's own tools "
             "and `activations store` speak to it:\n"
             f"export XENSTORED_PATH={shlex.quote(str(socket))}\n"
         )
-        await told.wait()
+        with when_told(loop, end):
+            await told.wait()
 
 
 def _why_not(socket: Path, error: OSError) -> str:

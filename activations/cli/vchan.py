@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import (
@@ -159,10 +160,15 @@ def perform(opened: Open, *, backend: str, stay: bool, wait: float | None) -> in
     async def main(xen: Domain) -> None:
         task = asyncio.current_task()
         assert task is not None
-        when_told(xen.loop, task.cancel)
-        async with within(wait, opened(xen)) as stream:
-            source = Input(sys.stdin.fileno() if sys.stdin else None)
-            await pass_on(stream, source, Output(sys.stdout.fileno()), stay)
+
+        def end(number: signal.Signals) -> None:
+            ENDING.told(number)
+            task.cancel()
+
+        with when_told(xen.loop, end):
+            async with within(wait, opened(xen)) as stream:
+                source = Input(sys.stdin.fileno() if sys.stdin else None)
+                await pass_on(stream, source, Output(sys.stdout.fileno()), stay)
 
     try:
         with serving(sys.stdout):

@@ -40,8 +40,16 @@ class SocketServer:
     async def __aenter__(self) -> SocketServer:
         if _is_served(self._path):  # asyncio would remove it all the same
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(self._path))
-        self._server = await asyncio.start_unix_server(self._accept, self._path)
+        # Nothing waits in here, so that no cancellation leaves the socket to nobody.
+        self._server = await asyncio.start_unix_server(
+            self._accept, self._path, start_serving=False
+        )
         self._identity = _identity(self._path)
+        try:
+            await self._server.start_serving()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

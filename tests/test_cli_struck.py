@@ -1,0 +1,130 @@
+"""A signal that comes at any moment of a server's life ends it in order: the status says which it
+was, what was made is removed, and nothing is said of it.
+
+The command runs in this process, and the signal comes before a line of its code, of the loop's or
+of what starts that: the n-th line for every n, until it has come to rest and waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import activations
+import xen_sim
+from activations.cli import main
+from activations.cli.ending import ENDS, orderly
+
+FOLDERS = tuple(
+    str(Path(str(module.__file__)).parent) for module in (activations, xen_sim, asyncio)
+)
+AT_REST = "at rest"
+STRIDES = [23, pytest.param(1, marks=pytest.mark.long)]
+"""Every so manieth line, or every one."""
+SIGNALS = pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
+)
+
+
+class Caller:
+    """Sends this process a signal before the n-th line that is run once the command has taken
+    charge of its end; 0 is the first. `where` is that line, empty if it did not come to that."""
+
+    def __init__(self, number: signal.Signals, after: int) -> None:
+        self.where = ""
+        self.number = number
+        self._left = after
+
+    def __enter__(self) -> Caller:
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
+        return self._line if frame.f_code.co_filename.startswith(FOLDERS) else None
+
+    def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line" and not self.where and _in_charge():
+            if self._left == 0:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+                signal.raise_signal(self.number)
+            self._left -= 1
+        return self._line
+
+
+def _in_charge() -> bool:
+    return all(signal.getsignal(each) is not signal.SIG_DFL for each in ENDS)
+
+
+def struck_everywhere(
+    number: signal.Signals, stride: int, words: list[str], rests: Callable[[], bool]
+) -> Iterator[str]:
+    """Run the command again and again, struck so many lines later each time, and at last once
+    `rests` says that it waits; after each the line."""
+    for after in count(0, stride):
+        caller, over = Caller(number, after), threading.Event()
+        striking = threading.Thread(target=strike_at_rest, args=(caller, rests, over))
+        striking.start()
+        try:
+            with caller:
+                status = main(words)
+        finally:
+            over.set()
+            striking.join()
+        assert status == 128 + number, caller.where
+        yield caller.where
+        if caller.where == AT_REST:
+            return
+
+
+def strike_at_rest(caller: Caller, rests: Callable[[], bool], over: threading.Event) -> None:
+    while not over.wait(0.02):
+        if not caller.where and rests():
+            caller.where = AT_REST
+            signal.pthread_kill(threading.main_thread().ident or 0, caller.number)
+
+
+@pytest.fixture(autouse=True)
+def nothing_traced() -> Iterator[None]:
+    before = sys.gettrace()
+    yield
+    sys.settrace(before)
+
+
+@SIGNALS
+@pytest.mark.parametrize("stride", STRIDES)
+def test_at_any_line_it_ends_a_server_in_order(
+    number: signal.Signals, stride: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    socket = tmp_path / "socket"
+    places = []
+    for place in struck_everywhere(number, stride, ["store", "serve", str(socket)], socket.exists):
+        places.append(place)
+        assert not socket.exists(), place
+        assert not capfd.readouterr().err.strip(), place
+    assert len(places) > 10
+
+
+def test_a_ctrl_c_that_python_drops_comes_again() -> None:
+    """What is raised in a finalizer goes nowhere."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with orderly(), pytest.raises(KeyboardInterrupt):
+        Finalized()
+        while True:
+            time.sleep(0.001)
