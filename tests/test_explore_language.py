@@ -123,6 +123,13 @@ def test_what_is_marked_is_never_folded() -> None:
     assert "5" in [row.text for row in rows(stretch)]
 
 
+def test_what_came_long_before_the_first_deviation_is_left_out() -> None:
+    turns = [Moment(who, f"turn {n}") for n in range(20) for who in ("dom0", "guest")]
+    shown = rows([*turns, Moment("dom0", "hlt", DEVIATION), Moment("guest", "sleeps")])
+    assert [row.text for row in shown[:2]] == ["⋮ 36 steps", "turn 18"]
+    assert [row.text for row in shown[-2:]] == ["hlt", "sleeps"]
+
+
 @pytest.mark.parametrize(
     ("verdict", "said"),
     [

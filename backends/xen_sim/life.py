@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit
 
 from activations.domain import Domain
-from activations.errors import LeakWarning
+from activations.errors import LeakWarning, XenError
 from activations.loop import EventLoop
 from activations.own import own_tasks
 from activations.running import program
@@ -161,7 +161,8 @@ class LoopLife(Life):
                 task.get_coro().close()
             asyncio._unregister_task(task)
         if not self.loop.is_closed():
-            with warnings.catch_warnings():
+            # whoever maps its pages still is closed behind it: that is not why the run ended
+            with warnings.catch_warnings(), suppress(XenError):
                 warnings.simplefilter("ignore", LeakWarning)
                 self.loop.close()
         self._task = None  # every `all_tasks` of a later machine would look at it

@@ -21,6 +21,10 @@ BEFORE, AFTER = 3, 2
 """How many moments of a stretch are shown before somebody else runs, and after."""
 
 
+STRETCHES = 4
+"""How many stretches are shown before the one that deviates first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """One step of one vCPU."""
@@ -59,10 +63,16 @@ def with_wrong(moments: Sequence[Moment], actor: str, what: str) -> list[Moment]
 
 
 def rows(moments: Iterable[Moment]) -> list[Row]:
-    """The moments, folded."""
+    """The moments, folded. What came long before the first deviation, or the end, is left out."""
+    stretches = [list(each) for _, each in groupby(moments, key=lambda moment: moment.actor)]
+    deviates = (n for n, each in enumerate(stretches) if any(m.mark == DEVIATION for m in each))
+    first = max(next(deviates, len(stretches) - 1) - STRETCHES, 0)
     found: list[Row] = []
-    for actor, stretch in groupby(moments, key=lambda moment: moment.actor):
-        found += _fold(actor, list(stretch))
+    if first > 1:
+        found.append(Row(stretches[0][0].actor, f"⋮ {sum(map(len, stretches[:first]))} steps"))
+        stretches = stretches[first:]
+    for stretch in stretches:
+        found += _fold(stretch[0].actor, stretch)
     return found
 
 

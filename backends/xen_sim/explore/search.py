@@ -203,9 +203,9 @@ class _Search:
         return self._keep(account, course, hit.strategy)
 
     def _long_enough(self) -> Callable[[], bool]:
-        """Shrinking may take as long as the search took, and two seconds more."""
+        """Shrinking may take as long as the search took, and five seconds more."""
         now = perf_counter()
-        until = now + (now - self._began) + 2
+        until = now + (now - self._began) + 5
         return lambda: perf_counter() > until
 
     def _keep(self, account: Account, course: Course, strategy: str) -> Found:
