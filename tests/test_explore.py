@@ -482,7 +482,7 @@ from xen_sim.guests.solo5_2020 import with_faults
 
 @pytest.mark.xen(explore=40)
 @pytest.mark.parametrize("faults", [(), (4,)])
-def test_the_guest_hears(machine, faults):
+def test_the_guest_hears(xen_machine, faults):
     ports = []
 
     def guest(guest):
@@ -495,9 +495,9 @@ def test_the_guest_hears(machine, faults):
             guest.xen.yield_()
         guest.send(guest.bind_interdomain(1, ports[0]))
 
-    machine.plain("guest", guest, kernel=with_faults(*faults))
-    machine.plain("dom0", dom0)
-    assert machine.run()["guest"] == "heard"
+    xen_machine.plain("guest", guest, kernel=with_faults(*faults))
+    xen_machine.plain("dom0", dom0)
+    assert xen_machine.run()["guest"] == "heard"
 """
 
 
@@ -518,5 +518,5 @@ def test_a_marked_test_is_explored_and_its_failure_comes_with_a_token(tmp_path: 
     assert "BlockedForever" in said
 
 
-def test_a_machine_for_a_test_that_is_not_marked_is_a_plain_one(machine: Machine) -> None:
-    assert type(machine) is Machine
+def test_a_machine_for_a_test_that_is_not_marked_is_a_plain_one(xen_machine: Machine) -> None:
+    assert type(xen_machine) is Machine

@@ -12,7 +12,9 @@ from activations import BackendError, scenario
 from activations.cli import main
 from xen_sim.explore.programs import of_scenario
 from xen_sim.explore.search import Effort, explore
-from xen_sim.explore.token import parse
+from xen_sim.explore.token import Token, identify, parse
+from xen_sim.explore.verdict import OPEN
+from xen_sim.explorer import Explorer, Subject
 from xen_sim.schedule.tape import Diverged
 
 PAGE = HOME / "docs" / "explorer.md"
@@ -70,6 +72,32 @@ def test_the_commands_find_replay_and_say_so_in_their_status(
     assert "there is no strategy 'hope'; there are: portfolio" in capsys.readouterr().err
 
 
+def test_what_was_found_is_written_as_a_page_and_for_perfetto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    faulty = ["--guest", "solo5-2020", "--html", "it.html", "--perfetto", "it.pftrace"]
+    assert main(["explore", *faulty]) == 1
+    token = capsys.readouterr().out.rpartition("token: ")[2].strip()
+    page = (tmp_path / "it.html").read_text()
+    assert token in page
+    assert "guest port 1" in page
+    assert (tmp_path / "it.pftrace").read_bytes()
+    (tmp_path / "it.html").unlink()
+    assert main(["replay", token, *faulty]) == 1
+    assert (tmp_path / "it.html").read_text() == page
+    assert main(["explore", "--guest", "solo5-2020", "--html", "/nosuch/it.html"]) == 2
+    assert "the page is lost: /nosuch/it.html: No such file" in capsys.readouterr().err
+
+
+def test_a_replay_that_breaks_nothing_claims_no_more() -> None:
+    explorer, subject = Explorer(), {"guest": "solo5"}
+    program = Subject(**subject).engine().program
+    verdict = explorer.replay(subject, str(Token(identify(program.identity), 0, (), ())))
+    assert verdict.kind == OPEN
+    assert not verdict.found
+
+
 def test_the_test_of_the_page_passes(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TEST)
     assert "1 passed" in run_pytest(tmp_path)
@@ -82,8 +110,6 @@ def test_other_code_of_the_page_runs(code: str, capsys: pytest.CaptureFixture[st
 
 
 def test_a_scenario_for_the_wall_clock_is_refused(tmp_path: Path) -> None:
-    from xen_sim.explore.command import Subject
-
     wall = scenario.Scenario("wall", clock="wall")
     with pytest.raises(BackendError, match="it cannot be explored"):
         Subject(wall).engine()

@@ -22,6 +22,7 @@ from xen_sim import Choice, Machine, Schedule, Solo5, Tape, Trace
 from xen_sim.explore.course import Course, course
 from xen_sim.explore.engine import Account, Program, Run
 from xen_sim.explore.finding import LOST_WAKEUP, Finding
+from xen_sim.explore.looking import Looking
 from xen_sim.explore.report import DEMUX, DEVIATION, NOTIFY, WAKE, WRONG, Moment
 from xen_sim.explore.verdict import Found
 from xen_sim.guests.kernel import Kernel
@@ -30,7 +31,6 @@ from xen_sim.guests.solo5_2020 import with_faults
 from xen_sim.views import suffix, traced
 from xen_sim.views.arrows import arrows, lost
 from xen_sim.views.beside import nearest
-from xen_sim.views.looking import Looking
 from xen_sim.views.page import page, same
 from xen_sim.views.perfetto import perfetto
 from xen_sim.views.slices import bounded
@@ -349,7 +349,7 @@ class Runs:
         self._fails = fails
         self.asked: list[Course] = []
 
-    def run(self, tape: Tape, *, traced: bool = False) -> Run:
+    def run(self, tape: Tape) -> Run:
         return self.tell(tape).run
 
     def tell(self, tape: Tape) -> Account:

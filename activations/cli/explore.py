@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from activations import registry
@@ -19,13 +21,16 @@ from activations.cli.run import load
 from activations.cli.status import FAILED, INTERRUPTED, WELL
 
 F = TypeVar("F", bound=Callable[..., Any])
+OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 EVERY = 0.1
 """Seconds between two looks of the line that is live."""
 
 
 def _subject(command: F) -> F:
-    """What is explored, and on what."""
+    """What is explored, on what, and where what is found is written."""
     for option in (
+        click.option("--perfetto", type=OUT, metavar="OUT", help="What was found, for Perfetto."),
+        click.option("--html", type=OUT, metavar="OUT", help="What was found, to step through."),
         click.option("--sends", type=click.IntRange(1), default=2, help="Events a port."),
         click.option("--ports", type=click.IntRange(1, 64), default=1, help="Ports, with no FILE."),
         click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain."),
@@ -59,6 +64,8 @@ def explore(
     preemptions: int | None,
     jobs: int,
     seed: int,
+    html: Path | None,
+    perfetto: Path | None,
     **subject: Any,
 ) -> int:
     """Run the scenario in FILE in one interleaving after the other, until one of them breaks a
@@ -80,16 +87,16 @@ def explore(
     screen = JsonLines() if as_json else Screen(spinner=False)
 
     def search() -> int:
-        line = Line(seconds, as_json)
+        explorer = registry.find("sim").explorer
         subject["scenario"] = load(target) if target else None
-        try:
-            verdict = registry.find("sim").explorer.explore(subject, effort, line)
-        finally:
-            line.close()
+        with Line(seconds, None if as_json else Screen(spinner=False).err) as line:
+            verdict = explorer.explore(subject, effort, line)
         _show(verdict, as_json)
+        for found in verdict.found:
+            explorer.write(subject, found, html, perfetto)
         if verdict.found:
             return FAILED
-        return INTERRUPTED if "interrupted" in verdict.notes else WELL
+        return INTERRUPTED if verdict.interrupted else WELL
 
     return status_of(search, screen)
 
@@ -99,7 +106,14 @@ def explore(
 @click.option("--all", "whole", is_flag=True, help="Every step, not those that matter alone.")
 @_subject
 @options.as_json
-def replay(words: tuple[str, ...], whole: bool, as_json: bool, **subject: Any) -> int:
+def replay(
+    words: tuple[str, ...],
+    whole: bool,
+    as_json: bool,
+    html: Path | None,
+    perfetto: Path | None,
+    **subject: Any,
+) -> int:
     """Take the course that TOKEN says through the scenario in FILE, and show it step by step.
 
     Exit status: 1 if the promise is broken again, 0 if it is not, 2 if the token does not fit: the
@@ -111,45 +125,55 @@ def replay(words: tuple[str, ...], whole: bool, as_json: bool, **subject: Any) -
 
     def again() -> int:
         subject["scenario"] = load(words[0]) if len(words) == 2 else None
-        verdict = registry.find("sim").explorer.replay(subject, words[-1])
+        explorer = registry.find("sim").explorer
+        verdict = explorer.replay(subject, words[-1])
         _show(verdict, as_json, replayed=True, whole=whole)
+        for found in verdict.found:
+            explorer.write(subject, found, html, perfetto)
         return FAILED if verdict.found else WELL
 
     return status_of(again, screen)
 
 
 class Line:
-    """A line on a terminal that says how far a search is."""
+    """A line on a terminal that says how far a search is; elsewhere nothing."""
 
-    def __init__(self, seconds: float, silent: bool) -> None:
+    def __init__(self, seconds: float, console: Console | None) -> None:
         self._seconds = seconds
-        self._shown = sys.stderr.isatty() and not silent
         self._last = perf_counter()
         self._coverage = 0
-        self._open = False
+        self._live: Live | None = None
+        if console is not None and console.is_terminal:
+            self._live = Live(
+                console=console,
+                auto_refresh=False,  # no thread: workers are forked meanwhile
+                transient=True,
+                redirect_stdout=False,  # what domains print goes elsewhere
+                redirect_stderr=False,
+            )
+
+    def __enter__(self) -> Line:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
 
     def __call__(self, figures: Any, doing: str) -> None:
         now = perf_counter()
-        if not self._shown or now - self._last < EVERY:
+        if self._live is None or now - self._last < EVERY:
             return
         self._last = now
         new, self._coverage = figures.coverage - self._coverage, figures.coverage
         rate = figures.runs / figures.seconds if figures.seconds else 0
         left = max(self._seconds - figures.seconds, 0)
         said = (
-            f"{doing}: {figures.runs:,} runs, {rate:,.0f}/s, {figures.depth} choices deep, "
-            f"{figures.coverage:,} interleavings of two steps (+{new}), {left:.0f} s left"
+            f"{doing}: {figures.runs:,} runs, {rate:,.0f}/s, {left:.0f} s left, "
+            f"{figures.depth} choices deep, {figures.coverage:,} ways to come between (+{new})"
         )
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r\x1b[K{said[:width]}")
-        sys.stderr.flush()
-        self._open = True
-
-    def close(self) -> None:
-        if self._open:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._open = False
+        self._live.update(Text(said, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 def _show(verdict: Any, as_json: bool, *, replayed: bool = False, whole: bool = False) -> None:

@@ -41,6 +41,10 @@ _FENCES = frozenset(("mfence",))
 _QUIET = frozenset(("lfence", "sfence", "pause", "nop", "cld"))
 _JUMP = re.compile(r"j[a-z]+$|call[q]?$|ret[q]?$|set[a-z]+$|cmov[a-z]+$")
 _MEMORY = re.compile(r"(%[c-gs]s:)?[-+\w.$@]*\((%\w+)?(,%\w+(,[1248])?)?\)")
+_REGISTER = re.compile(r"%\w+(\(\d\))?")
+_NUMBER = re.compile(r"\$.+")
+_STRINGS = frozenset(("movsb", "movsw", "movsl"))
+"""With operands they extend a sign; without, they copy what rsi points to."""
 _LABEL = re.compile(r"[\w.$]+:")
 _SIZES = {"b": 1, "w": 2, "l": 4, "q": 8}
 _SHADOW = 12
@@ -129,6 +133,8 @@ def _instruction(line: _Line, following: Sequence[_Line]) -> list[str]:
     if base is None and not _JUMP.match(name):
         raise Refused(f"{line.place}: the engine does not know the instruction {line.text!r}")
     operands = _operands(rest)
+    if base is not None and (unknown := _unknown(name, operands)):
+        raise Refused(f"{line.place}: {line.text!r} accesses {unknown} in a way that is not known")
     memory = next((each for each in operands if _MEMORY.fullmatch(each)), None)
     if memory is None or base is None or base == "lea":
         if memory is not None and base is None:
@@ -159,6 +165,15 @@ def _base(name: str) -> str | None:
 def _operands(text: str) -> list[str]:
     """Split at the commas that are in no parentheses."""
     return [each.strip() for each in re.split(r",(?![^(]*\))", text.split("#")[0]) if each.strip()]
+
+
+def _unknown(name: str, operands: Sequence[str]) -> str:
+    """What is neither a register, nor a number, nor memory of a form that is announced; empty if
+    there is no such operand."""
+    if name in _STRINGS and not operands:
+        return "strings"
+    known = (_REGISTER, _NUMBER, _MEMORY)
+    return next((each for each in operands if not any(k.fullmatch(each) for k in known)), "")
 
 
 def _announced(

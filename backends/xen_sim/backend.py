@@ -15,7 +15,7 @@ from activations.lower import Clock as ClockName
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
-from xen_sim.explore.command import Explorer
+from xen_sim.explorer import Explorer
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.machine import Machine

@@ -1,10 +1,10 @@
 """pytest's side of the explorer: a test that is run in many interleavings.
 
     @pytest.mark.xen(explore=1000)
-    def test_nothing_is_lost(machine):
-        machine.boot("dom0", server)
-        machine.boot("guest", client)
-        assert machine.run()["dom0"] == 1
+    def test_nothing_is_lost(xen_machine):
+        xen_machine.boot("dom0", server)
+        xen_machine.boot("guest", client)
+        assert xen_machine.run()["dom0"] == 1
 
 The body is called once for each run, with a machine that is new each time; its other fixtures are
 those of the test, and are the same in all runs. A failure comes with its table and its token, and
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from xen_sim.explore.programs import Programs
     from xen_sim.machine import Machine
 
+MACHINE = "xen_machine"
+"""The fixture that a marked test takes."""
 OPTIONS = {"explore", "seconds", "strategy", "limit", "jobs", "seed"}
 
 
@@ -40,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def machine() -> Machine:
+def xen_machine() -> Machine:
     """A simulated machine; an explored one where the test is marked so."""
     from xen_sim.machine import Machine
 
@@ -56,8 +58,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     how = dict(mark.kwargs)
     if unknown := how.keys() - OPTIONS:
         raise pytest.UsageError(f"xen() knows no {', '.join(unknown)}: {', '.join(OPTIONS)}")
-    if "machine" not in pyfuncitem.funcargs:
-        raise pytest.UsageError(f"{pyfuncitem.nodeid}: a test marked xen() takes `machine`")
+    if MACHINE not in pyfuncitem.funcargs:
+        raise pytest.UsageError(f"{pyfuncitem.nodeid}: a test marked xen() takes `{MACHINE}`")
     engine = _engine(pyfuncitem)
     token = pyfuncitem.config.getoption("--xen-replay")
     if token is not None:
@@ -73,7 +75,7 @@ def _explore(item: pytest.Function, engine: Programs, how: dict[str, Any]) -> No
 
     effort = Effort(runs=how.pop("explore", 1000), **{"seconds": None, **how})
     verdict = explore(engine, effort, database=Database(item.config.rootpath / FOLDER))
-    if "interrupted" in verdict.notes:
+    if verdict.interrupted:
         raise KeyboardInterrupt
     for found in verdict.found:
         told = f"\n{found.table()}\n" if found.moments else ""
@@ -86,9 +88,9 @@ def _engine(item: pytest.Function) -> Programs:
     from xen_sim.explore.programs import Programs
 
     names = item._fixtureinfo.argnames
-    others = {name: item.funcargs[name] for name in names if name != "machine"}
+    others = {name: item.funcargs[name] for name in names if name != MACHINE}
     module = item.module.__name__.rpartition(".")[2]
     identity = f"{module}::{item.name}"
     return Programs(
-        Program(item.name, identity), lambda machine: item.obj(machine=machine, **others)
+        Program(item.name, identity), lambda machine: item.obj(**{MACHINE: machine}, **others)
     )

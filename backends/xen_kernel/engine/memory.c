@@ -221,6 +221,21 @@ static enum kind store_kind(int order)
 		*at = (type)(result); \
 		return old; \
 	}
+#define COMPARE(bits, type, strength) \
+	int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *at, type *expected, \
+							  type value, int order, int otherwise) \
+	{ \
+		(void)order, (void)otherwise; \
+		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
+		type old = *at; \
+		if (old == *expected) { \
+			*at = value; \
+			return 1; \
+		} \
+		*expected = old; \
+		return 0; \
+	}
+
 #define ATOMIC(bits, type) \
 	type __tsan_atomic##bits##_load(const volatile type *at, int order) \
 	{ \
@@ -240,32 +255,8 @@ static enum kind store_kind(int order)
 	CHANGE(bits, type, fetch_and, old & value) \
 	CHANGE(bits, type, fetch_xor, old ^ value) \
 	CHANGE(bits, type, fetch_nand, ~(old & value)) \
-	int __tsan_atomic##bits##_compare_exchange_strong(volatile type *at, type *expected, \
-							  type value, int order, int otherwise) \
-	{ \
-		(void)order, (void)otherwise; \
-		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
-		type old = *at; \
-		if (old == *expected) { \
-			*at = value; \
-			return 1; \
-		} \
-		*expected = old; \
-		return 0; \
-	} \
-	int __tsan_atomic##bits##_compare_exchange_weak(volatile type *at, type *expected, \
-							type value, int order, int otherwise) \
-	{ \
-		(void)order, (void)otherwise; \
-		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
-		type old = *at; \
-		if (old == *expected) { \
-			*at = value; \
-			return 1; \
-		} \
-		*expected = old; \
-		return 0; \
-	}
+	COMPARE(bits, type, strong) \
+	COMPARE(bits, type, weak)
 ATOMIC(8, uint8_t) ATOMIC(16, uint16_t) ATOMIC(32, uint32_t) ATOMIC(64, uint64_t)
 
 /* What the compiler makes of copies and of large assignments. */

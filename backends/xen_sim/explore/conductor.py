@@ -8,12 +8,13 @@ another. `Telling` notes all of it, for the one run that is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from zlib import crc32
 
 from activations.errors import SimulationOver
 from xen_sim.explore.course import Course, Deviation
 from xen_sim.explore.finding import LIVELOCK, Finding
-from xen_sim.explore.report import DEVIATION, SAID, Moment
+from xen_sim.explore.report import DEVIATION, SAID, Moment, Pairs
 from xen_sim.schedule.step import Choice, Step
 from xen_sim.schedule.tape import Taken, Tape
 
@@ -88,30 +89,13 @@ class Conductor(Tape):
             if not check():
                 self.stop(Finding("invariant", said))
 
+    def look(self) -> None:
+        """The last step has been taken."""
+
     def stop(self, finding: Finding) -> None:
         """The run is over here."""
         self.over = True
         raise Broken(finding)
-
-
-class Traced(Conductor):
-    """Notes every step, and the number of the choice before it: a strategy asked for them."""
-
-    def __init__(self, tape: Tape, budget: int = BUDGET) -> None:
-        super().__init__(tape, budget)
-        self.trace: list[tuple[object, ...]] = []
-
-    def choose(self, choice: Choice) -> int:
-        if self.over:
-            return 0
-        answer = super().choose(choice)
-        self.trace.append((choice.options, answer, choice.step))
-        return answer
-
-    def alone(self, name: str, step: Step) -> None:
-        if self._running and not self.over:
-            super().alone(name, step)
-            self.trace.append(((name,), 0, step))
 
 
 class Telling(Conductor):
@@ -125,10 +109,18 @@ class Telling(Conductor):
         self.moments: list[Moment] = []
         self.actors: tuple[str, ...] = ()
         self.now = now
+        self.looking: Callable[[], tuple[Pairs, Pairs]] = lambda: ((), ())
+        """What has happened to events and ports since it was asked last."""
 
     def begin(self, run: Sequence[str]) -> None:
         super().begin(run)
         self.actors = tuple(run)
+        self.looking()
+
+    def look(self) -> None:
+        events, changes = self.looking()
+        if self.moments and (events or changes):
+            self.moments[-1] = replace(self.moments[-1], events=events, changes=changes)
 
     def choose(self, choice: Choice) -> int:
         if self.over:
@@ -156,4 +148,5 @@ class Telling(Conductor):
             self._note(actor, f"prints {line!r}", SAID)
 
     def _note(self, actor: str, what: str, mark: str = "", note: str = "") -> None:
+        self.look()
         self.moments.append(Moment(actor, what, mark, note, self.now()))

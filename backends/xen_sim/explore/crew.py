@@ -23,7 +23,7 @@ from typing import Protocol
 
 from activations.errors import BackendError
 from xen_sim.explore.engine import Engine, Run
-from xen_sim.explore.strategies import Recipe, Strategy, Take
+from xen_sim.explore.strategies import Recipe, Strategy
 
 Share = list[tuple[Strategy, Recipe]]
 """Recipes that are done in one go, and whose they are."""
@@ -198,7 +198,4 @@ class _Sent:
 
 
 def _perform(engine: Engine, recipes: Sequence[Recipe]) -> list[Run]:
-    return [
-        engine.run(recipe.tape(), traced=isinstance(recipe, Take) and recipe.traced)
-        for recipe in recipes
-    ]
+    return [engine.run(recipe.tape()) for recipe in recipes]

@@ -42,8 +42,6 @@ class Run(NamedTuple):
     finding: Finding | None
     state: int = 0
     """A digest of the memory that domains and Xen share, as the run left it."""
-    trace: tuple[object, ...] = ()
-    """Its steps, for a strategy that asked for them."""
 
 
 class Account(NamedTuple):
@@ -69,7 +67,7 @@ class Engine(Protocol):
     def session(self) -> AbstractContextManager[None]:
         """Around many runs."""
 
-    def run(self, tape: Tape, *, traced: bool = False) -> Run:
+    def run(self, tape: Tape) -> Run:
         """A run under this tape."""
 
     def tell(self, tape: Tape) -> Account:

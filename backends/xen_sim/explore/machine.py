@@ -91,6 +91,7 @@ class ExploredMachine(Machine):
     def blocked(self, error: BlockedForever, loops: Sequence[EventLoop]) -> BlockedForever:
         """Looked at before anybody is asked to end: what is pending is pending still."""
         told = super().blocked(error, loops)
+        self._conductor.look()
         if self._stuck is None and not self._conductor.over:
             scheduler = self.xen.scheduler
             running, scheduler.current = scheduler.current, None  # our looks are no steps

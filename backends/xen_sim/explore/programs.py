@@ -17,9 +17,10 @@ from activations.errors import LeakWarning, SimulationOver
 from activations.outcome import RunOptions
 from activations.scenario import Scenario, load
 from xen_sim.explore import chance
-from xen_sim.explore.conductor import BUDGET, Conductor, Telling, Traced
+from xen_sim.explore.conductor import BUDGET, Conductor, Telling
 from xen_sim.explore.engine import Account, Program, Run
 from xen_sim.explore.finding import ESCAPE, Finding
+from xen_sim.explore.looking import Looking
 from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.report import with_wrong
 from xen_sim.explore.token import parse_for
@@ -70,8 +71,8 @@ class Programs:
         self._kernel = kernel
         self._budget = budget
 
-    def run(self, tape: Tape, *, traced: bool = False) -> Run:
-        conductor = (Traced if traced else Conductor)(tape, self._budget)
+    def run(self, tape: Tape) -> Run:
+        conductor = Conductor(tape, self._budget)
         try:
             return self._run(conductor)
         except Diverged as error:  # the program is not the one it was a run ago
@@ -91,7 +92,7 @@ class Programs:
         machine = ExploredMachine(conductor, self._kernel)
         now = machine.xen.clock.time_ns
         if isinstance(conductor, Telling):
-            conductor.now = now
+            conductor.now, conductor.looking = now, Looking(machine)
         promises.watch(machine)
         failure: BaseException | None = None
         result: object = None
@@ -113,7 +114,6 @@ class Programs:
             sometimes=machine.sometimes,
             finding=finding,
             state=_digest(machine, result, finding),
-            trace=tuple(conductor.trace) if isinstance(conductor, Traced) else (),
         )
 
     def again(self, text: str) -> object:

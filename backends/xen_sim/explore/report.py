@@ -17,6 +17,8 @@ said this; here it went wrong."""
 NOTIFY, DEMUX, WAKE = "notify", "demux", "wake"
 """An event's way: it is made pending, a lower half takes it, and who waits for it is woken."""
 
+Pairs = tuple[tuple[str, str], ...]
+
 BEFORE, AFTER = 3, 2
 """How many moments of a stretch are shown before somebody else runs, and after."""
 
@@ -37,10 +39,10 @@ class Moment:
     """What is to be said of it besides: a line of source, who comes first."""
     ns: int = 0
     """When, by the clock of the run."""
-    events: tuple[tuple[str, str], ...] = ()
+    events: Pairs = ()
     """What became of an event here: NOTIFY, DEMUX or WAKE, and the port that it was for, as
     `guest port 2`. A view draws arrows from one to the next."""
-    changes: tuple[tuple[str, str], ...] = ()
+    changes: Pairs = ()
     """What has another state from here on, a port or a ring, and which: `("guest port 2",
     "pending")`."""
 

@@ -20,7 +20,16 @@ from xen_sim.explore.strategies import Claim
 from xen_sim.explore.strategies.chance import Near
 from xen_sim.explore.strategies.pct import Pct
 from xen_sim.explore.token import Token, identify
-from xen_sim.explore.verdict import BOUNDED, EXHAUSTED, FOUND, OPEN, Figures, Found, Verdict
+from xen_sim.explore.verdict import (
+    BOUNDED,
+    EXHAUSTED,
+    FOUND,
+    INTERRUPTED,
+    OPEN,
+    Figures,
+    Found,
+    Verdict,
+)
 
 SECONDS = 60.0
 FROM_BEFORE = "a failure from before"
@@ -98,7 +107,7 @@ class _Search:
         except _Hit as hit:
             found = self._found(hit)
         except KeyboardInterrupt:
-            self._notes.append("interrupted")
+            self._notes.append(INTERRUPTED)
         except WorkersDied:
             pass
         self._tick()
@@ -240,7 +249,7 @@ class _Search:
         if found is not None:
             return Verdict(name, FOUND, figures, [found], notes=notes)
         never = [said for said, kept in self._sometimes.items() if not kept]
-        if never:
+        if never and INTERRUPTED not in notes:
             finding = Finding(SOMETIMES, f"in no run: {never[0]}")
             token = self._token(ORDINARY, ())
             return Verdict(name, FOUND, figures, [Found(finding, token, ())], notes=notes)

@@ -20,6 +20,7 @@ from activations.errors import ActivationsError
 from xen_sim.explore.course import Course, Deviation, add_question, asked
 from xen_sim.schedule.step import Choice
 from xen_sim.schedule.tape import Diverged, Tape
+from xen_sim.varint import varint
 
 VERSION = "x1"
 _PROGRAM, _WHOLE = 3, 2
@@ -42,10 +43,10 @@ class Token:
     """A byte for each deviation."""
 
     def __str__(self) -> str:
-        body = self.program.to_bytes(_PROGRAM, "big") + _number(self.seed)
+        body = self.program.to_bytes(_PROGRAM, "big") + varint(self.seed)
         last = -1
         for (at, answer), check in zip(self.course, self.checks, strict=True):
-            body += _number(at - last - 1) + _number(answer) + bytes((check,))
+            body += varint(at - last - 1) + varint(answer) + bytes((check,))
             last = at
         text = b32encode(body + _whole(body)).decode().rstrip("=").lower()
         return f"{VERSION}-{text}"
@@ -130,16 +131,6 @@ def _read(body: bytes) -> Token:
         found.append(body[at])
         at += 1
     return Token(int.from_bytes(body[:_PROGRAM], "big"), seed, tuple(deviations), tuple(found))
-
-
-def _number(value: int) -> bytes:
-    """Seven bits a byte; all but the last have the eighth set."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _take(body: bytes, at: int) -> tuple[int, int]:

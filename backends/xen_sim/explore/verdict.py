@@ -17,6 +17,8 @@ from xen_sim.explore.course import Course
 from xen_sim.explore.finding import Finding
 from xen_sim.explore.report import Moment, table
 
+INTERRUPTED = "interrupted"
+"""The note of a search that Ctrl-C ended."""
 FOUND, EXHAUSTED, BOUNDED, OPEN = "found", "exhausted", "exhausted at", "not exhausted"
 
 PYTHON_GRAIN = (
@@ -90,6 +92,11 @@ class Verdict:
     leaves_out: Sequence[str] = PYTHON_GRAIN
     notes: list[str] = field(default_factory=list)
     """What else is to be known: a worker that died, what was cut."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search."""
+        return INTERRUPTED in self.notes
 
     def facts(self) -> dict[str, object]:
         """For programs."""

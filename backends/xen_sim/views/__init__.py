@@ -1,7 +1,6 @@
 """Views of a run, made of its `Moment`s (explore/report.py), which any engine or trace can give.
 
     traced     moments from a trace
-    looking    moments' events and states, seen from outside between two steps
     arrows     which notify a demux is due to, and which demux a wake
     words      what a step does, in a sentence
     slices     a very long run, cut down to what matters

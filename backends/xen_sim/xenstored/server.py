@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sortedcontainers import SortedSet
+
 from activations.store import Access, Permission
 from xen_sim.xenstored import paths
 from xen_sim.xenstored.connection import Cause, Connection
@@ -48,7 +50,8 @@ class Xenstored:
         self.domains.meet(PRIVILEGED)
         self._connections: dict[int, Connection] = {}
         self._connected = 0
-        self._busy: set[int] = set()
+        self._busy: SortedSet[int] = SortedSet()
+        """Clients for which there may be something to do, by number: in the order they came."""
         self._serving = False
         for path, below in (("/", "tool"), ("/tool", "xenstored"), ("/tool/xenstored", "")):
             self.database.put(path, Node(_CLOSED, children=(below,) if below else ()))
@@ -95,8 +98,9 @@ class Xenstored:
 
     def _turns(self, last: int, end: int) -> None:
         """One for each client after the `last` and up to the `end`."""
-        while last := min((each for each in self._busy if last < each <= end), default=0):
-            self._busy.discard(last)
+        busy = self._busy
+        while (at := busy.bisect_right(last)) < len(busy) and busy[at] <= end:
+            last = busy.pop(at)
             connection = self._connections[last]
             if connection.on_turn():
                 self._busy.add(last)

@@ -29,8 +29,6 @@ class Take(NamedTuple):
     """Take this course."""
 
     course: Course
-    traced: bool = False
-    """Whether the strategy wants to see every step."""
 
     def tape(self) -> Tape:
         return Following(self.course)

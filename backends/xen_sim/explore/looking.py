@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from xen_sim.explore.report import DEMUX, NOTIFY, WAKE
+from xen_sim.explore.report import DEMUX, NOTIFY, WAKE, Pairs
 
 if TYPE_CHECKING:
     from xen_sim.machine import Machine
-
-Pairs = tuple[tuple[str, str], ...]
 
 
 class Looking:

@@ -1,8 +1,10 @@
-"""What the command asks for: a scenario's file, or a kernel's lower half, explored or replayed."""
+"""What the command asks for: a scenario's file, or a kernel's lower half, explored or replayed, and
+what was found written as a view."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from activations.errors import BackendError
@@ -14,10 +16,12 @@ from xen_sim.explore.lower_half import lower_half
 from xen_sim.explore.programs import of_scenario
 from xen_sim.explore.search import Effort, Live, explore
 from xen_sim.explore.token import parse_for
-from xen_sim.explore.verdict import EXHAUSTED, FOUND, Figures, Found, Verdict
+from xen_sim.explore.verdict import FOUND, OPEN, Figures, Found, Verdict
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.schedule.tape import Diverged, Replay, Tape
+from xen_sim.views import suffix
+from xen_sim.views.beside import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +84,19 @@ class Explorer:
                 f"{text} does not fit: the run was over {rest} deviations before its end"
             )
         found = Found(run.finding, text, run.course, moments, actors) if run.finding else None
-        verdict = Verdict(program.name, FOUND if found else EXHAUSTED, figures)
-        return replace(verdict, found=[found] if found else [])
+        kind, all_found = (FOUND, [found]) if found else (OPEN, [])
+        return Verdict(program.name, kind, figures, all_found)
+
+    def write(
+        self, subject: dict[str, Any], found: Found, html: Path | None, perfetto: Path | None
+    ) -> None:
+        """Write what was found: as a page, beside the nearest run that passes, and for Perfetto.
+        Raises `BackendError` where a file cannot be written."""
+        if html is not None:
+            engine = Subject(**subject).engine()
+            with engine.session():
+                passing = nearest(engine, found.course)
+            beside = passing.moments if passing else ()
+            suffix.write_page(html, found, engine.program.name, beside)
+        if perfetto is not None:
+            suffix.write_perfetto(perfetto, found)
