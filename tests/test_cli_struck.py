@@ -30,7 +30,7 @@ FOLDERS = tuple(
 )
 AT_REST = "at rest"
 STRIDES = [23, pytest.param(1, marks=pytest.mark.long)]
-"""Every so manieth line, or every one."""
+"""One line in so many, or every one."""
 SIGNALS = pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
 )
