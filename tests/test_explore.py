@@ -520,3 +520,11 @@ def test_a_marked_test_is_explored_and_its_failure_comes_with_a_token(tmp_path: 
 
 def test_a_machine_for_a_test_that_is_not_marked_is_a_plain_one(xen_machine: Machine) -> None:
     assert type(xen_machine) is Machine
+
+
+def test_a_run_imports_neither_the_explorer_nor_the_views() -> None:
+    code = (
+        "import sys, xen_sim; xen_sim.Machine().run(); "
+        "sys.exit(any(n.startswith(('xen_sim.explore', 'xen_sim.views')) for n in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,8 @@
-"""The simulator as a backend: loops for one domain, and scenarios of many."""
+"""The simulator as a backend: loops for one domain, and scenarios of many.
+
+The explorer and the views are imported when they are asked for: they bring what no run needs, and
+every program begins here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activations.backend import Check
 from activations.errors import BackendError
@@ -15,15 +19,16 @@ from activations.lower import Clock as ClockName
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
-from xen_sim.explorer import Explorer
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain
 from xen_sim.trace import Trace
-from xen_sim.views import suffix
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
+
+if TYPE_CHECKING:
+    from xen_sim.explorer import Explorer
 
 
 class SimBackend:
@@ -63,6 +68,8 @@ class SimBackend:
                 trouble = machine.run_out()
             finally:
                 if trace is not None and options.trace is not None:
+                    from xen_sim.views import suffix
+
                     suffix.write(options.trace, trace, scenario.name)
         if isinstance(trouble, KeyboardInterrupt):
             raise trouble
@@ -77,6 +84,8 @@ class SimBackend:
     @property
     def explorer(self) -> Explorer:
         """What `activations explore` asks."""
+        from xen_sim.explorer import Explorer
+
         return Explorer()
 
     def doctor(self) -> Sequence[Check]:
