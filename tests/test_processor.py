@@ -180,6 +180,26 @@ def test_sti_hlt_cannot_be_torn_apart_and_sti_then_hlt_can() -> None:
     assert run(shadowed) == 1
 
 
+def test_a_hlt_sleeps_where_the_guest_has_cleared_the_flag_of_its_callback_by_hand() -> None:
+    """The event is pending still, and nothing is due: Xen tells of it once."""
+
+    def main(guest: PlainGuest) -> tuple[int, bool]:
+        entered = with_handler(guest, CALLBACK_VECTOR, clears=True)
+        guest.xen.set_callback_vector(CALLBACK_VECTOR)
+        port = send_to_oneself(guest)
+        guest.cpu.cli()
+        guest.xen.send(port)
+        guest.kernel.info.upcall_pending[0] = 0
+        timer = guest.xen.bind_virq(0)
+        guest.xen.set_timer(1_000)
+        guest.kernel.info.pending_sel[0] = 0
+        guest.kernel.unmask((timer,))
+        guest.cpu.sti_hlt()
+        return len(entered), guest.platform.time_ns() >= 1_000
+
+    assert run(main, "callback") == (1, True)
+
+
 def test_hlt_with_interrupts_off_takes_the_processor_down_whatever_catches_errors() -> None:
     def main(guest: PlainGuest) -> None:
         guest.cpu.cli()

@@ -161,10 +161,12 @@ class CPU(Fiber):
     # What that comes to
 
     def sleep(self) -> None:
-        """Sleep until something is due, and take it."""
-        if self.due or (self.line.level and self.line.raised()):
+        """Sleep until something is due, and take it. What was raised may not be any more: a guest
+        clears the flag of a level by hand, or a vector is held back by one that has no EOI."""
+        if self.line.raised():
             self._scheduler.spend(self)
         else:
+            self.due = False
             self._scheduler.sleep(self)
         self.take_interrupt()
 
