@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 from activations.cli.ending import ENDING
 from activations.cli.status import INTERRUPTED, NOT_TRIED, PIPE_GONE
+from activations.signals import unheard
 
 KEPT = 1 << 20
 PATIENCE = 1.0
@@ -175,9 +176,10 @@ def _stream(name: str, beneath: Any) -> Any:
 
 def _occupy() -> None:
     """Have something behind the three first descriptors, so that no disk's file gets there."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
+    with unheard():  # else a signal might leave the last one open
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(descriptor)
 
 
 @contextmanager
