@@ -10,7 +10,7 @@ import pytest
 from activations import BackendError
 from xen_lab import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.own_lab]  # with guests that nothing has run in
 
 PROGRAM = Path(__file__).parent / "lab_only" / "outlives.py"
 RING = """\
@@ -91,6 +91,12 @@ class Outliving:
         self.dom0("kill $(cat /run/attach.pid) || true; rm -f /run/attach*")
 
 
+@pytest.fixture(scope="module")
+def own_lab(lab_parts: None) -> Iterator[Lab]:
+    with Lab(command=True) as booted:
+        yield booted
+
+
 @pytest.fixture(
     params=[
         ("pvh", False),
@@ -99,9 +105,9 @@ class Outliving:
     ],
     ids=["pvh", "pvh-with-a-disk", "pv-with-a-disk"],
 )
-def program(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Outliving]:
+def program(own_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Outliving]:
     kind, disk = request.param
-    program = Outliving(lab, kind, disk=disk)
+    program = Outliving(own_lab, kind, disk=disk)
     yield program
     program.close()
 
@@ -132,3 +138,13 @@ def test_a_suspend_that_was_called_off_ends_nothing(program: Outliving) -> None:
     assert "ended" not in program.guest("cat /run/said")
     begins_anew(program, 1)
     begins_anew(program, 2)
+
+
+@pytest.mark.long
+def test_a_suspend_that_fails_costs_the_guest_and_not_the_lab(own_lab: Lab) -> None:
+    before = own_lab.guests({"guest": "pvh"})["guest"]
+    own_lab.shell("dom0", ["sh", "-c", "rm /run/lab/lab-pvh-*.cfg"])
+    with pytest.raises(BackendError, match="cannot suspend guest"):
+        own_lab.suspend("guest")
+    assert own_lab.guests({"guest": "pvh"})["guest"] != before
+    assert own_lab.shell("guest", ["true"])[0] == 0

@@ -134,19 +134,26 @@ class Pool:
     def suspend(self, guest: Guest) -> None:
         """Save a guest and restore it, which makes another domain of it.
 
-        What runs in it goes on. Raises `BackendError` if it fails.
+        What runs in it goes on. Raises `BackendError` if it fails, and the guest is lost: it may
+        be what it was, half of another one, or neither.
         """
         self._control.call("dom0", "detach", label=guest.label, timeout=self._timeout)
         argv = ["sh", "-c", SUSPEND, "suspend", str(guest.domid), guest.label, guest.name]
         status, output = run(self._control, "dom0", argv, timeout=self._timeout)
         if status:
+            self._end(guest, "restored")
             raise BackendError(f"cannot suspend {guest.name}: {output.decode().strip()}")
         self._attach(guest, output)
 
     def destroy(self, guest: Guest) -> None:
         """End a guest for good: it hangs, or crashed."""
         self._control.call("dom0", "detach", label=guest.label, timeout=self._timeout)
-        run(self._control, "dom0", ["xl", "destroy", str(guest.domid)], timeout=self._timeout)
+        self._end(guest)
+
+    def _end(self, guest: Guest, *others: str) -> None:
+        """Destroy its domain, and others by their names, which may be gone; forget it."""
+        for domain in (str(guest.domid), *others):
+            run(self._control, "dom0", ["xl", "destroy", domain], timeout=self._timeout)
         self._control.gone.add(guest.label)
         self.guests.pop(guest.label, None)
 
