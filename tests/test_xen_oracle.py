@@ -212,7 +212,7 @@ def test_the_simulator_answers_as_xens_code_does(fact: Fact) -> None:
     [
         (Simulated, 800_000),
         (Explored, 250_000),
-        pytest.param(Simulated, 10_000_000, marks=[pytest.mark.long, pytest.mark.timeout(0)]),
+        pytest.param(Simulated, 4_000_000, marks=[pytest.mark.long, pytest.mark.timeout(0)]),
     ],
 )
 def test_the_simulator_never_differs_from_xens_code(
