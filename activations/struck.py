@@ -58,9 +58,12 @@ def mend(
 
 
 def _put_back_what_was_not_run(ready: deque[Handle], trace: TracebackType) -> None:
-    """A function is struck before its first line, or after the last."""
-    if trace.tb_lineno == trace.tb_frame.f_code.co_firstlineno:
-        ready.appendleft(trace.tb_frame.f_locals["self"])
+    """A function is struck before its first line, or after the last. A traceback may have it twice
+    (Python 3.11.2)."""
+    handle = trace.tb_frame.f_locals["self"]
+    before = trace.tb_lineno == trace.tb_frame.f_code.co_firstlineno
+    if before and not (ready and ready[0] is handle):
+        ready.appendleft(handle)
 
 
 def _schedule(

@@ -8,6 +8,7 @@ of what starts that: the n-th line for every n, until it has come to rest and wa
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -128,3 +129,42 @@ def test_a_ctrl_c_that_python_drops_comes_again() -> None:
         Finalized()
         while True:
             time.sleep(0.001)
+
+
+ENDS_BY_ITSELF = """
+import asyncio
+import gc
+from activations import Scenario
+
+short = Scenario("short", clock="{clock}")
+
+@short.domain("dom0")
+async def dom0(xen):
+    await asyncio.sleep(0.001)
+
+@short.domain("guest")
+async def guest(xen):
+    await xen.store.read("name")
+"""
+
+
+@pytest.mark.parametrize("stride", [499, pytest.param(41, marks=pytest.mark.long)])
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_at_any_line_it_ends_a_run_in_order(
+    clock: str, stride: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C: what was begun ends, no loop is left half made, and one line says what happened."""
+    file = tmp_path / "short.py"
+    file.write_text(ENDS_BY_ITSELF.format(clock=clock))
+    for after in count(0, stride):
+        caller = Caller(signal.SIGINT, after)
+        with caller:
+            status = main(["run", str(file)])
+        gc.collect()
+        err = capfd.readouterr().err
+        if not caller.where:
+            break
+        said = err.removesuffix("activations: interrupted\n").strip()
+        assert status == 130 or said, caller.where
+        assert not said or said.startswith("short on sim: all ended well"), (caller.where, err)
+    assert after > 10 * stride

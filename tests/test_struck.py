@@ -260,7 +260,7 @@ def test_every_timer_fires_once_and_in_order(loop: EventLoop, stride: int) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::activations.LeakWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("stride", [61, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [41, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_machine_ends_in_an_orderly_way(clock: str, stride: int) -> None:
     """Whichever domain runs when it strikes, the exception is what the machine ends with, and

@@ -21,6 +21,7 @@ from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
+from xen_sim.interrupt import interruptible
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain
 from xen_sim.trace import Trace
@@ -55,7 +56,8 @@ class SimBackend:
         trace = Trace() if options.trace else None
         clock = options.clock or scenario.clock
         machine = Machine(clock=clock, seed=options.seed, trace=trace)
-        with lines_by_domain(machine, observer):
+        scheduler = machine.xen.scheduler
+        with interruptible(scheduler), lines_by_domain(machine, observer):
             for half in scenario.halves.values():
                 machine.boot(
                     half.name,
@@ -71,6 +73,8 @@ class SimBackend:
                     from xen_sim.views import suffix
 
                     suffix.write(options.trace, trace, scenario.name)
+        if scheduler.interrupted:  # too late for anybody to take it
+            trouble = trouble or KeyboardInterrupt()
         if isinstance(trouble, KeyboardInterrupt):
             raise trouble
         return _outcome(machine, trouble)
