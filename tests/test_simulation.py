@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
+import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +240,24 @@ def test_ports_and_grants_left_open_are_named_and_given_back() -> None:
     assert any("<Port 2 to domain 0: fired" in line for line in said)
     assert any("<Grant [8] shared with domain 0>" in line for line in said)
     assert machine.xen.domains == {}
+
+
+def test_a_machine_that_was_interrupted_is_garbage() -> None:
+    """Though what Ctrl-C raised keeps the frames of its domains."""
+
+    async def press(xen: Domain) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(1)
+
+    machine = Machine()
+    machine.boot("dom0", press)
+    machine.boot("guest", call)
+    with pytest.raises(KeyboardInterrupt):
+        machine.run()
+    gone = weakref.ref(machine)
+    del machine
+    gc.collect()
+    assert gone() is None
 
 
 def test_interrupts_reach_whoever_runs_and_end_everyone() -> None:

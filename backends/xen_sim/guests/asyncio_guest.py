@@ -40,7 +40,9 @@ class AsyncioState(NamedTuple):
     """What asyncio keeps by thread and the machine by vCPU."""
 
     loop: asyncio.AbstractEventLoop | None
-    hooks: Any
+    hooks: tuple[Any, ...]
+    """In a tuple of our own: the garbage collector does not look into the one that `sys` gives, so
+    that a loop whose frame keeps it would never go."""
     origin_depth: int
     task: asyncio.Task[Any] | None
 
@@ -51,7 +53,8 @@ class AsyncioState(NamedTuple):
         task = asyncio.current_task(loop) if _TASK_BY_THREAD and loop else None
         if loop is not None and task is not None:
             asyncio.tasks._leave_task(loop, task)
-        return cls(loop, get_asyncgen_hooks(), get_coroutine_origin_tracking_depth(), task)
+        hooks = tuple(get_asyncgen_hooks())
+        return cls(loop, hooks, get_coroutine_origin_tracking_depth(), task)
 
     @classmethod
     def fresh(cls) -> AsyncioState:
