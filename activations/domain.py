@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from errno import EACCES
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from activations import logs
@@ -38,12 +39,16 @@ class Domain:
         one generation."""
         self.events = Events(lower, loop)
         self.grants = Grants(lower.grant_table)
-        self.log: Any = logs.logger(domain=lower.name)
         self._lower = lower
         self._store: Store | None = None
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.name!r}>"
+
+    @cached_property
+    def log(self) -> Any:
+        """A structlog logger with the domain bound."""
+        return logs.logger(domain=self.name)
 
     @property
     def store(self) -> Store:

@@ -3,6 +3,9 @@
 Events go to the standard library's logger `activations`, with what was bound (the domain, the
 port) as attributes of the record. Until somebody adds a handler nothing is written anywhere;
 `shown` adds one that is readable on a terminal and JSON elsewhere.
+
+structlog is imported where something is logged: it brings rich, and half of what `import
+activations` would take.
 """
 
 from __future__ import annotations
@@ -13,8 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-import structlog
-
 NAME = "activations"
 
 logging.getLogger(NAME).addHandler(logging.NullHandler())
@@ -22,6 +23,8 @@ logging.getLogger(NAME).addHandler(logging.NullHandler())
 
 def logger(**bound: Any) -> Any:
     """A structlog logger with these values bound: `logger(domain="guest").info("port bound")`."""
+    import structlog
+
     return structlog.wrap_logger(
         logging.getLogger(NAME),
         processors=[
@@ -38,6 +41,15 @@ class _ToStderr(logging.StreamHandler[IO[str]]):
     """Writes to what `sys.stderr` is at that moment: while a spinner turns there, it is another
     stream, which leaves the spinner in peace."""
 
+    def __init__(self, *, readable: bool) -> None:
+        super().__init__(sys.stderr)
+        self._readable = readable
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self.formatter is None:
+            self.formatter = _formatter(readable=self._readable)
+        return super().format(record)
+
     @property
     def stream(self) -> IO[str]:
         return sys.stderr
@@ -53,8 +65,7 @@ def shown(level: str) -> Iterator[None]:
 
     `level` is `debug`, `info`, `warning` or `error`.
     """
-    handler = _ToStderr()
-    handler.setFormatter(_formatter(readable=sys.stderr.isatty()))
+    handler = _ToStderr(readable=sys.stderr.isatty())
     ours, names = logging.getLogger(NAME), (NAME, "asyncio")
     before = ours.level
     ours.setLevel(level.upper())
@@ -69,6 +80,8 @@ def shown(level: str) -> Iterator[None]:
 
 
 def _formatter(*, readable: bool) -> logging.Formatter:
+    import structlog
+
     ending: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if readable:
         plain = structlog.dev.plain_traceback

@@ -15,8 +15,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from anyio import CancelScope
-
 T = TypeVar("T")
 
 _own: WeakSet[asyncio.Task[Any]] = WeakSet()
@@ -40,6 +38,8 @@ def own_tasks(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
 async def ended(task: asyncio.Task[Any]) -> None:
     """Wait for a task's end, however often the one that waits is cancelled meanwhile; then raise
     the first of these cancellations. How the task ended is not raised."""
+    from anyio import CancelScope  # late: the simulator is imported with this module
+
     cancelled: asyncio.CancelledError | None = None
     with CancelScope(shield=True):  # or anyio would have this one do nothing else
         while not task.done():

@@ -98,7 +98,9 @@ def test_every_block_of_python_in_the_readme_is_one_of_these() -> None:
 def test_a_command_that_is_shown_exists(words: list[str]) -> None:
     found: click.Command = command
     while isinstance(found, click.Group):
-        found = found.commands[words.pop(0)]
+        named = found.get_command(click.Context(found), words.pop(0))
+        assert named is not None
+        found = named
     known = {name for parameter in found.params for name in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= known
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from struct import pack_into
@@ -482,14 +480,6 @@ def test_an_offer_whose_server_is_gone() -> None:
             await vchan.connect(xen, 0, KEY)
 
     run(dom0, guest)
-
-
-# The package
-
-
-def test_importing_activations_imports_no_anyio() -> None:
-    code = "import sys, activations; sys.exit('anyio' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_things_are_called() -> None:

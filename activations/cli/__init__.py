@@ -10,37 +10,47 @@
     activations store           xenstore, by hand
     activations vchan           bytes to and from another domain
 
-Exit status, in all of them: see `status`.
+Exit status, in all of them: see `status`. A subcommand's module is imported when that is asked for:
+each brings what the others do not need.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from activations.cli.attach import attach
-from activations.cli.demo import demo
-from activations.cli.detach import detach
-from activations.cli.doctor import doctor
 from activations.cli.ending import ENDING, orderly
-from activations.cli.explore import explore, replay
-from activations.cli.lab import lab
 from activations.cli.output import Screen
-from activations.cli.run import run
 from activations.cli.status import INTERRUPTED, NOT_TRIED
-from activations.cli.store import store
 from activations.cli.streams import guarded
-from activations.cli.vchan import vchan
 from activations.errors import ActivationsError
 
+MODULES = {
+    name: name
+    for name in ("attach", "demo", "detach", "doctor", "explore", "lab", "run", "store", "vchan")
+} | {"replay": "explore"}
+"""Where a subcommand is, by its name."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Subcommands(click.Group):
+    """Those of `MODULES`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in MODULES:
+            return None
+        module = import_module(f"activations.cli.{MODULES[name]}")
+        found: click.Command = getattr(module, name)
+        return found
+
+
+@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="xen-activations", message="activations %(version)s")
 def command() -> None:
     """A cooperative runtime for Xen guests in asyncio: on a simulated Xen, or a real one."""
-
-
-for _subcommand in (run, explore, replay, demo, attach, detach, doctor, lab, store, vchan):
-    command.add_command(_subcommand)
 
 
 def main(arguments: list[str] | None = None) -> int:

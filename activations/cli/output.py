@@ -18,15 +18,16 @@ from __future__ import annotations
 import json
 import sys
 from itertools import cycle
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.live import Live
-from rich.spinner import Spinner
 from rich.text import Text
 
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 TIMES = ((1, "ns", 1000), (10**3, "µs", 1000), (10**6, "ms", 1000), (10**9, "s", 60))
 """Nanoseconds in a unit, its name, and how many of it make one of the next."""
@@ -108,6 +109,9 @@ class Screen:
         if not self._spins:
             self.err.print(Text(f"... {text}"))
             return
+        from rich.live import Live
+        from rich.spinner import Spinner
+
         self._spinner = Live(
             Spinner("dots", Text(text)),
             console=self.err,

@@ -12,7 +12,6 @@ does not take ctypes' format for its own. `bytes(...)` of it can be.
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 from typing import Any
 
@@ -122,6 +121,8 @@ class SteppedWords(Stepped):
 @cache
 def _array(size: int) -> Any:
     """The class of a view of so many bytes."""
+    import ctypes  # late: a plain machine has no use for it
+
     layout = {"_type_": ctypes.c_ubyte, "_length_": size}
     return type("SteppedBytes", (SteppedBytes, ctypes.Array), layout)
 

@@ -1,0 +1,55 @@
+"""What starting brings along: nothing that is not used, since it is that which takes the time. By
+modules, which count the same on every machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from activations.cli import MODULES
+
+BEYOND_ASYNCIO = 20
+"""Modules of Python's own that this package may add to what asyncio imports."""
+
+
+def imported(program: str) -> set[str]:
+    """The modules there are at the end of a program."""
+    code = f"import sys\n{program}\nprint(*sys.modules, file=sys.__stderr__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def packages(modules: set[str]) -> set[str]:
+    """Those that neither Python brings nor this one is."""
+    names = {name.partition(".")[0] for name in modules}
+    return names - sys.stdlib_module_names - {"activations", "__main__", "sitecustomize"}
+
+
+def test_the_library_brings_no_other_package_and_little_of_pythons() -> None:
+    stock, ours = imported("import asyncio"), imported("import activations")
+    assert packages(ours) <= packages(stock)
+    assert "importlib.metadata" not in ours - stock
+    new = [name for name in ours - stock if not name.startswith("activations")]
+    assert len(new) <= BEYOND_ASYNCIO, sorted(new)
+
+
+def test_the_simulator_brings_its_two() -> None:
+    new = packages(imported("import xen_sim")) - packages(imported("import activations"))
+    assert new == {"xen_sim", "greenlet", "sortedcontainers"}
+
+
+def test_a_log_that_nobody_shows_brings_nothing_until_something_is_logged() -> None:
+    program = "import activations\nasync def main(xen):\n    {}\nactivations.run(main)"
+    assert "structlog" not in imported(program.format("return"))
+    assert "structlog" in imported(program.format("xen.log.info('a line')"))
+
+
+def test_a_run_brings_no_driver_no_log_no_other_subcommand_and_no_other_backend() -> None:
+    program = "from activations.cli import main\nmain(['run', 'examples/pingpong.py'])"
+    modules = imported(program)
+    assert "xen_sim" in modules
+    others = {f"activations.cli.{module}" for module in MODULES.values() if module != "run"}
+    assert not modules & others
+    unused = ("activations.drivers", "activations.xenbus", "xen_linux", "xen_lab", "rich.live")
+    assert not [name for name in modules if name.startswith(unused)]
+    assert not packages(modules) & {"structlog", "anyio", "dpkt", "pyroute2", "pytun_pmd3"}
