@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from activations import registry
-from activations.cli import options
+from activations.cli import kernels, options
 from activations.cli.ending import status_of
 from activations.cli.output import JsonLines, Screen
 from activations.cli.run import load
@@ -29,12 +29,15 @@ EVERY = 0.1
 def _subject(command: F) -> F:
     """What is explored, on what, and where what is found is written."""
     for option in (
+        kernels.options,
         click.option("--perfetto", type=OUT, metavar="OUT", help="What was found, for Perfetto."),
         click.option("--html", type=OUT, metavar="OUT", help="What was found, to step through."),
         click.option("--sends", type=click.IntRange(1), default=2, help="Events a port."),
         click.option("--ports", type=click.IntRange(1, 64), default=1, help="Ports, with no FILE."),
         click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain."),
-        click.option("--delivery", metavar="WAY", help="vector (the default), callback, pv."),
+        click.option(
+            "--delivery", metavar="WAY", help="vector (the default), callback, pv; for C all."
+        ),
         click.option("--guest", metavar="KERNEL", help="The event code of guests: see run."),
     ):
         command = option(command)
@@ -42,25 +45,23 @@ def _subject(command: F) -> F:
 
 
 @click.command(short_help="Try a program's interleavings until one breaks a promise.")
-@click.argument(
-    "target", metavar="[FILE[::NAME]]", default="", shell_complete=options.complete_file
-)
+@click.argument("files", metavar="[FILE[::NAME]]", nargs=-1, shell_complete=options.complete_file)
 @click.option("--runs", type=click.IntRange(1), metavar="N", help="End after so many runs.")
 @click.option(
     "--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="End after."
 )
-@click.option("--strategy", default="portfolio", metavar="NAME", help="How to search.")
+@click.option("--strategy", metavar="NAME", help="How to search: portfolio, if nothing is said.")
 @click.option("--preemptions", type=click.IntRange(0), metavar="K", help="All with at most K.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Processes that run.")
 @click.option("--seed", type=int, default=0, help="Of what the search does by chance.")
 @_subject
 @options.as_json
 def explore(
-    target: str,
+    files: tuple[str, ...],
     as_json: bool,
     runs: int | None,
     seconds: float,
-    strategy: str,
+    strategy: str | None,
     preemptions: int | None,
     jobs: int,
     seed: int,
@@ -70,33 +71,37 @@ def explore(
 ) -> int:
     """Run the scenario in FILE in one interleaving after the other, until one of them breaks a
     promise: a wake-up is lost, domains wait for each other, a program raises. Without FILE, the
-    event code of a kernel is explored by itself (--guest, --ports, --sends).
+    event code of a kernel is explored by itself (--guest, --ports, --sends); with --kernel, the C
+    of one, as it stands in its tree.
 
     What is found is shrunk to the fewest deviations from the ordinary course and shown with a token
     for `activations replay`. Exit status: 0 if nothing was found, 1 if something was, 2 if nothing
     could be explored, 130 if interrupted before anything was found.
     """
-    effort = {
+    effort: dict[str, Any] = {
         "runs": runs,
         "seconds": seconds,
-        "strategy": strategy if preemptions is None else "preemptions",
         "limit": preemptions,
         "jobs": jobs,
         "seed": seed,
     }
+    if strategy or preemptions is not None:
+        effort["strategy"] = strategy if preemptions is None else "preemptions"
     screen = JsonLines() if as_json else Screen(spinner=False)
 
     def search() -> int:
-        explorer = registry.find("sim").explorer
-        subject["scenario"] = load(target) if target else None
-        with Line(seconds, None if as_json else Screen(spinner=False).err) as line:
-            verdict = explorer.explore(subject, effort, line)
-        _show(verdict, as_json)
-        for found in verdict.found:
-            explorer.write(subject, found, html, perfetto)
-        if verdict.found:
-            return FAILED
-        return INTERRUPTED if verdict.interrupted else WELL
+        explorer, subjects = _asked(subject, files, effort)
+        found_in: list[Any] = []
+        for each in subjects:
+            with Line(seconds, None if as_json else Screen(spinner=False).err) as line:
+                verdict = explorer.explore(each, effort, line)
+            _show(verdict, as_json)
+            if verdict.found and not found_in:
+                explorer.write(each, verdict.found[0], html, perfetto)
+            found_in += verdict.found
+            if verdict.interrupted:
+                return FAILED if found_in else INTERRUPTED
+        return FAILED if found_in else WELL
 
     return status_of(search, screen)
 
@@ -119,20 +124,29 @@ def replay(
     Exit status: 1 if the promise is broken again, 0 if it is not, 2 if the token does not fit: the
     program is another one by now, and the first choice that differs is named.
     """
-    if len(words) > 2:
-        raise click.UsageError("replay takes FILE and TOKEN, or TOKEN alone")
     screen = JsonLines() if as_json else Screen(spinner=False)
 
     def again() -> int:
-        subject["scenario"] = load(words[0]) if len(words) == 2 else None
-        explorer = registry.find("sim").explorer
-        verdict = explorer.replay(subject, words[-1])
+        explorer, (asked, *_) = _asked(subject, words[:-1])
+        verdict = explorer.replay(asked, words[-1])
         _show(verdict, as_json, replayed=True, whole=whole)
         for found in verdict.found:
-            explorer.write(subject, found, html, perfetto)
+            explorer.write(asked, found, html, perfetto)
         return FAILED if verdict.found else WELL
 
     return status_of(again, screen)
+
+
+def _asked(
+    subject: dict[str, Any], files: Sequence[str], effort: dict[str, Any] | None = None
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The explorer, and what it explores, one after the other."""
+    if kernel := kernels.chosen(subject, files, effort):
+        return kernel
+    if len(files) > 1:
+        raise click.UsageError("one FILE, or none: several are of a kernel, with --kernel")
+    subject["scenario"] = load(files[0]) if files else None
+    return registry.find("sim").explorer, [subject]
 
 
 class Line:
@@ -167,12 +181,15 @@ class Line:
             return
         self._last = now
         new, self._coverage = figures.coverage - self._coverage, figures.coverage
-        rate = figures.runs / figures.seconds if figures.seconds else 0
+        what, many = ("states", figures.states) if figures.states else ("runs", figures.runs)
+        rate = many / figures.seconds if figures.seconds else 0
         left = max(self._seconds - figures.seconds, 0)
         said = (
-            f"{doing}: {figures.runs:,} runs, {rate:,.0f}/s, {left:.0f} s left, "
-            f"{figures.depth} choices deep, {figures.coverage:,} ways to come between (+{new})"
+            f"{doing}: {many:,} {what}, {rate:,.0f}/s, {left:.0f} s left, "
+            f"{figures.depth} choices deep"
         )
+        if figures.coverage:
+            said += f", {figures.coverage:,} ways to come between (+{new})"
         self._live.update(Text(said, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 

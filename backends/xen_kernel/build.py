@@ -17,10 +17,12 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import time
 
 from xen_kernel import assembly
 from xen_kernel.errors import KernelError
@@ -42,6 +44,8 @@ _MEMORY_FUNCTIONS = ("memset", "memcpy", "memmove", "memcmp")
 _ENGINE = ("agents", "memory", "cpu", "states", "graph", "search", "faults", "main")
 _XEN = ("hypercall", "event_2l", "event_fifo", "items")
 _XENS_NAMES = r"explore_\w+|engine_\w+|shared_info|delivery"
+KEPT = 30 * 24 * 3600.0
+"""Seconds for which a file stays in the cache that nobody uses."""
 _GIVEN = re.compile(
     r"__tsan_\w+|explore_\w+|assembly_\w+|engine_\w+|(xen_)?hypercall_page|HYPERCALL_PAGE|"
     r"shared_info|delivery|eoi|this_vcpu"
@@ -73,7 +77,17 @@ def program(scenario: Scenario) -> Path:
     stubs = _made([HERE / "engine" / "stubs.S"], (), _assemble, suffix=".o")
     parts = [_piece(kernel, "explore_setup"), _piece(xen, _XENS_NAMES)]
     _nothing_missing(parts[0], files)
-    return _made([*parts, *engine, stubs], (), _link, suffix="")
+    made = _made([*parts, *engine, stubs], (), _link, suffix="")
+    _prune()
+    return made
+
+
+def _prune() -> None:
+    """Remove what nobody has used for a month."""
+    for path in folder().iterdir():
+        with suppress(OSError):  # another process does so too
+            if path.is_file() and path.stat().st_mtime < time() - KEPT:
+                path.unlink()
 
 
 @cache
@@ -96,15 +110,18 @@ def _own(source: Path, flags: Sequence[str], how: _How) -> Path:
 
 def _seen(source: Path, include: Iterable[Path], defines: Iterable[str]) -> Path:
     """A file whose accesses are steps, as an object."""
+    _content(source)
     flags = [*_SEEN, *(f"-D{define}" for define in defines)]
     for each in include:
+        if not each.exists():
+            raise KernelError(f"--include {each}: there is no such folder, and no such header")
         flags += [f"-I{each}"] if each.is_dir() else ["-include", str(each)]
     return _compiled(source, flags, _instrumented)
 
 
 def _compiled(source: Path, flags: Sequence[str], how: _How) -> Path:
     compiler()
-    text = _run("gcc", *flags, "-E", str(source.resolve()))
+    text = _gcc(*flags, "-E", str(source.resolve()))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return _made([source], (*flags, digest), how, suffix=".o")
 
@@ -117,7 +134,9 @@ def _made(sources: Sequence[Path], flags: Sequence[str], how: _How, *, suffix: s
         digest.update(b"\0" + _content(source))
     name = sources[0].stem.partition("-")[0]
     made = place / f"{name}-{digest.hexdigest()[:24]}{suffix}"
-    if not made.exists():
+    if made.exists():
+        os.utime(made)
+    else:
         with TemporaryDirectory(prefix="making-", dir=place) as work:
             how(sources, flags, Path(work) / "made", Path(work))
             (Path(work) / "made").rename(made)
@@ -148,7 +167,7 @@ def _assemble(sources: Sequence[Path], flags: Sequence[str], made: Path, work: P
 
 def _instrumented(sources: Sequence[Path], flags: Sequence[str], made: Path, work: Path) -> None:
     before, after = work / "before.s", work / "after.s"
-    _run("gcc", *flags[:-1], "-S", str(sources[0].resolve()), "-o", str(before))
+    _gcc(*flags[:-1], "-S", str(sources[0].resolve()), "-o", str(before))
     try:
         after.write_text(assembly.rewrite(before.read_text(), sources[0]))
     except assembly.Refused as refused:
@@ -216,6 +235,26 @@ def _used(name: str, sources: Iterable[Path]) -> str:
             if re.search(rf"\b{re.escape(name)}\b", line):
                 return f"{name}, {source}:{number}: {line.strip()}"
     return name
+
+
+_HEADER = re.compile(r"fatal error: (\S+): No such file")
+_UNKNOWN = re.compile(
+    r"implicit declaration of function '(\w+)|'(\w+)' undeclared|unknown type name '(\w+)"
+)
+
+
+def _gcc(*words: str) -> str:
+    """Compile what is the user's: the compiler's words, and which stand-ins are missing."""
+    try:
+        return _run("gcc", *words)
+    except KernelError as error:
+        said = str(error)
+    missing = [f"<{name}>" for name in _HEADER.findall(said)]
+    missing += ["".join(names) for names in _UNKNOWN.findall(said)]
+    if missing:
+        names = ", ".join(dict.fromkeys(missing))
+        said += f"\nmissing: {names}. Give their folder with --include, or write stand-ins for them"
+    raise KernelError(said)
 
 
 def _run(*command: str) -> str:

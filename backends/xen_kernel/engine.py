@@ -6,16 +6,20 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Timer
 from typing import Any
 
 from xen_kernel.errors import KernelError
 from xen_kernel.scenario import Scenario
 from xen_kernel.symbols import Symbols
+from xen_sim.explore.verdict import Figures
 
-COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY = range(5)
+COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY, INTERRUPTED = range(6)
 """How a search ended: enum ended in engine/search.h."""
 
 STEPS = (
@@ -23,6 +27,9 @@ STEPS = (
     *("handler returns", "upcall", "store is seen", ""),
 )
 """enum kind in engine/engine.h, as words of a report."""
+
+Live = Callable[[Figures, str], object]
+"""Told now and then how far a search is, and what it does."""
 
 GRACE = 30
 """Seconds that a process is given beyond its own limit before it is ended."""
@@ -91,14 +98,29 @@ class Program:
         goes_on: bool = False,
         shared: Sequence[int] = (),
         ends: bool = False,
+        live: Live | None = None,
     ) -> tuple[Result, list[dict[str, Any]]]:
         """Every state, or with at most `bound` preemptions, or every schedule; and, if they are
         asked for, the different ends."""
         asked = [f"seconds={limits.seconds}", f"memory={limits.memory}", f"states={limits.states}"]
         asked += [f"bound={-1 if bound is None else bound}", f"every={int(every)}"]
         asked += [f"goes_on={int(goes_on)}", f"ends={int(ends)}", _shared(shared)]
-        lines = self._ask("search", asked, limits.seconds)
+        lines = self._ask("search", asked, limits.seconds, live)
         return Result(**lines[-1]), lines[:-1]
+
+    def remember(self, token: str, shared: Sequence[int]) -> None:
+        """Keep which words were shared as this token was given, for replay."""
+        with suppress(OSError):
+            self._kept(token).write_text(json.dumps(list(shared)))
+
+    def remembered(self, token: str) -> Sequence[int] | None:
+        try:
+            return [int(address) for address in json.loads(self._kept(token).read_text())]
+        except (OSError, ValueError):
+            return None
+
+    def _kept(self, token: str) -> Path:
+        return self.path.with_name(f"{self.path.name}-{token[-16:]}.shared")
 
     def replay(self, way: Sequence[int], shared: Sequence[int]) -> tuple[Result, list[Move]]:
         """One run, by its answers."""
@@ -106,22 +128,34 @@ class Program:
         lines = self._ask("replay", asked, GRACE)
         return Result(**lines[-1]), [Move(**line) for line in lines[:-1]]
 
-    def _ask(self, what: str, asked: Sequence[str], seconds: float) -> list[dict[str, Any]]:
-        command = [str(self.path), what, *self.scenario.arguments(), *asked]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        patience = 20 * seconds + GRACE
-        try:
-            said, complained = process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            raise KernelError(f"the engine gave no answer in {patience:.0f} s") from None
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode:
-            raise KernelError(self._why(process.returncode, complained))
-        return [json.loads(line) for line in said.split("\n") if line]
+    def _ask(
+        self, what: str, asked: Sequence[str], seconds: float, live: Live | None = None
+    ) -> list[dict[str, Any]]:
+        command = [
+            str(self.path),
+            what,
+            *self.scenario.arguments(),
+            *asked,
+            f"live={int(bool(live))}",
+        ]
+        with (
+            TemporaryFile("w+") as complaints,
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=complaints, text=True
+            ) as process,
+        ):
+            patience = Timer(20 * seconds + GRACE, process.kill)
+            patience.start()
+            try:
+                answers = _Answers(process, live)
+                answers.read()
+            finally:
+                patience.cancel()
+                process.kill()
+            complaints.seek(0)
+            if process.wait() and not answers.cut(-process.returncode):
+                raise KernelError(self._why(process.returncode, complaints.read()))
+        return answers.lines
 
     def _why(self, status: int, complained: str) -> str:
         """What is to be said of a process that did not come to its end."""
@@ -134,6 +168,61 @@ class Program:
             name = signal.Signals(-status).name
             return f"the engine was ended by {name}: {complained.strip() or 'is memory left?'}"
         return f"the engine ended with {status}: {complained.strip()}"
+
+
+class _Answers:
+    """What an engine's process prints, read until it has ended."""
+
+    def __init__(self, process: subprocess.Popen[str], live: Live | None) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._process = process
+        self._live = live
+        self._far: dict[str, Any] = {}
+
+    def read(self) -> None:
+        """Ctrl-C ends the search, which says what it has covered; another one ends this."""
+        try:
+            self._read()
+        except KeyboardInterrupt:
+            self._process.send_signal(signal.SIGINT)
+            self._read()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            line = json.loads(text)
+            if not line.pop("at", False):
+                self.lines.append(line)
+                continue
+            self._far = line
+            if self._live is not None:
+                self._live(
+                    Figures(
+                        line["runs"],
+                        line["seconds"],
+                        line["moves"],
+                        line["depth"],
+                        states=line["states"],
+                    ),
+                    "every state",
+                )
+
+    def cut(self, signalled: int) -> bool:
+        """Whether the process was killed in the midst of a search, as where a machine has no memory
+        left: what it had covered is the answer then."""
+        if signalled != signal.SIGKILL or not self._far:
+            return False
+        nothing = {
+            "wrong": 0,
+            "said": "",
+            "site": 0,
+            "ends": 0,
+            "agents": [],
+            "shared": [],
+            "way": [],
+        }
+        self.lines = [{"result": OUT_OF_MEMORY, **self._far, **nothing}]
+        return True
 
 
 def _shared(addresses: Sequence[int]) -> str:

@@ -12,8 +12,13 @@ HERE = Path(__file__).parent
 KERNELS = HERE / "kernels"
 """Lower halves of this project's own, by name: `kernels/solo5.c`."""
 
+HARNESS = HERE / "include" / "harness.c"
+"""That of lower halves: include/lower_half.h."""
+
 Delivery = Literal["vector", "callback", "pv"]
 DELIVERIES: dict[str, int] = {"vector": 1, "callback": 2, "pv": 3}
+Abi = Literal["any", "2l", "fifo"]
+ABIS: dict[str, int] = {"any": 0, "2l": 1, "fifo": 2}
 MOST = {"vcpus": 4, "ports": 6, "sends": 200}
 
 
@@ -26,7 +31,7 @@ class Scenario:
     include: tuple[Path, ...] = ()
     """Folders with headers, the kernel's own or stand-ins for them; and files, to be included
     before everything else."""
-    harness: Path = HERE / "include" / "harness.c"
+    harness: Path = HARNESS
     """Who the peers are, what is produced and what must be seen: see include/explore.h."""
     defines: tuple[str, ...] = ()
     """`NAME` or `NAME=VALUE`."""
@@ -42,8 +47,16 @@ class Scenario:
     """Whether the kernel sets timers, and they fire."""
     buffers: bool = False
     """Whether stores are seen late by others, as x86 allows it."""
+    abi: Abi = "any"
+    """What Xen offers. `2l` refuses `EVTCHNOP_init_control`, as an old Xen does; with `fifo` a
+    kernel that does not ask for it is refused."""
 
     def __post_init__(self) -> None:
+        if self.delivery not in DELIVERIES:
+            ways = ", ".join(DELIVERIES)
+            raise KernelError(f"Xen has no delivery {self.delivery!r}; it has: {ways}")
+        if self.abi not in ABIS:
+            raise KernelError(f"Xen has no ABI {self.abi!r}; it has: {', '.join(ABIS)}")
         for name, most in MOST.items():
             if not 1 <= getattr(self, name) <= most:
                 raise KernelError(f"{getattr(self, name)} {name}: the engine takes 1 to {most}")
@@ -56,6 +69,10 @@ class Scenario:
         return ", ".join(path.name for path in self.kernel)
 
     @property
+    def title(self) -> str:
+        return f"{self.name} {self.told}"
+
+    @property
     def told(self) -> str:
         """The scenario in a line."""
         parts = [f"by {self.delivery}", _many(self.vcpus, "vCPU"), _many(self.ports, "port")]
@@ -64,6 +81,7 @@ class Scenario:
             "in words of their own": self.spread,
             "a timer": self.timer,
             "store buffers": self.buffers,
+            f"{self.abi} alone": self.abi != "any",
         }
         parts += [said for said, is_on in switches.items() if is_on]
         return ", ".join(parts)
@@ -78,6 +96,7 @@ class Scenario:
             f"spread={int(self.spread)}",
             f"timer={int(self.timer)}",
             f"buffers={int(self.buffers)}",
+            f"abi={ABIS[self.abi]}",
         ]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from xen_kernel import build
 from xen_kernel.engine import (
     COMPLETE,
+    INTERRUPTED,
     OUT_OF_MEMORY,
     OUT_OF_STATES,
     OUT_OF_TIME,
     STEPS,
     Limits,
+    Live,
     Move,
     Program,
     Result,
@@ -23,7 +25,7 @@ from xen_sim.explore import finding
 from xen_sim.explore.course import Course, Deviation, checks
 from xen_sim.explore.finding import Finding
 from xen_sim.explore.report import DEVIATION, Moment, with_wrong
-from xen_sim.explore.token import Token, TokenError, identify, parse_for
+from xen_sim.explore.token import Token, TokenError, identify, parse, parse_for
 from xen_sim.explore.verdict import (
     BOUNDED,
     EXHAUSTED,
@@ -33,6 +35,7 @@ from xen_sim.explore.verdict import (
     Found,
     Verdict,
 )
+from xen_sim.explore.verdict import INTERRUPTED as CTRL_C
 
 NOT_MODELLED = "not modelled"
 KINDS = (
@@ -61,14 +64,19 @@ _LIMITS = {
 }
 
 
-def decide(scenario: Scenario, limits: Limits | None = None, bound: int | None = None) -> Verdict:
+def decide(
+    scenario: Scenario,
+    limits: Limits | None = None,
+    bound: int | None = None,
+    live: Live | None = None,
+) -> Verdict:
     """Search every state of a kernel, or those within `bound` preemptions. Raises `KernelError` for
     a kernel that cannot be explored as it is given."""
     limits = limits or Limits()
     program = Program(build.program(scenario), scenario)
-    result, _ = program.search(limits, bound=bound)
+    result, _ = program.search(limits, bound=bound, live=live)
     verdict = Verdict(
-        f"{scenario.name} {scenario.told}",
+        scenario.title,
         _kind(result, bound),
         _figures(result),
         bound=bound,
@@ -76,18 +84,46 @@ def decide(scenario: Scenario, limits: Limits | None = None, bound: int | None =
     )
     if result.wrong:
         verdict.found = [_found(program, _fewest(program, result))]
-    elif result.result != COMPLETE:
+    elif result.result == INTERRUPTED:
         verdict.bound = None
+        verdict.notes.append(CTRL_C)
+    elif result.result != COMPLETE:
         verdict.notes.append(f"{_LIMITS[result.result]}: what was covered is all that is known")
+        _cover(verdict, program, result, limits)
     return verdict
+
+
+def _cover(verdict: Verdict, program: Program, result: Result, limits: Limits) -> None:
+    """Too many states: with how many preemptions at most can all be tried, in half the time?"""
+    verdict.bound, left = None, limits.seconds / 2
+    for bound in FEWEST:
+        covered, _ = program.search(
+            replace(limits, seconds=left), bound=bound, shared=result.shared
+        )
+        left -= covered.seconds
+        if covered.wrong:
+            verdict.kind = FOUND
+            verdict.found = [_found(program, covered)]
+        if covered.result != COMPLETE or left <= 0:
+            return
+        verdict.bound = bound
+
+
+def fitting(scenarios: Iterable[Scenario], token: str) -> Scenario:
+    """The one of these that the token was found in. Raises `TokenError` if it is none of them."""
+    for scenario in scenarios:
+        if parse(token).program == identify(identity(scenario)):
+            return scenario
+    parse_for(token, identity(scenario), scenario.name)
+    return scenario
 
 
 def replay(scenario: Scenario, token: str, limits: Limits | None = None) -> Found:
     """The run of a token again. Raises `TokenError` where it no longer fits."""
     parsed = parse_for(token, identity(scenario), scenario.name)
     program = Program(build.program(scenario), scenario)
-    learned, _ = program.search(limits or Limits())
-    result, moves = program.replay(_way(parsed.course), learned.shared)
+    shared = _learned(program, token, limits or Limits())
+    result, moves = program.replay(_way(parsed.course), shared)
     asked = _questions(program, result, moves)
     if len(moves) <= max((each.at for each in parsed.course), default=0) or (
         checks(parsed.course, asked) != parsed.checks
@@ -96,7 +132,27 @@ def replay(scenario: Scenario, token: str, limits: Limits | None = None) -> Foun
             f"the token no longer fits: {scenario.name} asks otherwise than when it was found; "
             "explore it again"
         )
-    return _found(program, replace(result, way=_way(parsed.course), shared=learned.shared))
+    return _found(program, replace(result, way=_way(parsed.course), shared=shared))
+
+
+def _learned(program: Program, token: str, limits: Limits) -> Sequence[int]:
+    """The words that were known to be shared as this token was given. Where that is forgotten, it
+    is searched for again."""
+    if (shared := program.remembered(token)) is not None:
+        return shared
+    result, _ = program.search(limits)
+    return _fewest(program, result).shared if result.wrong else result.shared
+
+
+def beside(scenario: Scenario, found: Found) -> Sequence[Moment]:
+    """The nearest run that passes: the same for as long as can be. Empty where there is none."""
+    program = Program(build.program(scenario), scenario)
+    shared = _learned(program, found.token, Limits())
+    for kept in reversed(range(len(found.course))):
+        ended, moves = program.replay(_way(found.course[:kept]), shared)
+        if not ended.wrong:
+            return _moments(program, ended, moves)
+    return ()
 
 
 def leaves_out(scenario: Scenario) -> tuple[str, ...]:
@@ -156,6 +212,7 @@ def _found(program: Program, result: Result) -> Found:
     course = _course(moves)
     asked = _questions(program, ended, moves)
     token = Token(identify(identity(program.scenario)), 0, course, checks(course, asked))
+    program.remember(str(token), result.shared)
     actor = ended.agents[moves[-1].agent] if moves else ""
     moments = with_wrong(_moments(program, ended, moves), actor, kind)
     return Found(
@@ -165,6 +222,7 @@ def _found(program: Program, result: Result) -> Found:
         tuple(moments),
         tuple(ended.agents),
         "every state",
+        result.runs,
     )
 
 

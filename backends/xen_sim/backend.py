@@ -29,6 +29,7 @@ from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
 if TYPE_CHECKING:
+    from xen_kernel.explorer import Explorer as KernelExplorer
     from xen_sim.explorer import Explorer
 
 
@@ -89,6 +90,13 @@ class SimBackend:
     def explorer(self) -> Explorer:
         """What `activations explore` asks."""
         from xen_sim.explorer import Explorer
+
+        return Explorer()
+
+    @property
+    def kernel_explorer(self) -> KernelExplorer:
+        """What `activations explore --kernel` asks."""
+        from xen_kernel.explorer import Explorer
 
         return Explorer()
 

@@ -136,4 +136,5 @@ struct shared_info;
 extern struct shared_info shared_info;
 void explore_setup(void);
 enum wrong explore_end(const char **said);
+int explore_abi_as_asked(void);
 #endif

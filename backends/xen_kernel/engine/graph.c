@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct seen { uint64_t digest; uint32_t index; uint8_t used; };
 
@@ -20,7 +21,7 @@ uint64_t graph_limit;
 int graph_full;		/* there is no room for more */
 
 /* An edge in one word: 28 bits from, 28 bits to, 8 bits answer. */
-static uint64_t *edges, edge_count, edge_room;
+static uint64_t *edges, edge_count;
 static uint32_t *ends, end_count, end_room;
 
 void graph_reset(int kept)
@@ -48,9 +49,10 @@ static struct seen *place(struct seen *in, uint64_t digest)
 	return &in[at];
 }
 
+/* The list of edges is sorted in the end. */
 static uint64_t bytes(void)
 {
-	return (mask + 1) * sizeof *table + edge_room * sizeof *edges;
+	return (mask + 1) * sizeof *table + edge_count * (sizeof *edges + sizeof(uint32_t));
 }
 
 static void grow(void)
@@ -103,11 +105,13 @@ void graph_edge(uint32_t from, uint32_t to, uint8_t answer)
 {
 	if (!keeping)
 		return;
-	if (edge_count == edge_room && bytes() + edge_room * sizeof *edges > graph_limit) {
+	if (!edges)
+		edges = mmap(0, graph_limit, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (edges == MAP_FAILED || bytes() > graph_limit) {
 		graph_full = 1;
 		return;
 	}
-	edges = room(edges, edge_count, &edge_room, sizeof *edges);
 	edges[edge_count++] = (uint64_t)from << 36 | (uint64_t)to << 8 | answer;
 }
 
@@ -188,7 +192,13 @@ void answers_put(struct answers *answers, uint32_t at, uint8_t answer)
 int graph_stuck(struct answers *way)
 {
 	uint32_t root = 0, best = UINT32_MAX, best_length = UINT32_MAX;
-	int64_t *to_end = reached(ends, end_count, to, from), *here = reached(&root, 1, from, to);
+
+	int64_t *to_end, *here;
+
+	free(table);	/* not needed any more; its place is */
+	table = 0;
+	to_end = reached(ends, end_count, to, from);
+	here = reached(&root, 1, from, to);
 
 	for (uint32_t s = 0; s < count; s++) {
 		uint32_t length = 0;

@@ -8,6 +8,8 @@
  *     buffers     stores are seen late
  *     bound, every, states, seconds, memory, goes_on    see search.h; memory is in bytes
  *     ends        also tell every different end
+ *     live        and how far it is, now and then
+ *     abi         see explore.h
  *     shared      words that are known to be shared, as hexadecimal addresses: a,b,c
  */
 #define _GNU_SOURCE
@@ -16,12 +18,13 @@
 #include "explore.h"
 #include "shared_info.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
-extern unsigned explore_vcpus, explore_ports, explore_sends, explore_timer, explore_spread;
 uint64_t explore_seen(unsigned item);
 
 static struct limits limits = {.bound = -1, .states = 200000000, .seconds = 3600};
@@ -54,6 +57,13 @@ static void divide_memory(uint64_t bytes)
 	graph_limit = bytes - arena_limit;
 }
 
+static void tell_live(const struct result *result, double seconds)
+{
+	printf("{\"at\": true, \"states\": %u, \"runs\": %lu, \"moves\": %lu, \"depth\": %lu, "
+	       "\"seconds\": %f}\n", graph_count(), result->runs, steps, result->depth, seconds);
+	fflush(stdout);
+}
+
 static void read_argument(const char *name, const char *value)
 {
 	uint64_t number = strtoul(value, 0, 10);
@@ -70,6 +80,8 @@ static void read_argument(const char *name, const char *value)
 		explore_timer = (unsigned)number;
 	else if (!strcmp(name, "spread"))
 		explore_spread = (unsigned)number;
+	else if (!strcmp(name, "abi"))
+		explore_abi = (unsigned)number;
 	else if (!strcmp(name, "buffers"))
 		machine.buffers = (uint8_t)number;
 	else if (!strcmp(name, "bound"))
@@ -86,6 +98,8 @@ static void read_argument(const char *name, const char *value)
 		divide_memory(number);
 	else if (!strcmp(name, "ends"))
 		tell_ends = (int)number;
+	else if (!strcmp(name, "live"))
+		live = number ? tell_live : 0;
 	else if (!strcmp(name, "shared"))
 		read_list(value, 16, memory_share);
 	else if (!strcmp(name, "way"))
@@ -158,10 +172,19 @@ static void tell(const struct result *result)
 	printf("]}\n");
 }
 
+/* Ctrl-C: what was covered is told. */
+static void on_interrupt(int signal)
+{
+	(void)signal;
+	interrupted = 1;
+}
+
 int main(int count, char **argument)
 {
 	struct result result = {0};
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGINT, on_interrupt);
 	divide_memory(3ul << 30);
 	memory_init();
 	mmap((void *)0xfee00000, 4096, PROT_READ | PROT_WRITE,

@@ -17,6 +17,8 @@
 #include <time.h>
 
 void (*at_end)(void);
+void (*live)(const struct result *, double seconds);
+volatile int interrupted;
 
 struct place {
 	size_t saved;
@@ -28,6 +30,8 @@ struct place {
 static struct place *path;
 static uint32_t path_room;
 static struct answers taken;
+
+#define EVERY 0.1	/* seconds */
 
 double cpu_seconds(void)
 {
@@ -168,6 +172,11 @@ void run_begin(void)
 	for (unsigned i = 0; i < machine.vcpus; i++)
 		machine.vcpu[i] = (struct vcpu){.interrupts = 1};
 	memory_booted();
+	if (!explore_abi_as_asked()) {
+		machine.wrong = NOT_MODELLED;
+		wrong_said = "the kernel has booted, and did not ask for the FIFO ABI";
+		wrong_site = 0;
+	}
 	stepping = 1;
 	for (unsigned i = 0; i < machine.agents && !machine.wrong; i++)
 		resume(i);
@@ -232,9 +241,26 @@ static int enter(uint32_t depth, uint32_t state, uint8_t used, const struct ques
 	return place->saved != NO_ROOM;
 }
 
-static int spent(const struct limits *limits, double begun, enum ended *ended)
+/* Now and then, how far it is. */
+static void tell_progress(const struct result *result, double begun)
 {
-	if (graph_full)
+	static double told;
+	double now;
+
+	if (steps & 4095 || (now = cpu_seconds()) - told < EVERY)
+		return;
+	told = now;
+	live(result, now - begun);
+}
+
+static int spent(const struct limits *limits, const struct result *result, double begun,
+		 enum ended *ended)
+{
+	if (live)
+		tell_progress(result, begun);
+	if (interrupted)
+		*ended = INTERRUPTED;
+	else if (graph_full)
 		*ended = OUT_OF_MEMORY;
 	else if (graph_count() >= limits->states)
 		*ended = OUT_OF_STATES;
@@ -279,7 +305,7 @@ static enum ended explore(const struct limits *limits, struct result *result, do
 		answers_put(&taken, depth, (uint8_t)answer);
 		if (learned_more)
 			return COMPLETE;
-		if (spent(limits, begun, &ended))
+		if (spent(limits, result, begun, &ended))
 			return ended;
 		question(&asked);
 		if (limits->every) {

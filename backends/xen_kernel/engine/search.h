@@ -4,7 +4,7 @@
 
 #include "engine.h"
 
-enum ended { COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY };
+enum ended { COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY, INTERRUPTED };
 
 struct limits {
 	int bound;		/* preemptions; -1 for no bound */
@@ -34,6 +34,8 @@ enum ended replay(const struct answers *answers,
 		  void (*before)(const struct question *, unsigned answer));
 enum wrong run_end(const char **said);
 extern void (*at_end)(void);	/* called at every end of a run that is right */
+extern void (*live)(const struct result *, double seconds);	/* and now and then, if there is one */
+extern volatile int interrupted;
 
 /* graph.c: the states that were seen, and what leads where */
 extern uint64_t graph_limit;	/* bytes */

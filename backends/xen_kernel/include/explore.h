@@ -14,6 +14,7 @@ enum { UPCALL_VECTOR = 1, CALLBACK_VECTOR = 2, PV_UPCALL = 3 };
 /* The scenario, as the command line has it. */
 extern unsigned delivery;	/* one of those above */
 extern unsigned explore_vcpus, explore_ports, explore_sends, explore_timer, explore_spread;
+extern unsigned explore_abi;	/* what Xen offers: 0 any, 1 two-level alone, 2 FIFO, to be asked for */
 
 /* The harness's own. */
 void explore_setup(void);

@@ -14,10 +14,13 @@
 #define ENOSYS (-38l)
 #define NOT_MODELLED 13
 
+enum { TWO_LEVEL_ALONE = 1, FIFO_ASKED_FOR };
+
 struct channel channel[PORTS];
 const struct port_operations *port_operations = &two_level;
 struct shared_info shared_info;
 unsigned explore_vcpus, explore_ports, explore_sends, explore_timer, explore_spread, delivery;
+unsigned explore_abi;
 void (*explore_on_send)(unsigned port);
 
 static uint8_t timer_set[32];
@@ -154,6 +157,8 @@ static long event_channel(unsigned operation, uint32_t *arg)
 			port_operations->unmask(arg[0]);
 		return 0;
 	case 11:
+		if (explore_abi == TWO_LEVEL_ALONE)
+			return ENOSYS;
 		answer = fifo_init_control(*(uint64_t *)arg, arg[2], arg[3]);
 		if (!answer)
 			((uint8_t *)arg)[16] = 17;
@@ -250,6 +255,12 @@ long engine_hypercall(unsigned number, uint64_t one, uint64_t two, uint64_t thre
 	}
 	cpu_leave_xen();
 	return answer;
+}
+
+/* Whether the kernel, now that it has booted, uses the ABI that it has to. */
+int explore_abi_as_asked(void)
+{
+	return explore_abi != FIFO_ASKED_FOR || port_operations == &fifo;
 }
 
 /* A vCPU's timer, as an agent: it may fire as soon as it is set. */

@@ -120,4 +120,8 @@ def table(
 
 
 def _cut(text: str, width: int) -> str:
+    """The note, a line of source, is kept: without it the rest is of little use."""
+    what, gap, note = text.rpartition("  (")
+    if len(text) > width and gap and (left := width - len(gap + note)) > width // 3:
+        return _cut(what, left) + gap + note
     return text if len(text) <= width else text[: width - 1] + "…"
