@@ -121,7 +121,7 @@ class LinuxFifo(Kernel):
         port = self._heads[queue] or self.control.head[queue]
         self._in_hand = port
         words, index = self._place(port)
-        link = self._unlink(words, index)
+        link = self.unlink(words, index)
         self._heads[queue] = link
         word = words[index]
         if word & _PENDING and not word & _MASKED:
@@ -134,7 +134,7 @@ class LinuxFifo(Kernel):
         self.lock.bts(words, index, FIFO_MASKED)
         self.lock.btr(words, index, FIFO_PENDING)
 
-    def _unlink(self, words: Words, index: int) -> int:
+    def unlink(self, words: Words, index: int) -> int:
         """Clear LINKED and the link; give the link."""
         seen = words[index]
         while True:
@@ -169,6 +169,8 @@ class LinuxFifo(Kernel):
             found = self.lock.cmpxchg(words, index, old, old & ~_MASKED)
             if found == old:
                 return True
+            if found & _BUSY:
+                self.cpu.pause()
             seen = found
         return True
 

@@ -199,6 +199,10 @@ class CPU(Fiber):
         if self.due:
             self.take_interrupt()
 
+    def pause(self) -> None:
+        """Once round a spin: it waits for what somebody else does to memory, who runs now."""
+        self._scheduler.stand_aside(self)
+
     def _triple_fault(self) -> None:
         fault = TripleFault(f"{self.name}: hlt with interrupts disabled")
         self._scheduler.end(self, fault)
