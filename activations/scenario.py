@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from activations import registry
 from activations.errors import DomainFailed, ScenarioError
@@ -120,34 +120,51 @@ def load(target: str) -> Scenario:
     Raises `ScenarioError` when the file is missing, cannot be imported (chained to what it
     raised), or does not hold exactly one scenario that fits.
     """
+    return load_one(target, Scenario)
+
+
+def load_one(target: str, *kinds: type[HeldT]) -> HeldT:
+    """As `load`, for what else a file may hold at its top level, by its `name`. Of several, the one
+    that is called as the file is goes by `FILE`."""
     file, _, wanted = target.partition("::")
     path = Path(file)
-    found = _scenarios(path)
+    found = _held(path, kinds)
     if not found:
         raise ScenarioError(
             f"{file} holds no scenario: it needs a module-level `activations.Scenario(...)`"
         )
     if wanted and wanted not in found:
         raise ScenarioError(f"{file} has no scenario {wanted!r}; it has: {', '.join(found)}")
-    if not wanted and len(found) > 1:
+    if not wanted and len(found) > 1 and path.stem not in found:
         raise ScenarioError(
             f"{file} holds {len(found)} scenarios: name one as {file}::NAME, "
             f"NAME one of {', '.join(found)}"
         )
-    scenario = found[wanted] if wanted else next(iter(found.values()))
-    scenario.path = path.resolve()
-    return scenario
+    one = found.get(wanted or path.stem) or next(iter(found.values()))
+    if isinstance(one, Scenario):
+        one.path = path.resolve()
+    return one
 
 
 def names(path: Path) -> list[str]:
     """The names of the scenarios in a file, in the order in which they stand there."""
-    return list(_scenarios(path))
+    return list(_held(path, (Scenario,)))
 
 
-def _scenarios(path: Path) -> dict[str, Scenario]:
+class Held(Protocol):
+    """What a file holds at its top level."""
+
+    @property
+    def name(self) -> str: ...
+
+
+HeldT = TypeVar("HeldT", bound=Held)
+
+
+def _held(path: Path, kinds: tuple[type[HeldT], ...]) -> dict[str, HeldT]:
     if not path.is_file():
         raise ScenarioError(f"{path}: no such file")
-    return {each.name: each for each in vars(_import(path)).values() if isinstance(each, Scenario)}
+    return {each.name: each for each in vars(_import(path)).values() if isinstance(each, kinds)}
 
 
 def _import(path: Path) -> Any:

@@ -17,7 +17,7 @@ from activations import registry
 from activations.cli import kernels, options
 from activations.cli.ending import status_of
 from activations.cli.output import JsonLines, Screen
-from activations.cli.run import load
+from activations.cli.run import load_one
 from activations.cli.status import FAILED, INTERRUPTED, WELL
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +72,8 @@ def explore(
     """Run the scenario in FILE in one interleaving after the other, until one of them breaks a
     promise: a wake-up is lost, domains wait for each other, a program raises. Without FILE, the
     event code of a kernel is explored by itself (--guest, --ports, --sends); with --kernel, the C
-    of one, as it stands in its tree.
+    of one, as it stands in its tree. Where FILE holds several scenarios, NAME says which; one that
+    is called as FILE is needs no NAME.
 
     What is found is shrunk to the fewest deviations from the ordinary course and shown with a token
     for `activations replay`. Exit status: 0 if nothing was found, 1 if something was, 2 if nothing
@@ -145,8 +146,9 @@ def _asked(
         return kernel
     if len(files) > 1:
         raise click.UsageError("one FILE, or none: several are of a kernel, with --kernel")
-    subject["scenario"] = load(files[0]) if files else None
-    return registry.find("sim").explorer, [subject]
+    explorer = registry.find("sim").explorer
+    subject["of"] = load_one(files[0], *explorer.kinds) if files else None
+    return explorer, [subject]
 
 
 class Line:

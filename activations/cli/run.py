@@ -16,7 +16,7 @@ from activations.cli.output import JsonLines, Reporter, Screen
 from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, WELL
 from activations.errors import ActivationsError, ScenarioError
 from activations.outcome import RunOptions
-from activations.scenario import Scenario
+from activations.scenario import HeldT, Scenario
 
 
 @click.command(short_help="Run a scenario.")
@@ -97,8 +97,13 @@ def perform(
 
 def load(target: str) -> Scenario:
     """As `scenario.load`, and the error says in which line a broken file broke."""
+    return load_one(target, Scenario)
+
+
+def load_one(target: str, *kinds: type[HeldT]) -> HeldT:
+    """The same, for what else a file may hold."""
     try:
-        return scenario.load(target)
+        return scenario.load_one(target, *kinds)
     except ScenarioError as error:
         if place := _place(error.__cause__, Path(target.partition("::")[0])):
             raise ScenarioError(f"{error} (at {place})") from error.__cause__

@@ -13,7 +13,7 @@ from activations.scenario import Scenario
 from xen_sim.explore.database import Database
 from xen_sim.explore.engine import Engine
 from xen_sim.explore.lower_half import lower_half
-from xen_sim.explore.programs import of_scenario
+from xen_sim.explore.programs import Programs, of_scenario
 from xen_sim.explore.search import Effort, Live, explore
 from xen_sim.explore.token import parse_for
 from xen_sim.explore.verdict import FOUND, OPEN, Figures, Found, Verdict
@@ -28,8 +28,8 @@ from xen_sim.views.beside import nearest
 class Subject:
     """What is explored, and on what."""
 
-    scenario: Scenario | None = None
-    """None for a lower half by itself."""
+    of: Scenario | Programs | None = None
+    """What a file holds: a scenario, or an engine of its own; None for a lower half by itself."""
     guest: str | None = None
     delivery: str | None = None
     vcpus: int | None = None
@@ -38,14 +38,21 @@ class Subject:
 
     def engine(self) -> Engine:
         """Raises `BackendError` for what cannot be."""
-        if self.scenario is not None:
-            if self.scenario.clock != "virtual":
+        if isinstance(self.of, Programs):
+            if self.guest or self.delivery or self.vcpus:
                 raise BackendError(
-                    f"{self.scenario.name} is for the wall clock, and has to do with the real "
+                    f"{self.of.name} says itself what it runs on: leave out --guest, --delivery "
+                    "and --vcpus"
+                )
+            return self.of
+        if self.of is not None:
+            if self.of.clock != "virtual":
+                raise BackendError(
+                    f"{self.of.name} is for the wall clock, and has to do with the real "
                     "world: it cannot be explored"
                 )
             how = RunOptions(guest=self.guest, delivery=self.delivery, vcpus=self.vcpus)
-            return of_scenario(self.scenario, how)
+            return of_scenario(self.of, how)
         return lower_half(
             catalogue.find(self.guest or Solo5.name),
             ports=self.ports,
@@ -56,6 +63,9 @@ class Subject:
 
 class Explorer:
     """The simulator's."""
+
+    kinds = (Scenario, Programs)
+    """What it takes of a file."""
 
     def explore(self, subject: dict[str, Any], effort: dict[str, Any], live: Live) -> Verdict:
         """Search it; what is found is kept in `.activations/`."""

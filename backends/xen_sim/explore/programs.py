@@ -71,6 +71,10 @@ class Programs:
         self._kernel = kernel
         self._budget = budget
 
+    @property
+    def name(self) -> str:
+        return self.program.name
+
     def run(self, tape: Tape) -> Run:
         conductor = Conductor(tape, self._budget)
         try:
