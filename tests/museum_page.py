@@ -15,7 +15,7 @@ from pathlib import Path
 
 from activations.scenario import load_one
 from xen_kernel import KERNELS, Scenario, decide
-from xen_sim.explore.portfolio import PORTFOLIO, STRATEGIES
+from xen_sim.explore.portfolio import PORTFOLIO
 from xen_sim.explore.programs import Programs
 from xen_sim.explore.search import Effort, explore
 from xen_sim.explore.verdict import Found, Verdict
@@ -58,6 +58,8 @@ EXHIBITS = tuple(name for hall in HALLS.values() for name in hall)
 IN_C = "missing_fence"
 """What only the engine for C shows."""
 
+COLUMNS = (PORTFOLIO, "first-come", "walk", "pct", "delays", "preemptions", "coverage")
+"""Strategies whose runs are counted."""
 MOST = 1_000
 """Runs that a strategy is given."""
 PREEMPTIONS = 2
@@ -172,7 +174,7 @@ def _head(node: ast.ClassDef | ast.FunctionDef) -> str:
 
 def figures(name: str) -> list[str]:
     """In how many runs each strategy found it."""
-    return [_runs(found(name, strategy)) for strategy in STRATEGIES]
+    return [_runs(found(name, strategy)) for strategy in COLUMNS]
 
 
 def _runs(one: Found | None) -> str:
@@ -198,14 +200,19 @@ def anchor(title: str) -> str:
 # The page
 
 
+def _words(said: Told, file: str) -> str:
+    return f"### {said.title}\n\n{said.text}\n\n[{file}](../examples/museum/{file})\n"
+
+
 def section(name: str) -> str:
-    one, said = found(name), told(name)
+    one = found(name)
     assert one is not None
-    trace = f"{one.table(WIDTH)}\n\n{one.finding}"
-    return (
-        f"### {said.title}\n\n{said.text}\n\n```diff\n{difference(name)}\n```\n\n"
-        f"```\n{trace}\n```\n"
-    )
+    code = f"```diff\n{difference(name)}\n```\n"
+    return "\n".join([_words(told(name), f"{name}.py"), code, _trace(one)])
+
+
+def _trace(one: Found) -> str:
+    return f"```\n{one.table(WIDTH)}\n\n{one.finding}\n```\n"
 
 
 def fence(*, cure: bool) -> Verdict:
@@ -224,20 +231,17 @@ def told_in_c() -> Told:
 
 
 def section_in_c() -> str:
-    source = (MUSEUM / f"{IN_C}.c").read_text()
-    said = told_in_c()
-    code = source.partition(" */\n")[2]
-    part = code[code.index("static void back") : code.index("void explore_setup")].rstrip()
+    code = (MUSEUM / f"{IN_C}.c").read_text()
+    fences = code[code.index("#ifdef CURED") : code.index("#endif")] + "#endif\n\n"
+    part = fences + code[code.index("static void back") : code.index("void explore_setup")].rstrip()
     one = fence(cure=False).found[0]
-    return (
-        f"### {said.title}\n\n{said.text}\n\n```c\n{part}\n```\n\n"
-        f"```\n{one.table(WIDTH)}\n\n{one.finding}\n```\n"
-    )
+    words = _words(told_in_c(), f"{IN_C}.c")
+    return "\n".join([words, f"```c\n{part}\n```\n", _trace(one)])
 
 
 def page() -> str:
-    names = " | ".join(STRATEGIES)
-    lines = [f"| | {names} | cure |", f"|---|{'---:|' * (len(STRATEGIES) + 1)}"]
+    names = " | ".join(COLUMNS)
+    lines = [f"| | {names} | cure |", f"|---|{'---:|' * (len(COLUMNS) + 1)}"]
     lines += [row(name, held(name)) for name in EXHIBITS]
     parts = [
         HEAD.format(
