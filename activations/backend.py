@@ -62,10 +62,6 @@ def load(name: str) -> Backend:
     return backend
 
 
-NO_TRACE = "only sim sees what happens in Xen: run it there, with --backend sim --trace OUT"
-"""Why a real Xen's backend refuses a trace, and what to do."""
-
-
 def refuse(backend: str, options: Mapping[str, Any], why: str) -> None:
     """Raise `BackendError` for the first of these options that was given."""
     for option, value in options.items():

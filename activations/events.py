@@ -24,25 +24,28 @@ class Events:
         self.loop = loop
         self.ports: dict[int, Port] = {}
         """The open ports by local number."""
+        self.port_class = Port
+        """What is made of a number: where somebody looks on, ports that keep more."""
 
     def alloc_unbound(self, remote_domid: int) -> Port:
         """A new port that `remote_domid` may bind to (EVTCHNOP_alloc_unbound)."""
         number = self.lower.alloc_unbound(remote_domid)
-        return self._own(Port(self, number, f"domain {remote_domid}"))
+        return self._own(self.port_class(self, number, f"domain {remote_domid}"))
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> Port:
         """A new port connected to one that another domain allocated for this one
         (EVTCHNOP_bind_interdomain). Xen sets it pending once: the first wait returns at once."""
         number = self.lower.bind_interdomain(remote_domid, remote_port)
-        return self._own(Port(self, number, f"domain {remote_domid}, port {remote_port}"))
+        remote = f"domain {remote_domid}, port {remote_port}"
+        return self._own(self.port_class(self, number, remote))
 
     def bind_virq(self, virq: int) -> Port:
         """A new port on which Xen raises this virtual interrupt (EVTCHNOP_bind_virq)."""
-        return self._own(Port(self, self.lower.bind_virq(virq), f"virq {virq}"))
+        return self._own(self.port_class(self, self.lower.bind_virq(virq), f"virq {virq}"))
 
     def adopt(self, number: int, remote: str) -> Port:
         """A port that is bound already, as the toolstack's for xenstore and the console."""
-        return self._own(Port(self, number, remote))
+        return self._own(self.port_class(self, number, remote))
 
     def close(self, port: Port) -> None:
         """Unbind a port, then wake its waiters: nobody finds the number still taken."""

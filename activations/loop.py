@@ -30,7 +30,7 @@ from inspect import iscoroutinefunction
 from socket import socket
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
-from activations import signals
+from activations import signals, watched
 from activations.domain import Domain
 from activations.errors import ActivationsError, VirtualClockError
 from activations.lower import LowerHalf, Ready, VirtualLowerHalf
@@ -143,6 +143,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self.domain = Domain(lower, self)
         idle.ports = self.domain.events.ports
         idle.ready = self._ready
+        self._unwatch = watched.watch(self)
 
     def close(self) -> None:
         if self.is_running() or self.is_closed():
@@ -155,6 +156,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self.domain.close()
         finally:
             super().close()
+            self._unwatch()
             self._idle.first[0] = None
             self._sleepers.clear()
             self._lower.close()
@@ -211,6 +213,11 @@ class EventLoop(asyncio.SelectorEventLoop):
             raise
 
     # Time
+
+    @property
+    def asleep(self) -> int:
+        """How many timers are set."""
+        return len(self._sleepers)
 
     def time(self) -> float:
         return self._time_ns() / 1e9

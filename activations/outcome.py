@@ -26,12 +26,14 @@ class RunOptions:
     vcpus: int | None = None
     """How many vCPUs each simulated domain has."""
 
+    top: bool = False
+    """Have `activations top` see it."""
+
     @property
     def simulated(self) -> dict[str, object]:
         """The options that a real Xen has no use for, by name."""
         return {
             "seed": self.seed,
-            "trace": self.trace,
             "guest": self.guest,
             "delivery": self.delivery,
             "vcpus": self.vcpus,

@@ -310,7 +310,6 @@ def test_a_file_that_is_no_good_is_explained_in_one_line(
         (["--clock", "sundial"], "'sundial' is not one of"),
         (["--trace", "/nosuchfolder/trace"], "no folder /nosuchfolder"),
         (["--backend", "lab", "--seed", "1"], "a real Xen is not seeded"),
-        (["--backend", "lab", "--trace", "t.html"], "run it there, with --backend sim --trace OUT"),
         (["--backend", "lab", "--clock", "virtual"], "a real Xen has real time"),
         (["--log", "loud"], "'loud' is not one of"),
     ],

@@ -9,12 +9,12 @@ import pytest
 
 from activations.abi.event_channel import DOMID_SELF, Virq
 from activations.abi.sched import TIMEOUT_LIMIT_NS
+from activations.trace import Trace
 from xen_sim import Machine
 from xen_sim.build import Built, build
 from xen_sim.guests.fused import FusedSolo5
 from xen_sim.guests.mini_os import MiniOS
 from xen_sim.guests.solo5 import Solo5
-from xen_sim.trace import Trace
 from xen_sim.xen.event_2l import PlainTwoLevel, TwoLevel
 from xen_sim.xen.hypervisor import Hypervisor
 

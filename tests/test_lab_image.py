@@ -364,7 +364,6 @@ class TestOptions:
         ("options", "named"),
         [
             (RunOptions(seed=1), "seed"),
-            (RunOptions(trace=Path("t")), "trace"),
             (RunOptions(clock="virtual"), "clock"),
             (RunOptions(only="dom0"), "only"),
         ],

@@ -154,7 +154,7 @@ def test_a_scenario_needs_to_know_which_half_runs_here():
 
 
 def test_options_of_simulations_are_refused():
-    for options in (RunOptions(only="dom0", seed=1), RunOptions(only="dom0", trace=Path("t"))):
+    for options in (RunOptions(only="dom0", seed=1), RunOptions(only="dom0", vcpus=2)):
         with pytest.raises(BackendError, match="no use for"):
             backend.run(scenario, options, Silent())
     for options in ({"clock": "virtual"}, {"seed": 3}):

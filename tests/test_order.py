@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from activations import Domain, Port
+from activations.trace import Trace
 from xen_sim import Machine
-from xen_sim.trace import Trace
 
 DOMAINS = ("dom0", "a", "b")
 TASKS = 2

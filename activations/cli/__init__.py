@@ -2,6 +2,7 @@
 
     activations run FILE        a scenario, on a simulated Xen or a real one
     activations explore FILE    its interleavings, until one breaks a promise; also replay
+    activations top             ports, rates and latencies of programs that run
     activations demo            see it work
     activations attach          a disk or an interface for a running guest
     activations detach          take it away, where that was killed
@@ -28,7 +29,9 @@ from activations.errors import ActivationsError
 
 MODULES = {
     name: name
-    for name in ("attach", "demo", "detach", "doctor", "explore", "lab", "run", "store", "vchan")
+    for name in (
+        *("attach", "demo", "detach", "doctor", "explore", "lab", "run", "store", "top", "vchan"),
+    )
 } | {"replay": "explore"}
 """Where a subcommand is, by its name."""
 

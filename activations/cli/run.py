@@ -34,7 +34,7 @@ from activations.scenario import HeldT, Scenario
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="OUT",
     help="Write what happened: OUT.html to step through, OUT.pftrace for Perfetto, else a line "
-    "of JSON each (sim).",
+    "of JSON each.",
 )
 @click.option(
     "--guest",
@@ -47,6 +47,7 @@ from activations.scenario import HeldT, Scenario
     help="How Xen interrupts them: vector, callback, pv (sim).  [default: vector]",
 )
 @click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain (sim).")
+@click.option("--top", is_flag=True, help="Let `activations top` see it (sim, linux).")
 @options.as_json
 @options.diagnostics
 def run(

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from activations.backend import NO_TRACE, Check, Kept, refuse
+from activations.backend import Check, Kept, refuse
 from activations.errors import BackendError
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
+from activations.trace import writer
 from xen_lab import cache, emulator, image, packages, recipe, stock
 from xen_lab.lab import Lab
 from xen_lab.machine import LENT, Shape
@@ -63,10 +64,11 @@ class LabBackend:
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
         """Run a scenario on a real Xen. Raises `BackendError` if it cannot."""
         _refuse(options)
+        write = writer(options.trace, scenario.name) if options.trace else None
         if self._lab is not None and self._lab.up:
-            return self._lab.run(scenario, observer)
+            return self._lab.run(scenario, observer, traced=write)
         with Lab(progress=observer.progress, shape=Shape(disk=self._disk)) as lab:
-            return lab.run(scenario, observer)
+            return lab.run(scenario, observer, traced=write)
 
     def doctor(self) -> Sequence[Check]:
         """What making and booting the lab needs."""
@@ -102,10 +104,10 @@ backend = LabBackend()
 
 
 def _refuse(options: RunOptions) -> None:
-    refuse("lab", {"trace": options.trace}, NO_TRACE)
     refuse("lab", options.simulated, "a real Xen is not seeded, and is what it is")
     if options.clock == "virtual":
         refuse("lab", {"clock": "virtual"}, "a real Xen has real time")
+    refuse("lab", {"top": options.top or None}, "its domains are in other machines")
     refuse("lab", {"only": options.only}, "it boots every domain of the scenario itself")
 
 

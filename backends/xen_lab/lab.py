@@ -12,6 +12,7 @@ from typing import Any
 from activations.errors import BackendError
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
+from activations.trace import Trace
 from xen_lab import cache, commands, emulator, image, shipment
 from xen_lab.control import Control
 from xen_lab.guests import Pool
@@ -122,9 +123,15 @@ class Lab:
         return self._machine.pid
 
     def run(
-        self, scenario: Scenario, observer: Observer, *, timeout: float | None = None
+        self,
+        scenario: Scenario,
+        observer: Observer,
+        *,
+        timeout: float | None = None,
+        traced: Callable[[Trace], None] | None = None,
     ) -> Outcome:
-        """Run a scenario's halves in dom0 and in guests, to their end.
+        """Run a scenario's halves in dom0 and in guests, to their end; `traced` is given a trace of
+        all of them.
 
         A half that raises, is killed, loses its guest or outlives `timeout` is in the
         outcome's `failures`; the others are then ended. Raises `BackendError` for what keeps the
@@ -132,8 +139,12 @@ class Lab:
         """
         control, pool = self._up()
         bundle = shipment.bundle(scenario)
-        run = Run(control, pool, scenario, bundle, observer, self._sent)
-        outcome = run.to_the_end(self._run_timeout if timeout is None else timeout)
+        run = Run(control, pool, scenario, bundle, observer, self._sent, trace=traced is not None)
+        try:
+            outcome = run.to_the_end(self._run_timeout if timeout is None else timeout)
+        finally:
+            if traced is not None and (trace := run.trace()).events:
+                traced(trace)
         outcome.facts = {**self.facts, **outcome.facts}
         return outcome
 

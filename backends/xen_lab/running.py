@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
+from activations.trace import Event, Trace, together
 from xen_lab.control import Control, Request, answered
 from xen_lab.guests import Guest, Pool
 from xen_lab.inside import records
@@ -50,6 +51,9 @@ class Part:
         self._observer = observer
         self._printed = Lines()
         self._logged = Lines()
+        self._noted = Lines()
+        self.events: list[Event] = []
+        """Its trace, where one is kept."""
         self._result = bytearray()
 
     @property
@@ -73,6 +77,8 @@ class Part:
                 self._result += data
             case "log":
                 self._log(self._logged.feed(data))
+            case "trace":
+                self.events += map(json.loads, self._noted.feed(data))
             case _:
                 self._show(self._printed.feed(data))
 
@@ -132,6 +138,8 @@ class Run:
         bundle: Bundle,
         observer: Observer,
         sent: set[tuple[str, str]],
+        *,
+        trace: bool = False,
     ) -> None:
         self._control = control
         self._pool = pool
@@ -139,6 +147,7 @@ class Run:
         self._bundle = bundle
         self._observer = observer
         self._sent = sent
+        self._trace = trace
         self._parts: list[Part] = []
         self._guests: dict[str, Guest] = {}
 
@@ -181,8 +190,13 @@ class Run:
                 digest=bundle.digest,
                 log=records.wanted(),
                 env=self._control.pace.environment,
+                trace=self._trace,
                 files=None if there else bundle.files,
             )
+
+    def trace(self) -> Trace:
+        """What the halves noted so far."""
+        return together(part.events for part in self._parts)
 
     def _over(self) -> bool:
         return all(part.ended for part in self._parts) or any(part.failed for part in self._parts)

@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from activations.backend import NO_TRACE, Check, refuse
+from activations import traced, watched
+from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
@@ -19,6 +20,7 @@ from activations.registry import PROTOCOL_VERSION
 from activations.running import program
 from activations.scenario import Half, Scenario
 from activations.store.descriptor import DescriptorConnection
+from activations.trace import Notes, Trace, writer
 from xen_linux import doctor
 from xen_linux.evtchn import EventDevice
 from xen_linux.grants import LinuxGrantTable
@@ -35,10 +37,15 @@ class LinuxBackend:
     protocol_version = PROTOCOL_VERSION
 
     def new_event_loop(
-        self, *, name: str | None = None, clock: str | None = None, **options: Any
+        self,
+        *,
+        name: str | None = None,
+        clock: str | None = None,
+        trace: Notes | None = None,
+        **options: Any,
     ) -> EventLoop:
         """A loop for this domain. `name` is what to call it (else what xenstore calls it);
-        `clock` may be `wall`, the only one there is.
+        `clock` may be `wall`, the only one there is; `trace` is told what happens.
 
         Raises `BackendError` on a machine without Xen, and for options of other backends.
         """
@@ -48,6 +55,14 @@ class LinuxBackend:
         lower = new_lower_half(name)
         loop = EventLoop(lower)
         lower.resumed = loop.domain.new_generation
+        if trace is not None:
+            note = traced.trace(loop, lower, trace)
+
+            def resumed() -> None:
+                note("suspend")
+                loop.domain.new_generation()
+
+            lower.resumed = resumed
         return loop
 
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
@@ -58,17 +73,24 @@ class LinuxBackend:
                 f"in: say which with --as, one of {', '.join(scenario.halves)}"
             )
         half = scenario.half(options.only)
-        refuse(self.name, {"trace": options.trace}, NO_TRACE)
         refuse(self.name, options.simulated, "a real Xen has no tape, and is what it is")
         outcome = Outcome(facts={"domain": half.name})
-        with asyncio.Runner(
-            loop_factory=lambda: self.new_event_loop(name=half.name, clock=options.clock)
-        ) as runner:
-            main = _main(half, runner.get_loop())
-            try:
-                outcome.results[half.name] = runner.run(main)
-            except (Exception, SystemExit):
-                outcome.failures[half.name] = traceback.format_exc()
+        trace = Trace() if options.trace else None
+        write = writer(options.trace, scenario.name) if options.trace else None
+
+        def make_loop() -> EventLoop:
+            return self.new_event_loop(name=half.name, clock=options.clock, trace=trace)
+
+        try:
+            with watched.asked(options.top), asyncio.Runner(loop_factory=make_loop) as runner:
+                main = _main(half, runner.get_loop())
+                try:
+                    outcome.results[half.name] = runner.run(main)
+                except (Exception, SystemExit):
+                    outcome.failures[half.name] = traceback.format_exc()
+        finally:
+            if trace is not None and write is not None and trace.events:
+                write(trace)
         return outcome
 
     def open_store(self) -> DescriptorConnection:

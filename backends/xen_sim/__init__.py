@@ -1,6 +1,6 @@
 """xen_sim: a Xen in this process.
 
-    machine      machine, build, life, waiting, trace, output, backend    a run from boot to end
+    machine      machine, build, life, waiting, output, backend           a run from boot to end
     guests       kernel, solo5, ..., plain, asyncio_guest                 what runs on a vCPU
     xen          hypervisor, domain, event_channel, hypercall, ...        Xen itself
     hardware     memory, cpu, apic                                        what a processor does
@@ -10,6 +10,7 @@ An arrow points down only; `guests` and `xen` know of each other what they know 
 memory (`shared_info`) and the hypercalls. A `Machine` holds all of it; nothing is global.
 """
 
+from activations.trace import Trace
 from xen_sim.backend import backend
 from xen_sim.guests.kernel import Kernel, TwoLevelKernel
 from xen_sim.guests.plain import PlainGuest
@@ -20,7 +21,6 @@ from xen_sim.life import Life
 from xen_sim.machine import Machine
 from xen_sim.schedule.step import Choice, Step
 from xen_sim.schedule.tape import Diverged, Recording, Replay, Schedule, Seeded, Taken, Tape
-from xen_sim.trace import Trace
 
 __all__ = [
     "Choice",

@@ -10,8 +10,10 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from activations import watched
 from activations.backend import Check
 from activations.errors import BackendError
 from activations.loop import EventLoop
@@ -19,12 +21,12 @@ from activations.lower import Clock as ClockName
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
+from activations.trace import Trace, writer
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.interrupt import interruptible
 from xen_sim.machine import Machine
 from xen_sim.output import lines_by_domain
-from xen_sim.trace import Trace
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
@@ -58,7 +60,11 @@ class SimBackend:
         clock = options.clock or scenario.clock
         machine = Machine(clock=clock, seed=options.seed, trace=trace)
         scheduler = machine.xen.scheduler
-        with interruptible(scheduler), lines_by_domain(machine, observer):
+        with (
+            watched.asked(options.top),
+            interruptible(scheduler),
+            lines_by_domain(machine, observer),
+        ):
             for half in scenario.halves.values():
                 machine.boot(
                     half.name,
@@ -71,9 +77,7 @@ class SimBackend:
                 trouble = machine.run_out()
             finally:
                 if trace is not None and options.trace is not None:
-                    from xen_sim.views import suffix
-
-                    suffix.write(options.trace, trace, scenario.name)
+                    writer(options.trace, scenario.name)(trace)
         if scheduler.interrupted:  # too late for anybody to take it
             trouble = trouble or KeyboardInterrupt()
         if isinstance(trouble, KeyboardInterrupt):
@@ -99,6 +103,13 @@ class SimBackend:
         from xen_kernel.explorer import Explorer
 
         return Explorer()
+
+    @property
+    def views(self) -> ModuleType:
+        """What draws a trace: `write(path, trace, title)`."""
+        from xen_sim.views import suffix
+
+        return suffix
 
     def doctor(self) -> Sequence[Check]:
         return [Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}")]

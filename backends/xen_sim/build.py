@@ -11,7 +11,7 @@ from typing import Any
 from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError
 from activations.loop import EventLoop, VirtualEventLoop
-from xen_sim import deliveries
+from activations.traced import deliveries
 from xen_sim.guests import catalogue
 from xen_sim.guests.asyncio_guest import Devices, Guest, WallGuest
 from xen_sim.guests.fused import fastest
@@ -83,7 +83,7 @@ class Built:
             guest = Guest(platform, kernel, devices)
             loop = VirtualEventLoop(guest)
         if domain.xen.trace is not None:
-            deliveries.listen(guest, loop.domain.events.ports, noted)
+            deliveries(guest, loop.domain.events.ports, noted)
         domain.vcpus[vcpu].up = True
         self._guests[loop] = guest
         self._open = of

@@ -22,6 +22,7 @@ from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError, BlockedForever, SimulationOver
 from activations.loop import EventLoop
 from activations.lower import Clock as ClockName
+from activations.trace import Trace
 from xen_sim import waiting
 from xen_sim.build import Built, build
 from xen_sim.guests.asyncio_guest import AsyncioState
@@ -32,7 +33,6 @@ from xen_sim.guests.solo5 import Solo5
 from xen_sim.interrupt import interruptible
 from xen_sim.life import Life, LoopLife, Main, PlainLife
 from xen_sim.schedule.tape import Seeded, Tape
-from xen_sim.trace import Trace
 from xen_sim.xen.hypervisor import Hypervisor
 
 T = TypeVar("T")

@@ -172,10 +172,10 @@ class Agent:
         folder = half.lay_out(message["digest"], message["files"])
         target, name, level = message["target"], message["name"], message["log"]
 
-        def body(result: int, log: int) -> int:
+        def body(result: int, log: int, trace: int) -> int:
             os.environ.update(message["env"])
             records.send(log, level)
-            return half.run(folder, target, name, result)
+            return half.run(folder, target, name, result, trace if message["trace"] else None)
 
         self._begin(message, jobs.function(body))
         self._halves.add(message["id"])

@@ -54,8 +54,23 @@ def lay_out(digest: str, files: str | None) -> Path:
     return folder
 
 
-def run(folder: Path, target: str, name: str, result: int) -> int:
-    """Load the scenario, run one half of it, write how it ended to `result` as JSON.
+class Notes:
+    """A trace that goes to a descriptor as it is made, so that nothing of it is lost with who is
+    killed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def note(self, ns: int, domain: str, what: str, **details: Any) -> None:
+        from activations.trace import line
+
+        event = {"ns": ns, "domain": domain, "what": what, **details}
+        _write(self._descriptor, line(event).encode())
+
+
+def run(folder: Path, target: str, name: str, result: int, trace: int | None) -> int:
+    """Load the scenario, run one half of it, write how it ended to `result` as JSON, and what
+    happened to `trace`, where it is wanted.
 
     That is `{"value": ...}`, `{"repr": "..."}` for a value JSON cannot say, or
     `{"failure": "the traceback"}`. Gives the exit status.
@@ -66,22 +81,24 @@ def run(folder: Path, target: str, name: str, result: int) -> int:
     os.chdir(folder)
     before = set(sys.modules)
     try:
-        ending = _describe(_main(target, name))
+        ending = _describe(_main(target, name, None if trace is None else Notes(trace)))
     except BaseException as error:  # SystemExit and Ctrl-C end a half as well, and are told
         ending = {"failure": _told(error)}
     _leave_imports(before)
+    sys.stdout.flush()
+    sys.stderr.flush()
     _write(result, json.dumps(ending).encode())
     return 1 if "failure" in ending else 0
 
 
-def _main(target: str, name: str) -> Any:
+def _main(target: str, name: str, trace: Notes | None) -> Any:
     import activations
     from activations.scenario import load
 
     sys.dont_write_bytecode = False  # the same files run again, and compiling is slow in here
     sys.path.insert(0, str(Path(target.partition("::")[0]).parent.resolve()))
     half = load(target).half(name)
-    return activations.run(half.main, backend="linux")
+    return activations.run(half.main, backend="linux", trace=trace)
 
 
 def _leave_imports(before: Set[str]) -> None:
@@ -111,7 +128,5 @@ def _told(error: BaseException) -> str:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
     while data:
         data = data[os.write(descriptor, data) :]

@@ -15,8 +15,8 @@ READ = 64 << 10
 
 
 class Job:
-    """A child process, a session of its own, with the streams `out` and, for a half, `result` and
-    `log`.
+    """A child process, a session of its own, with the streams `out` and, for a half, `result`,
+    `log` and `trace`.
 
     `streams` maps descriptors to names; `pidfd` becomes readable when the process has ended.
     """
@@ -73,12 +73,13 @@ def command(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Job:
     return _start(become, {"out": (1, 2)})
 
 
-def function(body: Callable[[int, int], int]) -> Job:
+def function(body: Callable[[int, int, int], int]) -> Job:
     """Run a function in a forked child, which saves importing what is imported already.
 
-    It gets descriptors to write its result and its log to, and gives the exit status.
+    It gets descriptors to write its result, its log and its trace to, and gives the exit status.
     """
-    return _start(lambda: body(3, 4), {"out": (1, 2), "result": (3,), "log": (4,)})
+    streams = {"out": (1, 2), "result": (3,), "log": (4,), "trace": (5,)}
+    return _start(lambda: body(3, 4, 5), streams)
 
 
 def terminal(argv: Sequence[str], env: Mapping[str, str], rows: int, columns: int) -> Job:

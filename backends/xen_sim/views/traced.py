@@ -13,7 +13,7 @@ PENDING, CLEAR, UNBOUND, CLOSED = "pending", "clear", "unbound", "closed"
 Port = tuple[str, int]
 """A domain's name and a port of its own."""
 
-_SAID = ("ns", "domain", "vcpu", "what", "domid")
+_SAID = ("ns", "domain", "vcpu", "what", "domid", "realtime")
 """What a moment says elsewhere than in its `what`."""
 
 

@@ -8,11 +8,11 @@ from functools import partial
 from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError
 from activations.lower import Clock as ClockName
+from activations.trace import Trace
 from xen_sim.hardware.memory import PLAIN, STEPPED
 from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
 from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
 from xen_sim.schedule.tape import Tape
-from xen_sim.trace import Trace
 from xen_sim.xen.domain import XenDomain
 from xen_sim.xenstored import Xenstored, toolstack
 

@@ -1,0 +1,125 @@
+"""What happened, a line of JSON each: `{"ns": 0, "domain": "guest", "what": "send", "port": 3}`.
+
+Two simulated runs that take the same choices write the same bytes. So nothing is written there that
+differs from one process to the next: no address, no hash, no wall-clock time.
+
+On a real Xen each domain keeps a trace of its own, by a clock of its own: nanoseconds since its
+loop was made. Its first line, `start`, says in `realtime` what CLOCK_REALTIME was then, which Linux
+takes from Xen as it boots; dom0's may be another second's, since it asks its RTC too. So several
+can be put together. Where that shows an event taken before
+it was sent, the clock of who took it is moved on, as far as it takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from activations import registry
+from activations.errors import BackendError
+
+Event = dict[str, Any]
+FARTHEST = 2 * 10**9
+"""Nanoseconds by which a domain's clock may be seen to be behind. More is no clock's fault: Linux
+reports a port for nothing where it lost count."""
+
+VIEWS = (".html", ".htm", ".pftrace", ".perfetto-trace")
+"""Files of these names are views. The simulator draws them, wherever the trace is from."""
+
+
+class Trace:
+    """A trace in memory, for a file at the end (`writer`). `events` is everything noted so far."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def note(self, ns: int, domain: str, what: str, **details: Any) -> None:
+        self.events.append({"ns": ns, "domain": domain, "what": what, **details})
+
+    def lines(self) -> str:
+        return "".join(map(line, self.events))
+
+
+class Notes(Protocol):
+    """Where events are noted: a `Trace`, or another that keeps them elsewhere."""
+
+    def note(self, ns: int, domain: str, what: str, **details: Any) -> None: ...
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """An event as a line of JSON."""
+    return json.dumps(event, separators=(",", ":")) + "\n"
+
+
+def writer(path: Path, title: str) -> Callable[[Trace], None]:
+    """What writes a trace to this file: as the view it is named for, else a line of JSON each.
+
+    Raises `BackendError` where this process has no views. What it gives raises that too, where the
+    file cannot be written.
+    """
+    if path.suffix.lower() not in VIEWS:
+        return lambda trace: save(path, trace.lines().encode(), "trace")
+    views = registry.find("sim").views
+    return lambda trace: views.write(path, trace, title)
+
+
+def save(path: Path, data: bytes, what: str) -> None:
+    """Write a file. Raises `BackendError` where it cannot be."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise BackendError(f"the {what} is lost: {path}: {error.strerror}") from error
+
+
+def together(traces: Iterable[Sequence[Event]]) -> Trace:
+    """The traces of several domains of one real Xen as one, by one clock."""
+    kept = [events for events in traces if events]
+    began = [events[0].get("realtime", 0) for events in kept]
+    clocks = [each - min(began) for each in began]
+    pairs = list(_pairs(kept))
+    for _ in kept:  # who is moved on may be late for another
+        for (sender, sent), (taker, taken) in pairs:
+            late = sent + clocks[sender] - taken - clocks[taker]
+            if 0 <= late <= FARTHEST:
+                clocks[taker] += late + 1
+    whole = Trace()
+    for clock, events in zip(clocks, kept, strict=True):
+        whole.events += [{**event, "ns": event["ns"] + clock} for event in events]
+    whole.events.sort(key=lambda event: event["ns"])
+    return whole
+
+
+Moment = tuple[int, int]
+"""The number of a trace, and a time in it."""
+
+
+def _pairs(traces: Sequence[Sequence[Event]]) -> Iterator[tuple[Moment, Moment]]:
+    """What was before what: a port was allocated before it was bound, and as many events were sent
+    as were taken. Who binds a port is sent one by Xen."""
+    times: dict[tuple[str, int, str], list[Moment]] = defaultdict(list)
+    """By domain, port and what was done."""
+    names: dict[int, str] = {}
+    bound: list[tuple[str, Event]] = []
+    for number, events in enumerate(traces):
+        for event in events:
+            domain, what = event["domain"], event["what"]
+            if what == "start":
+                names[event["domid"]] = domain
+            elif what == "bind_interdomain":
+                bound.append((domain, event))
+            if "port" in event:
+                times[domain, event["port"], what].append((number, event["ns"]))
+    for domain, event in bound:
+        port, peer, of_peer = event["port"], names.get(event["remote"], ""), event["remote_port"]
+        binds, allocated = (
+            times[domain, port, "bind_interdomain"],
+            times[peer, of_peer, "alloc_unbound"],
+        )
+        if len(binds) != 1 or len(allocated) != 1:
+            continue  # the number was used again, and which is meant nobody has written down
+        yield allocated[0], binds[0]
+        yield from zip(times[domain, port, "send"], times[peer, of_peer, "demux"], strict=False)
+        yield from zip(times[peer, of_peer, "send"], times[domain, port, "demux"][1:], strict=False)
