@@ -141,8 +141,7 @@ def load_one(target: str, *kinds: type[HeldT]) -> HeldT:
             f"NAME one of {', '.join(found)}"
         )
     one = found.get(wanted or path.stem) or next(iter(found.values()))
-    if isinstance(one, Scenario):
-        one.path = path.resolve()
+    one.path = path.resolve()
     return one
 
 
@@ -153,6 +152,9 @@ def names(path: Path) -> list[str]:
 
 class Held(Protocol):
     """What a file holds at its top level."""
+
+    path: Path | None
+    """That file, once it was loaded from there."""
 
     @property
     def name(self) -> str: ...

@@ -32,6 +32,7 @@ JUNE_2020 = (
 )
 LOWER_HALVES = (
     "flag_cleared_after_the_scan",
+    "flag_never_cleared",
     "unmask_without_a_look",
     "unmask_of_an_unmasked_port",
     "masked_port_delivered",

@@ -3,8 +3,11 @@ what the explorer says."""
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,6 +97,16 @@ def test_the_commands_of_an_exhibit_find_it_and_nothing_in_its_cure(
     assert "says itself what it runs on: leave out --guest" in capsys.readouterr().err
     assert main(["explore", f"{file}::other"]) == 2
     assert "it has: final_check_left_out, cured" in capsys.readouterr().err
+
+
+def test_an_exhibit_can_be_sent_to_a_worker_that_has_not_loaded_its_file() -> None:
+    """As those of an executor on another machine have not."""
+    sent = pickle.dumps(museum_page.engine("notified_too_early"))
+    there = "import pickle, sys; print(pickle.load(sys.stdin.buffer).name)"
+    came = subprocess.run(
+        [sys.executable, "-c", there], input=sent, capture_output=True, check=True
+    )
+    assert came.stdout == b"notified_too_early\n"
 
 
 def test_the_c_exhibit_says_its_own_command() -> None:

@@ -10,12 +10,14 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from activations import promises
 from activations.errors import LeakWarning, SimulationOver
 from activations.outcome import RunOptions
-from activations.scenario import Scenario, load
+from activations.scenario import Scenario, load, load_one
 from xen_sim.explore import chance
 from xen_sim.explore.conductor import BUDGET, Conductor, Telling
 from xen_sim.explore.engine import Account, Program, Run
@@ -67,6 +69,8 @@ class Programs:
         self.program = program
         self.seed = seed
         """Of the application's own chance."""
+        self.path: Path | None = None
+        """The file it stands in: by this it is pickled, where there is one."""
         self._body = body
         self._kernel = kernel
         self._budget = budget
@@ -74,6 +78,11 @@ class Programs:
     @property
     def name(self) -> str:
         return self.program.name
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self.path is None:
+            return super().__reduce__()
+        return load_one, (f"{self.path}::{self.name}", Programs)
 
     def run(self, tape: Tape) -> Run:
         conductor = Conductor(tape, self._budget)
