@@ -39,6 +39,7 @@ LOWER_HALVES = (
     "pending_cleared_after_the_handler",
     "pending_word_not_locked",
     "pending_word_swapped",
+    "upcall_for_nothing",
     "fifo_link_lost",
     "poll_of_128_ports",
     "interval_for_absolute_time",

@@ -25,11 +25,13 @@ def lower_half(
     sends: int = 2,
     rests: bool = False,
     delivery: Delivery = "vector",
+    late: int = 0,
     seed: int = 0,
     name: str = "",
 ) -> Programs:
     """The engine for this kernel, with so many ports and so many sends for each; the producer lets
-    others run behind each round if it `rests`. It goes by the kernel's name, or by `name`."""
+    others run behind each round if it `rests`. Upcalls may come up to `late` steps late. It goes by
+    the kernel's name, or by `name`."""
     called = f"{kernel.__module__} {name}" if name else kernel.name
     return pair(
         name or f"the lower half of {kernel.name}",
@@ -38,6 +40,7 @@ def lower_half(
         kernel=kernel,
         ports=ports,
         delivery=delivery,
+        late=late,
         identity=f"lower half {called} {delivery} {ports} {sends} {rests}",
         seed=seed,
     )

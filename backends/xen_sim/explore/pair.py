@@ -28,6 +28,7 @@ from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
 from xen_sim.guests.platform import Delivery
 from xen_sim.guests.solo5 import Solo5
+from xen_sim.hardware.cpu import SteppedCPU
 from xen_sim.hardware.memory import PAGE_SIZE, Before, Frame, Words
 
 GUEST = 1
@@ -80,15 +81,21 @@ def pair(
     fields: Mapping[str, int] = NO_FIELDS,
     ports: int = 1,
     delivery: Delivery = "vector",
+    late: int = 0,
     identity: str = "",
     seed: int = 0,
     budget: int = BUDGET,
 ) -> Programs:
     """The engine for these two, connected by so many ports. `fields` are the page's, and what is in
-    them to begin with. `identity` tells apart what is built differently under one name; `budget` is
-    the steps of a run that is no livelock yet."""
-    body = partial(_run, sides=(guest, dom0), fields=fields, ports=ports, delivery=delivery)
+    them to begin with. An upcall of the guest's may come up to `late` steps late. `identity` tells
+    apart what is built differently under one name; `budget` is the steps of a run that is no
+    livelock yet."""
+    body = partial(
+        _run, sides=(guest, dom0), fields=fields, ports=ports, delivery=delivery, late=late
+    )
     told = identity or f"pair {guest.__module__} {name} {kernel.name} {delivery} {ports}"
+    if late:
+        told += f" late {late}"
     return Programs(Program(name, told), body, kernel=kernel, seed=seed, budget=budget)
 
 
@@ -99,12 +106,15 @@ def _run(
     fields: Mapping[str, int],
     ports: int,
     delivery: Delivery,
+    late: int,
 ) -> object:
     front, back = sides
     guest = machine.plain(
         "guest", lambda guest: front(guest, pages[0], ours), delivery=delivery
     ).guest
     dom0 = machine.plain("dom0", lambda dom0: back(dom0, pages[1], theirs), kernel=Solo5).guest
+    assert isinstance(guest.cpu, SteppedCPU)
+    guest.cpu.late = late
     ours = [guest.alloc_unbound(0) for _ in range(ports)]
     theirs = [dom0.bind_interdomain(GUEST, port) for port in ours]
     dom0.take()  # of binding itself there is an event

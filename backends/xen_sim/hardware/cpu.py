@@ -6,7 +6,8 @@ flag, the handler runs, `iret` restores the flag. `hlt` with an interrupt due do
 torn apart.
 
 When nothing is explored, an interrupt lands at the next `sti`, `hlt` or poll, which is late but
-legal; in an explored machine it lands at the first step after it was raised.
+legal; in an explored machine it lands at the first step after it was raised, or some steps later
+where that is asked for.
 """
 
 from __future__ import annotations
@@ -209,14 +210,25 @@ class CPU(Fiber):
 
 
 class SteppedCPU(CPU):
-    """A processor that can be preempted, and interrupted, before each of its guest's steps."""
+    """A processor that can be preempted, and interrupted, before each of its guest's steps.
 
-    __slots__ = ("_shadow",)
+    What another processor raises is on its way for up to `late` steps: what it is about stands in
+    memory by then, and the guest may see it there before its handler is entered. At a hypercall and
+    at `hlt` it comes at the latest, and what a guest raises itself comes at once.
+    """
+
+    __slots__ = ("_on_its_way", "_shadow", "_still", "late")
 
     def __init__(self, name: str, scheduler: Scheduler) -> None:
         super().__init__(name, scheduler)
         self._shadow = False
         """`sti` was the last instruction: interrupts are held off for one more."""
+        self.late = 0
+        """The most steps that an interrupt may be late."""
+        self._on_its_way = False
+        """Another one has raised an interrupt, and how late it is was not asked yet."""
+        self._still = 0
+        """Steps that it is still late."""
 
     @property
     def before(self) -> Before | None:
@@ -227,8 +239,27 @@ class SteppedCPU(CPU):
         self._scheduler.preempt(self, step)
         if self._shadow:
             self._shadow = False
-        elif self.interrupts and self.line.raised():
+        elif self.interrupts and self.line.raised() and not self._comes_later(step):
             self.take_interrupt()
+
+    def interrupt(self) -> None:
+        self._on_its_way = self.late > 0 and self._scheduler.current is not self
+        super().interrupt()
+
+    def take_interrupt(self) -> None:
+        self._on_its_way, self._still = False, 0
+        super().take_interrupt()
+
+    def _comes_later(self, step: Step) -> bool:
+        """Whether what was raised is not here yet, as the guest is about to take this step."""
+        if self._on_its_way:
+            self._on_its_way = False
+            steps = (f"{number} steps late" for number in range(1, self.late + 1))
+            self._still = self._scheduler.ask(self, _UPCALL, *steps)
+        if not self._still or step.kind == "hypercall":
+            return False
+        self._still -= 1
+        return True
 
     def cli(self) -> None:
         self.step(_CLI)
@@ -261,3 +292,4 @@ class SteppedCPU(CPU):
 
 
 _CLI, _STI, _HLT, _EOI = Step("cli"), Step("sti"), Step("hlt"), Step("eoi")
+_UPCALL = Step("upcall")

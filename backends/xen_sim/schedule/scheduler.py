@@ -225,6 +225,15 @@ class Scheduler:
             self.queue.append(fiber)
             self.run(self.queue[0], fiber)
 
+    def ask(self, fiber: Fiber, step: Step, *others: str) -> int:
+        """What becomes of this step of the running fiber: 0 if it is taken as ever, else the number
+        of another way, from 1."""
+        assert self._tape is not None
+        try:
+            return self._tape.choose(Choice(f"{fiber.name}: {step}", (fiber.name, *others), step))
+        except SimulationOver as error:
+            self.end(fiber, error)
+
     def next(self) -> Fiber:
         """The next fiber to run: it stands first in the queue then. Passes time until there is
         one. Raises `SimulationOver` where there can be none any more."""
