@@ -53,7 +53,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a search, or a run, came to. `ends` are those that are different and right."""
+    """What a search, or a run, came to. `ends` are the memories in which nobody goes on."""
 
     result: int
     wrong: int

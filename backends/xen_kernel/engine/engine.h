@@ -137,4 +137,6 @@ extern struct shared_info shared_info;
 void explore_setup(void);
 enum wrong explore_end(const char **said);
 int explore_abi_as_asked(void);
+int explore_is_peers(unsigned port), explore_is_pending(unsigned port);
+int explore_is_masked(unsigned port);
 #endif

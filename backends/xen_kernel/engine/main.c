@@ -25,7 +25,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-uint64_t explore_seen(unsigned item);
+#define MOST_PORTS 512	/* that a scenario has */
 
 static struct limits limits = {.bound = -1, .states = 200000000, .seconds = 3600};
 static struct answers given;
@@ -121,8 +121,13 @@ static void end_reached(void)
 	end_digest[different++] = digest;
 	if (!tell_ends)
 		return;
-	printf("{\"end\": \"%016lx\", \"pending\": %lu, \"mask\": %lu, \"vcpus\": [", digest,
-	       shared_info.evtchn_pending[0], shared_info.evtchn_mask[0]);
+	stepping = 0;	/* to look is no step */
+	printf("{\"end\": \"%016lx\", \"ports\": {", digest);
+	for (unsigned port = 1, many = 0; port < MOST_PORTS; port++)
+		if (explore_is_peers(port))
+			printf("%s\"%u\": [%d, %d]", many++ ? ", " : "", port,
+			       explore_is_pending(port), explore_is_masked(port));
+	printf("}, \"vcpus\": [");
 	for (unsigned i = 0; i < explore_vcpus; i++)
 		printf("%s[%d, %d, %lu]", i ? ", " : "",
 		       shared_info.vcpu_info[i].evtchn_upcall_pending,
@@ -131,7 +136,11 @@ static void end_reached(void)
 	printf("], \"seen\": [");
 	for (unsigned i = 0; i < explore_ports; i++)
 		printf("%s%lu", i ? ", " : "", explore_seen(i));
+	printf("], \"notes\": [");
+	for (unsigned i = 0; i < 4; i++)
+		printf("%s%lu", i ? ", " : "", explore_notes[i]);
 	printf("]}\n");
+	stepping = 1;
 }
 
 /* The moves that a run makes, as it makes them. */

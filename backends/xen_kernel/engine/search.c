@@ -201,14 +201,13 @@ static int over(const struct question *asked, struct result *result, uint32_t de
 	if (!wrong && asked->count)
 		return 0;
 	result->runs++;
-	wrong_said = wrong ? wrong_said : "";
-	if (!wrong)
-		wrong = run_end(&wrong_said);
 	if (!wrong) {
 		if (at_end)
 			at_end();
-		return 1;
+		wrong = run_end(&wrong_said);
 	}
+	if (!wrong)
+		return 1;
 	if (!result->wrong) {
 		result->wrong = wrong;
 		result->said = wrong_said;
@@ -342,7 +341,8 @@ void search(const struct limits *limits, struct result *result)
 		run_begin();
 		graph_reset(kept);
 		result->ended = explore(limits, result, begun);
-	} while (learned_more && !result->wrong && result->ended == COMPLETE);
+	} while (learned_more && (limits->to_the_end || !result->wrong) &&
+		 result->ended == COMPLETE);
 	if (result->wrong)
 		result->ended = FOUND;
 	else if (kept && result->ended == COMPLETE && graph_stuck(&result->way)) {

@@ -33,7 +33,7 @@ void run_begin(void);
 enum ended replay(const struct answers *answers,
 		  void (*before)(const struct question *, unsigned answer));
 enum wrong run_end(const char **said);
-extern void (*at_end)(void);	/* called at every end of a run that is right */
+extern void (*at_end)(void);	/* called wherever nobody goes on, lost or not */
 extern void (*live)(const struct result *, double seconds);	/* and now and then, if there is one */
 extern volatile int interrupted;
 

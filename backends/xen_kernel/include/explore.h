@@ -38,6 +38,8 @@ extern void (*explore_on_send)(unsigned port);	/* the guest has sent an event to
 void explore_produce(unsigned item);
 void explore_see(unsigned item);
 uint64_t explore_seen(unsigned item);
+/* What the harness wants to be told of an end, beside the page and what was seen. */
+extern volatile uint64_t explore_notes[4];
 /* An event was delivered; a port may be told once in each pass of a demux or a handler. */
 void explore_pass(void);
 void explore_delivered(unsigned port);

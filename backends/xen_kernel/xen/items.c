@@ -8,6 +8,7 @@
 #define ITEMS 16
 
 static volatile uint64_t produced[ITEMS], seen[ITEMS];	/* a word for each, for fewer steps */
+volatile uint64_t explore_notes[4];
 static uint64_t told[MAX_VCPUS][PORTS / 64];		/* in this pass */
 
 void explore_produce(unsigned item)
@@ -96,6 +97,11 @@ enum wrong explore_end(const char **said)
 	*said = "";
 	return RIGHT;
 }
+
+/* How a port is, for whoever looks from outside. */
+int explore_is_peers(unsigned port) { return channel[port].state == INTERDOMAIN; }
+int explore_is_pending(unsigned port) { return port_operations->is_pending(port); }
+int explore_is_masked(unsigned port) { return port_operations->is_masked(port); }
 
 uint64_t explore_seen(unsigned item)
 {
