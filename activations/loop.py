@@ -349,7 +349,7 @@ def _refusing(name: str) -> Callable[..., Any]:
     return refused
 
 
-for _name in (
+OUTSIDE = (
     *("run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo"),
     *("add_signal_handler", "subprocess_exec", "subprocess_shell"),
     *("create_connection", "create_server", "create_datagram_endpoint"),
@@ -357,5 +357,8 @@ for _name in (
     *("connect_read_pipe", "connect_write_pipe", "sendfile", "sock_sendfile"),
     *("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into"),
     *("sock_sendall", "sock_sendto", "sock_connect", "sock_accept"),
-):
+)
+"""A loop's methods that have to do with the real world."""
+
+for _name in OUTSIDE:
     setattr(VirtualEventLoop, _name, _refusing(_name))

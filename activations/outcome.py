@@ -26,6 +26,8 @@ class RunOptions:
     vcpus: int | None = None
     """How many vCPUs each simulated domain has."""
 
+    record: Path | None = None
+    """Where to note what the domain takes in."""
     top: bool = False
     """Have `activations top` see it."""
 

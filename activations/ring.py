@@ -66,7 +66,7 @@ class ByteRing:
             count = min(count, self.size - start)
         data = bytes(self._data[start : start + count])
         if len(data) < count:
-            data = b"".join((data, self._data[: count - len(data)]))
+            data += bytes(self._data[: count - len(data)])
         self._indices[self._cons] = (cons + count) & _U32
         return data
 

@@ -15,22 +15,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from activations.lower import LowerHalf
 from activations.port import Port
 from activations.trace import Notes
 
-if TYPE_CHECKING:
-    from activations.loop import EventLoop
-
 Note = Callable[..., None]
 """Called with what was done, and its details by name."""
 
 
-def trace(loop: EventLoop, lower: LowerHalf, notes: Notes) -> Note:
-    """Note all that this new loop's lower half does, by a clock that begins now; give what notes
-    more of the same domain."""
+Ports = Callable[[], Mapping[int, Port]]
+"""Gives a loop's own ports. There may be no loop yet."""
+
+
+def trace(lower: LowerHalf, ports: Ports, notes: Notes) -> Note:
+    """Note all that this new lower half does, by a clock that begins now; give what notes more of
+    the same domain."""
     began = lower.time_ns()
 
     def note(what: str, **details: Any) -> None:
@@ -38,7 +39,7 @@ def trace(loop: EventLoop, lower: LowerHalf, notes: Notes) -> Note:
 
     note("start", domid=lower.domid, realtime=time.clock_gettime_ns(time.CLOCK_REALTIME))
     operations(lower, note)
-    deliveries(lower, loop.domain.events.ports, note)
+    deliveries(lower, ports, note)
     return note
 
 
@@ -62,8 +63,8 @@ def operations(lower: LowerHalf, note: Note) -> None:
     _before(lower, "close", lambda: note("end"))
 
 
-def deliveries(lower: LowerHalf, ports: Mapping[int, Port], note: Note) -> None:
-    """Note what is delivered. `ports` are the loop's own; others are noted as taken alone."""
+def deliveries(lower: LowerHalf, ports: Ports, note: Note) -> None:
+    """Note what is delivered. Ports that are not the loop's are noted as taken alone."""
     demux, unmask = lower.demux, lower.unmask
     woken: dict[int, int] = {}
 
@@ -71,13 +72,13 @@ def deliveries(lower: LowerHalf, ports: Mapping[int, Port], note: Note) -> None:
         taken = demux()
         for number in taken:
             note("demux", port=number)
-            if (port := ports.get(number)) is not None:
+            if (port := ports().get(number)) is not None:
                 woken[number] = port.figures.woken
         return taken
 
     def noting_unmask(numbers: Sequence[int]) -> None:
         for number in numbers:
-            before, port = woken.pop(number, None), ports.get(number)
+            before, port = woken.pop(number, None), ports().get(number)
             if before is not None and port is not None and port.figures.woken > before:
                 note("wake", port=number)
         unmask(numbers)

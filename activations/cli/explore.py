@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from activations import registry
-from activations.cli import kernels, options
+from activations.cli import kernels, options, recordings
 from activations.cli.ending import status_of
 from activations.cli.output import JsonLines, Screen
 from activations.cli.run import load_one
@@ -107,8 +107,8 @@ def explore(
     return status_of(search, screen)
 
 
-@click.command(short_help="See again what explore found.")
-@click.argument("words", metavar="[FILE[::NAME]] TOKEN", nargs=-1, required=True)
+@click.command(short_help="See again what explore found, or run --record noted.")
+@click.argument("words", metavar="[FILE[::NAME]] TOKEN|RECORDING", nargs=-1, required=True)
 @click.option("--all", "whole", is_flag=True, help="Every step, not those that matter alone.")
 @_subject
 @options.as_json
@@ -124,8 +124,13 @@ def replay(
 
     Exit status: 1 if the promise is broken again, 0 if it is not, 2 if the token does not fit: the
     program is another one by now, and the first choice that differs is named.
+
+    A RECORDING (run --record) is a file: its half is run again with what it took in on a real Xen.
+    Exit status: as of run; 2 if it does not fit, and the first difference is named.
     """
     screen = JsonLines() if as_json else Screen(spinner=False)
+    if recordings.chosen(words):
+        return status_of(lambda: recordings.replay(words, screen), screen)
 
     def again() -> int:
         explorer, (asked, *_) = _asked(subject, words[:-1])

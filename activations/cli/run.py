@@ -47,6 +47,12 @@ from activations.scenario import HeldT, Scenario
     help="How Xen interrupts them: vector, callback, pv (sim).  [default: vector]",
 )
 @click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain (sim).")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="OUT",
+    help="Note what the domain takes in, for `activations replay` (linux, lab).",
+)
 @click.option("--top", is_flag=True, help="Let `activations top` see it (sim, linux).")
 @options.as_json
 @options.diagnostics
@@ -58,6 +64,7 @@ def run(
     verbose: int,
     debug: bool,
     trace: Path | None,
+    record: Path | None,
     **others: Any,
 ) -> int:
     """Run the scenario in FILE: all of its domains, to their ends.
@@ -66,11 +73,14 @@ def run(
     their names. Exit status: 0 if all went well, 1 if a domain's half raised, 2 if the scenario
     could not be run at all, 130 if interrupted.
     """
-    if trace is not None and not trace.absolute().parent.is_dir():
-        raise click.BadParameter(f"no folder {trace.parent}", param_hint="'--trace'")
+    for option, file in (("--trace", trace), ("--record", record)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise click.BadParameter(f"no folder {file.parent}", param_hint=repr(option))
     with options.diagnosing(level, verbose, debug):
         reporter = JsonLines() if as_json else Screen()
-        return perform(target, backend, RunOptions(trace=trace, **others), reporter, debug)
+        return perform(
+            target, backend, RunOptions(trace=trace, record=record, **others), reporter, debug
+        )
 
 
 def perform(

@@ -66,9 +66,9 @@ class LabBackend:
         _refuse(options)
         write = writer(options.trace, scenario.name) if options.trace else None
         if self._lab is not None and self._lab.up:
-            return self._lab.run(scenario, observer, traced=write)
+            return self._lab.run(scenario, observer, traced=write, record=options.record)
         with Lab(progress=observer.progress, shape=Shape(disk=self._disk)) as lab:
-            return lab.run(scenario, observer, traced=write)
+            return lab.run(scenario, observer, traced=write, record=options.record)
 
     def doctor(self) -> Sequence[Check]:
         """What making and booting the lab needs."""

@@ -129,9 +129,10 @@ class Lab:
         *,
         timeout: float | None = None,
         traced: Callable[[Trace], None] | None = None,
+        record: Path | None = None,
     ) -> Outcome:
         """Run a scenario's halves in dom0 and in guests, to their end; `traced` is given a trace of
-        all of them.
+        all of them. `record` names their recordings: for `run.rec`, `run.dom0.rec` and so on.
 
         A half that raises, is killed, loses its guest or outlives `timeout` is in the
         outcome's `failures`; the others are then ended. Raises `BackendError` for what keeps the
@@ -139,7 +140,16 @@ class Lab:
         """
         control, pool = self._up()
         bundle = shipment.bundle(scenario)
-        run = Run(control, pool, scenario, bundle, observer, self._sent, trace=traced is not None)
+        run = Run(
+            control,
+            pool,
+            scenario,
+            bundle,
+            observer,
+            self._sent,
+            trace=traced is not None,
+            record=record,
+        )
         try:
             outcome = run.to_the_end(self._run_timeout if timeout is None else timeout)
         finally:

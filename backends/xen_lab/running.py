@@ -7,11 +7,12 @@ import signal
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
-from activations.trace import Event, Trace, together
+from activations.trace import Event, Trace, save, together
 from xen_lab.control import Control, Request, answered
 from xen_lab.guests import Guest, Pool
 from xen_lab.inside import records
@@ -54,6 +55,7 @@ class Part:
         self._noted = Lines()
         self.events: list[Event] = []
         """Its trace, where one is kept."""
+        self.recording = bytearray()
         self._result = bytearray()
 
     @property
@@ -77,6 +79,8 @@ class Part:
                 self._result += data
             case "log":
                 self._log(self._logged.feed(data))
+            case "recording":
+                self.recording += data
             case "trace":
                 self.events += map(json.loads, self._noted.feed(data))
             case _:
@@ -140,6 +144,7 @@ class Run:
         sent: set[tuple[str, str]],
         *,
         trace: bool = False,
+        record: Path | None = None,
     ) -> None:
         self._control = control
         self._pool = pool
@@ -148,6 +153,7 @@ class Run:
         self._observer = observer
         self._sent = sent
         self._trace = trace
+        self._record_to = record
         self._parts: list[Part] = []
         self._guests: dict[str, Guest] = {}
 
@@ -164,6 +170,7 @@ class Run:
         finally:
             self._end_leftovers()
         self._collect(outcome)
+        self._save_recordings(outcome)
         outcome.facts["seconds"] = round(time.monotonic() - began, 3)
         return outcome
 
@@ -191,6 +198,7 @@ class Run:
                 log=records.wanted(),
                 env=self._control.pace.environment,
                 trace=self._trace,
+                record=self._record_to and self._named(),
                 files=None if there else bundle.files,
             )
 
@@ -235,6 +243,21 @@ class Run:
             self._record(part, part.ending(), outcome)
         if stopped:
             outcome.facts["stopped"] = stopped
+
+    def _named(self) -> dict[str, str]:
+        """What a recording is of."""
+        return {"scenario": self._scenario.name, "file": str(self._scenario.path)}
+
+    def _save_recordings(self, outcome: Outcome) -> None:
+        """Each half's in a file of its own, named for it."""
+        if self._record_to is None:
+            return
+        files = {}
+        for part in self._parts:
+            path = self._record_to.with_suffix(f".{part.name}{self._record_to.suffix}")
+            save(path, bytes(part.recording), "recording")
+            files[part.name] = str(path)
+        outcome.facts["recordings"] = files
 
     def _record(self, part: Part, ending: Mapping[str, Any], outcome: Outcome) -> None:
         if "value" in ending:

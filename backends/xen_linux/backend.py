@@ -16,6 +16,7 @@ from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
+from activations.recording.session import Recorder, recorded
 from activations.registry import PROTOCOL_VERSION
 from activations.running import program
 from activations.scenario import Half, Scenario
@@ -42,10 +43,12 @@ class LinuxBackend:
         name: str | None = None,
         clock: str | None = None,
         trace: Notes | None = None,
+        recorder: Recorder | None = None,
         **options: Any,
     ) -> EventLoop:
         """A loop for this domain. `name` is what to call it (else what xenstore calls it);
-        `clock` may be `wall`, the only one there is; `trace` is told what happens.
+        `clock` may be `wall`, the only one there is; `trace` is told what happens, `recorder` what
+        the domain takes in.
 
         Raises `BackendError` on a machine without Xen, and for options of other backends.
         """
@@ -53,16 +56,17 @@ class LinuxBackend:
             refuse(self.name, {"clock": clock}, "a real Xen runs on the wall clock")
         refuse(self.name, options, "it belongs to simulations")
         lower = new_lower_half(name)
-        loop = EventLoop(lower)
-        lower.resumed = loop.domain.new_generation
+        note: traced.Note | None = None
         if trace is not None:
-            note = traced.trace(loop, lower, trace)
-
-            def resumed() -> None:
-                note("suspend")
-                loop.domain.new_generation()
-
-            lower.resumed = resumed
+            note = traced.trace(lower, lambda: loop.domain.events.ports, trace)
+        if recorder is not None:
+            loop: EventLoop = recorder.make_loop(lower)
+        else:
+            loop = EventLoop(lower)
+            lower.resumed = loop.domain.new_generation
+        if note is not None:
+            noting, resumed = note, lower.resumed
+            lower.resumed = lambda: (noting("suspend"), resumed())
         return loop
 
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
@@ -78,16 +82,24 @@ class LinuxBackend:
         trace = Trace() if options.trace else None
         write = writer(options.trace, scenario.name) if options.trace else None
 
-        def make_loop() -> EventLoop:
-            return self.new_event_loop(name=half.name, clock=options.clock, trace=trace)
+        def perform(recorder: Recorder | None = None) -> None:
+            def make_loop() -> EventLoop:
+                name, clock = half.name, options.clock
+                return self.new_event_loop(name=name, clock=clock, trace=trace, recorder=recorder)
 
-        try:
             with watched.asked(options.top), asyncio.Runner(loop_factory=make_loop) as runner:
                 main = _main(half, runner.get_loop())
                 try:
                     outcome.results[half.name] = runner.run(main)
                 except (Exception, SystemExit):
                     outcome.failures[half.name] = traceback.format_exc()
+
+        try:
+            if options.record is None:
+                perform()
+            else:
+                with recorded(options.record, scenario, half.name) as recorder:
+                    perform(recorder)
         finally:
             if trace is not None and write is not None and trace.events:
                 write(trace)

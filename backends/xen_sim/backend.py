@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from activations import watched
-from activations.backend import Check
+from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.lower import Clock as ClockName
@@ -56,6 +56,7 @@ class SimBackend:
                 "backend 'sim' runs all domains of a scenario, not one of them (--as "
                 f"{options.only}): the others would not be there to be found"
             )
+        refuse(self.name, {"record": options.record}, "a seed or a token repeats its runs")
         trace = Trace() if options.trace else None
         clock = options.clock or scenario.clock
         machine = Machine(clock=clock, seed=options.seed, trace=trace)

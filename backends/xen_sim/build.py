@@ -83,7 +83,7 @@ class Built:
             guest = Guest(platform, kernel, devices)
             loop = VirtualEventLoop(guest)
         if domain.xen.trace is not None:
-            deliveries(guest, loop.domain.events.ports, noted)
+            deliveries(guest, lambda: loop.domain.events.ports, noted)
         domain.vcpus[vcpu].up = True
         self._guests[loop] = guest
         self._open = of

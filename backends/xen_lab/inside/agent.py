@@ -172,10 +172,15 @@ class Agent:
         folder = half.lay_out(message["digest"], message["files"])
         target, name, level = message["target"], message["name"], message["log"]
 
-        def body(result: int, log: int, trace: int) -> int:
+        def body(result: int, log: int, trace: int, recording: int) -> int:
             os.environ.update(message["env"])
             records.send(log, level)
-            return half.run(folder, target, name, result, trace if message["trace"] else None)
+            how: dict[str, Any] = {}
+            if message["trace"]:
+                how["trace"] = half.Notes(trace)
+            if message["record"]:
+                how["recorder"] = half.recorder(recording, name, **message["record"])
+            return half.run(folder, target, name, result, how)
 
         self._begin(message, jobs.function(body))
         self._halves.add(message["id"])

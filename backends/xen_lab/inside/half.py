@@ -7,7 +7,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,16 @@ class Notes:
         _write(self._descriptor, line(event).encode())
 
 
-def run(folder: Path, target: str, name: str, result: int, trace: int | None) -> int:
-    """Load the scenario, run one half of it, write how it ended to `result` as JSON, and what
-    happened to `trace`, where it is wanted.
+def recorder(descriptor: int, name: str, scenario: str, file: str) -> Any:
+    """What records a half to this descriptor."""
+    from activations.recording.session import Recorder
+
+    return Recorder(partial(_write, descriptor), scenario, file, name)
+
+
+def run(folder: Path, target: str, name: str, result: int, how: Mapping[str, Any]) -> int:
+    """Load the scenario, run one half of it, write how it ended to `result` as JSON. `how` are
+    options of its loop: who is told what happens.
 
     That is `{"value": ...}`, `{"repr": "..."}` for a value JSON cannot say, or
     `{"failure": "the traceback"}`. Gives the exit status.
@@ -81,7 +89,7 @@ def run(folder: Path, target: str, name: str, result: int, trace: int | None) ->
     os.chdir(folder)
     before = set(sys.modules)
     try:
-        ending = _describe(_main(target, name, None if trace is None else Notes(trace)))
+        ending = _describe(_main(target, name, how))
     except BaseException as error:  # SystemExit and Ctrl-C end a half as well, and are told
         ending = {"failure": _told(error)}
     _leave_imports(before)
@@ -91,14 +99,16 @@ def run(folder: Path, target: str, name: str, result: int, trace: int | None) ->
     return 1 if "failure" in ending else 0
 
 
-def _main(target: str, name: str, trace: Notes | None) -> Any:
+def _main(target: str, name: str, how: Mapping[str, Any]) -> Any:
     import activations
     from activations.scenario import load
 
     sys.dont_write_bytecode = False  # the same files run again, and compiling is slow in here
     sys.path.insert(0, str(Path(target.partition("::")[0]).parent.resolve()))
     half = load(target).half(name)
-    return activations.run(half.main, backend="linux", trace=trace)
+    recorder = how.get("recorder")
+    with recorder.running() if recorder else contextlib.nullcontext():
+        return activations.run(half.main, backend="linux", **how)
 
 
 def _leave_imports(before: Set[str]) -> None:

@@ -16,7 +16,7 @@ READ = 64 << 10
 
 class Job:
     """A child process, a session of its own, with the streams `out` and, for a half, `result`,
-    `log` and `trace`.
+    `log`, `trace` and `recording`.
 
     `streams` maps descriptors to names; `pidfd` becomes readable when the process has ended.
     """
@@ -73,13 +73,14 @@ def command(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Job:
     return _start(become, {"out": (1, 2)})
 
 
-def function(body: Callable[[int, int, int], int]) -> Job:
+def function(body: Callable[[int, int, int, int], int]) -> Job:
     """Run a function in a forked child, which saves importing what is imported already.
 
-    It gets descriptors to write its result, its log and its trace to, and gives the exit status.
+    It gets descriptors to write its result, its log, its trace and its recording to, and gives the
+    exit status.
     """
-    streams = {"out": (1, 2), "result": (3,), "log": (4,), "trace": (5,)}
-    return _start(lambda: body(3, 4, 5), streams)
+    streams = {"out": (1, 2), "result": (3,), "log": (4,), "trace": (5,), "recording": (6,)}
+    return _start(lambda: body(3, 4, 5, 6), streams)
 
 
 def terminal(argv: Sequence[str], env: Mapping[str, str], rows: int, columns: int) -> Job:
