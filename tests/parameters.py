@@ -27,9 +27,22 @@ def scenarios_in(*files: Path) -> list[Any]:
     ]
 
 
+def with_marks(parameter: Any, *marks: Any) -> Any:
+    """The parameter with these marks besides its own."""
+    return pytest.param(*parameter.values, id=parameter.id, marks=[*parameter.marks, *marks])
+
+
+EACH_PYTHON = 3
+
+
 def one_in(step: int, values: Iterable[Any]) -> list[Any]:
-    """Every so many of them; the others are marked `long`."""
-    return [
-        value if number % step == 0 else pytest.param(value, marks=pytest.mark.long)
-        for number, value in enumerate(values)
-    ]
+    """Every so many of them always run; the others are marked `long`. Of those that always run
+    every third does so on each Python and the rest on one, marked `once`: another moment, or
+    another seed, says something of our code and no more of a Python."""
+
+    def marks(number: int) -> list[Any]:
+        if number % step:
+            return [pytest.mark.long]
+        return [pytest.mark.once] if number // step % EACH_PYTHON else []
+
+    return [pytest.param(value, marks=marks(number)) for number, value in enumerate(values)]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import one_in
 from raw_blkfront import (
     DEVID,
     HANDLE,
@@ -100,6 +101,7 @@ def running(dom0: Any, guest: Any, *, seed: int | None = None) -> Any:
 # Keys
 
 
+@pytest.mark.once
 @settings(max_examples=150)
 @given(FRONT_KEYS, st.integers(0, 1), st.integers(1, 2))
 def test_any_keys_of_a_front_end_are_understood_or_refused(
@@ -154,6 +156,7 @@ def as_written(says: Mapping[str, str | None], otherwise: Written) -> Written:
     return {name: value for name, value in keys.items() if value is not None}
 
 
+@pytest.mark.once
 @settings(max_examples=150)
 @given(OFFERS, BACK_KEYS, BACK_KEYS)
 def test_any_keys_of_a_back_end_make_a_disk_or_an_error(
@@ -282,7 +285,7 @@ class Vandal:
             await self._xen.store.rm(f"{self._path}/{name}")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", one_in(1, range(40)))
 def test_a_back_end_outlives_any_front_end_and_serves_the_next(seed: int) -> None:
     async def dom0(xen: Domain) -> None:
         device = Device("vbd", DEVID, await xen.find("guest"), 0, served_as="pyvbd")
@@ -383,7 +386,7 @@ class VandalBack:
             await self._xen.store.rm(f"{self._device.back_path}/{abi.SECTORS}")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", one_in(1, range(40)))
 def test_a_front_end_outlives_any_back_end_and_uses_the_next(seed: int) -> None:
     behaves = done = False
 

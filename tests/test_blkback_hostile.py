@@ -108,6 +108,7 @@ def test_nonsense_is_answered_under_its_own_id(layout: Layout) -> None:
 
 
 @LAYOUTS
+@pytest.mark.once
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(

@@ -412,9 +412,12 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(as_json: bool, tmp_path: Path)
 
 @pytest.mark.lab
 @pytest.mark.usefixtures("small", "lab")
-def test_a_real_xen_has_the_same_machine_room(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_real_xen_has_the_same_machine_room(
+    times: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Twice: nothing of it is left that the next would stumble over."""
-    for _ in range(2):
+    for _ in range(times):
         assert main(["demo", "--json", "--backend", "lab"]) == 0
         *before, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
         assert result["ok"]

@@ -422,6 +422,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:
     assert running.wait(timeout=patience(20)) == 141
 
 
+@pytest.mark.once
 def test_ctrl_c_does_no_harm_wherever_it_strikes(tmp_path: Path) -> None:
     """It may come between the completion of a future and the waking of who waits for it: twenty
     runs without rest, each interrupted somewhere else, and each can clean up."""

@@ -17,6 +17,7 @@ from xen_sim import Machine
 PUT, ASLEEP = 0, 1
 """Bytes of the page: how many items there are, and whether the consumer sleeps."""
 ITEMS = 2
+pytestmark = pytest.mark.once
 COUNTS = pytest.mark.parametrize("count", [200, pytest.param(400, marks=pytest.mark.long)])
 """Of schedules."""
 

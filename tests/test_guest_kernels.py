@@ -72,7 +72,7 @@ def ping_pong(kernel: type[Kernel], **how: Any) -> int:
     return through
 
 
-@pytest.mark.parametrize("vcpus", [1, 2, 32])
+@pytest.mark.parametrize("vcpus", [1, *(pytest.param(n, marks=pytest.mark.once) for n in (2, 32))])
 @pytest.mark.parametrize(("kernel", "delivery"), COMBINATIONS)
 def test_two_domains_meet_sleep_and_lose_nothing(
     kernel: type[Kernel], delivery: str, vcpus: int
@@ -90,6 +90,7 @@ def test_both_clocks_and_other_orders(
         ping_pong(kernel, delivery=delivery, seed=seed, clock=clock)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("kernel", "delivery"), COMBINATIONS)
 def test_preempted_anywhere_they_lose_nothing(
     kernel: type[Kernel], delivery: str, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +113,7 @@ KERNELS_AND_DRIVERS = product(OTHERS, ["block_ours", "net", "console", "xenbus"]
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("how", one_in(4, KERNELS_AND_RULES), ids=words)
+@pytest.mark.parametrize("how", one_in(7, KERNELS_AND_RULES), ids=words)
 def test_the_rules_hold_on_every_kernel(how: tuple[type[Kernel], str, Delivery]) -> None:
     kernel, file, delivery = how
     for parameter in scenarios_in(RULES / f"{file}.py"):
@@ -121,7 +122,7 @@ def test_the_rules_hold_on_every_kernel(how: tuple[type[Kernel], str, Delivery])
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("how", one_in(3, KERNELS_AND_DRIVERS), ids=words)
+@pytest.mark.parametrize("how", one_in(5, KERNELS_AND_DRIVERS), ids=words)
 def test_drivers_run_on_every_kernel(how: tuple[type[Kernel], str]) -> None:
     kernel, file = how
     for parameter in scenarios_in(RULES / f"{file}.py"):

@@ -16,7 +16,7 @@ from xen_sim.explore.token import TokenError
 if shutil.which("gcc") is None:
     leave_out("kernels in C", "apt install gcc libc6-dev")
 
-pytestmark = pytest.mark.usefixtures("kernel_cache")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
 Kernel = Callable[..., Scenario]
 

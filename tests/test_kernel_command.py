@@ -26,7 +26,10 @@ from xen_sim.explore.verdict import OPEN
 if shutil.which("gcc") is None:
     leave_out("kernels in C", "apt install gcc libc6-dev")
 
-pytestmark = pytest.mark.usefixtures("kernel_cache", "in_the_tree")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.usefixtures("kernel_cache", "in_the_tree"),
+]
 
 PAGE = HOME / "docs" / "kernels.md"
 SHOWN = [

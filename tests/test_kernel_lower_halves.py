@@ -15,7 +15,7 @@ from xen_sim.explore.verdict import EXHAUSTED
 if shutil.which("gcc") is None:
     leave_out("kernels in C", "apt install gcc libc6-dev")
 
-pytestmark = pytest.mark.usefixtures("kernel_cache")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
 NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
 DELIVERIES = ("vector", "callback", "pv")

@@ -19,7 +19,7 @@ if shutil.which("gcc") is None:
     leave_out("kernels in C", "apt install gcc libc6-dev")
 
 
-pytestmark = pytest.mark.usefixtures("kernel_cache")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
 
 def of(name: str, fault: int = 0, **options: Any) -> Program:

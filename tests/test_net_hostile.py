@@ -8,6 +8,7 @@ from contextlib import suppress
 from random import Random
 
 import pytest
+from parameters import one_in
 
 from activations import Domain
 from activations.drivers.net import Nic, NicClosed, cable
@@ -73,7 +74,7 @@ async def echo(nic: Nic) -> None:
         assert await nic.receive() == MAC + b"\xff" * 6 + b"\x88\xb5hello"
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", one_in(1, range(30)))
 def test_a_back_end_serves_once_its_front_end_behaves(seed: int) -> None:
     async def dom0(xen: Domain) -> None:
         device = Device("vif", 0, await xen.find("guest"), 0)
@@ -102,7 +103,7 @@ def test_a_back_end_serves_once_its_front_end_behaves(seed: int) -> None:
     machine.run()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", one_in(1, range(30)))
 def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
     """It may have to be opened again: a back end that makes no sense closes the device."""
 
@@ -149,7 +150,7 @@ def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
     machine.run()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", one_in(1, range(10)))
 def test_a_guest_whose_folder_is_gone_from_one_moment_to_the_next_leaves_nothing(seed: int) -> None:
     """As when its domain is destroyed, with frames under way both ways."""
 

@@ -15,6 +15,8 @@ import pytest
 from activations import scenario
 from activations.cli import command, main
 
+pytestmark = pytest.mark.once
+
 HOME = Path(__file__).parent.parent
 README = HOME / "README.md"
 PAGES = [README, HOME / "CHANGELOG.md", *sorted((HOME / "docs").glob("*.md"))]

@@ -17,7 +17,10 @@ from xen_lab import Lab
 
 RULES = Path(__file__).parent / "rules"
 LAB_ONLY = Path(__file__).parent / "lab_only"
-OTHER_ORDERS = [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5))]
+OTHER_ORDERS = [
+    pytest.param(0, marks=pytest.mark.once),
+    *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5)),
+]
 
 
 def rules_in(folder: Path) -> list[Any]:

@@ -119,6 +119,7 @@ def test_a_machine_that_cannot_be(wrong: dict[str, Any], complaint: str) -> None
         Machine(**wrong)
 
 
+@pytest.mark.once
 def test_200_domains_in_one_simulation() -> None:
     order = crowd(Machine(), 200)
     assert sorted(order) == list(range(1, 201))

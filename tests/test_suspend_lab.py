@@ -93,7 +93,7 @@ class Outliving:
 
 @pytest.fixture(scope="module")
 def own_lab(lab_parts: None) -> Iterator[Lab]:
-    with Lab(command=True) as booted:
+    with Lab(command=True, guest_memory=256) as booted:  # all of it is saved and restored
         yield booted
 
 

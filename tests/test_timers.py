@@ -361,6 +361,7 @@ def test_nobody_waits_for_what_is_ages_ahead() -> None:
         activations.run(lambda xen: asyncio.sleep(1e10))
 
 
+@pytest.mark.once
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=20))
 def test_sleeps_add_up_to_the_nanosecond(delays: list[int]) -> None:
     async def main(xen: Domain) -> int:

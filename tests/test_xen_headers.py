@@ -17,6 +17,8 @@ from debian import need_compiler, unpacked
 from activations.abi import blkif, console, netif, ring, vchan, xs_wire
 from activations.sring import FrontRing
 
+pytestmark = pytest.mark.once
+
 WHAT = "Xen's public headers"
 BITS = {blkif.X86_64: "-m64", blkif.X86_32: "-m32"}
 """What has the compiler lay out as front ends of this layout do."""

@@ -22,7 +22,10 @@ from xen_oracle.xen import Library, Xen, copied
 import xen_sim
 from activations.abi import event_channel as abi
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for what is fetched
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(300),  # the first test waits for what is fetched
+]
 
 WHAT = "Xen's own event channel code"
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -74,7 +77,6 @@ def test_a_program_of_a_number_is_always_the_same() -> None:
     assert encoded(one.steps) != encoded(other.steps)
 
 
-@pytest.mark.once
 def test_most_faults_in_xens_code_are_seen(folder: Path, path: Path, tmp_path: Path) -> None:
     """Six of the faults that are planted by rule. Those that are not seen are in what no guest
     sees, or in what takes two processors: docs/truth.md has the figures for all."""
@@ -206,25 +208,23 @@ def test_the_simulator_answers_as_xens_code_does(fact: Fact) -> None:
     fact.hold(Explored)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("machine", "steps"),
     [
-        (Simulated, 800_000),
-        (Explored, 250_000),
-        pytest.param(Simulated, 4_000_000, marks=[pytest.mark.long, pytest.mark.timeout(0)]),
+        (Simulated, 400_000),
+        (Explored, 120_000),
+        pytest.param(Simulated, 2_000_000, marks=[pytest.mark.long, pytest.mark.timeout(0)]),
     ],
 )
 def test_the_simulator_never_differs_from_xens_code(
     library: Library, machine: type[Simulated], steps: int
 ) -> None:
-    """A million operations at least: one step in six is a guest's own."""
+    """One step in six is a guest's own."""
     done, found = search(library, machine, steps, seed=2020, without=LACKS)
     assert found is None, str(compare.shrunk(library, machine, found))
     assert done >= steps
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("first", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_fault_that_is_planted_in_the_simulator_is_seen(
     path: Path, tmp_path: Path, first: int

@@ -14,7 +14,10 @@ from xen_lab import Lab
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for what is fetched
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(300),  # the first test waits for what is fetched
+]
 
 
 @pytest.fixture(scope="module")

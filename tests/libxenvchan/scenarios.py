@@ -17,8 +17,8 @@ from activations.vchan import VchanStream
 
 PROGRAM = "/tmp/vchan_peer"
 KEY = "data/libxenvchan"
-LESS, TOTAL = 100_003, 1 << 20
-MORE = 1 << 22
+LESS, TOTAL = 30_011, 1 << 20
+MORE = 1 << 21
 LONG = "long: "
 SAID = 5000
 BIG = 1 << 18

@@ -168,17 +168,17 @@ async def flush_and_discard(disk: Disk) -> dict[str, bool]:
 
 
 same_bytes = with_linux("the same bytes on either side", read_it_all)
-model = with_linux("a thousand reads and writes agree with a model", small(1_000))
+model = with_linux("300 reads and writes agree with a model", small(300))
 model_long = with_linux("long: ten thousand reads and writes agree with a model", small(10_000))
 queues = with_linux(
-    "large ones over several queues and long rings", large(64), queues=2, ring_order=4
+    "large ones over several queues and long rings", large(20), queues=2, ring_order=4
 )
 queues_long = with_linux(
     "long: large ones over several queues and long rings", large(320), queues=2, ring_order=4
 )
 mapped_anew = with_linux(
     "large ones where pages are mapped for each request, from a PV guest",
-    large(64),
+    large(20),
     kind="pv",
     persistent=False,
 )
@@ -188,8 +188,15 @@ mapped_anew_long = with_linux(
     kind="pv",
     persistent=False,
 )
-of_32_bits = with_linux("as a 32-bit front end", large(64), protocol="x86_32-abi")
+of_32_bits = with_linux("as a 32-bit front end", large(20), protocol="x86_32-abi")
 unsaid = with_linux(
-    "as a 32-bit front end that does not say so", large(64), driver=Unsaid, protocol="x86_32-abi"
+    "as a 32-bit front end that does not say so", large(20), driver=Unsaid, protocol="x86_32-abi"
+)
+of_32_bits_long = with_linux("long: as a 32-bit front end", large(64), protocol="x86_32-abi")
+unsaid_long = with_linux(
+    "long: as a 32-bit front end that does not say so",
+    large(64),
+    driver=Unsaid,
+    protocol="x86_32-abi",
 )
 offered = with_linux("flush and discard", flush_and_discard)

@@ -17,8 +17,8 @@ from activations.abi.vchan import CLI_LIVE, CLI_NOTIFY, LEFT_PROD, ORDERS_AT
 from activations.vchan import VchanStream
 
 KEY = "data/vchan"
-LESS, MUCH = 100_003, 1 << 20
-"""Bytes each way; the former is enough to go around the smallest ring a hundred times."""
+LESS, MUCH = 30_011, 1 << 20
+"""Bytes each way; the former is enough to go around the smallest ring thirty times."""
 PATIENCE = patience(240)
 
 Serve = Callable[[Domain, VchanStream], Awaitable[object]]
@@ -100,11 +100,11 @@ def both_ways(what: str, size: int, left_order: int, right_order: int) -> Scenar
     )
 
 
-in_the_page = both_ways("100_kilobytes", LESS, 10, 11)
-in_the_page_turned = both_ways("100_kilobytes", LESS, 11, 10)
-one_on_a_page = both_ways("100_kilobytes", LESS, 11, 12)
-other_on_a_page = both_ways("100_kilobytes", LESS, 12, 11)
-on_pages = both_ways("100_kilobytes", LESS, 12, 13)
+in_the_page = both_ways("30_kilobytes", LESS, 10, 11)
+in_the_page_turned = both_ways("30_kilobytes", LESS, 11, 10)
+one_on_a_page = both_ways("30_kilobytes", LESS, 11, 12)
+other_on_a_page = both_ways("30_kilobytes", LESS, 12, 11)
+on_pages = both_ways("30_kilobytes", LESS, 12, 13)
 in_the_page_long = both_ways("long: a_mebibyte", MUCH, 10, 11)
 in_the_page_turned_long = both_ways("long: a_mebibyte", MUCH, 11, 10)
 one_on_a_page_long = both_ways("long: a_mebibyte", MUCH, 11, 12)

@@ -60,7 +60,7 @@ def so_often(operations: int) -> Callable[[Disk], Awaitable[None]]:
 
 same_bytes = disk_rule("the same bytes on either side", MIB, read_it_all)
 same_bytes_long = disk_rule("long: the same 8 MiB on either side", 8 * MIB, read_it_all)
-model = disk_rule("reads and writes agree with a model", MIB, so_often(1_000))
+model = disk_rule("reads and writes agree with a model", MIB, so_often(300))
 model_long = disk_rule(
     "long: ten thousand reads and writes agree with a model", 8 * MIB, so_often(10_000)
 )
@@ -112,9 +112,9 @@ def from_the_guest(name: str, size: int) -> Scenario:
     return net_world.two(name, wire_receives, card_sends)
 
 
-received = to_the_guest("1 MiB of frames comes to the guest", MIB)
+received = to_the_guest("256 KiB of frames come to the guest", MIB // 4)
 received_long = to_the_guest("long: 16 MiB of frames come to the guest", 16 * MIB)
-sent = from_the_guest("1 MiB of frames comes from the guest", MIB)
+sent = from_the_guest("256 KiB of frames come from the guest", MIB // 4)
 sent_long = from_the_guest("long: 16 MiB of frames come from the guest", 16 * MIB)
 
 
@@ -143,13 +143,11 @@ async def exchange_much(seed: int, stream: VchanStream, size: int) -> None:
         assert await vchan.received(stream, 64) == sums[others].encode()
 
 
-server_leaves = exchange_rule("4 MiB each way, then the server leaves", 4 * MIB, server_leaves=True)
+server_leaves = exchange_rule("1 MiB each way, then the server leaves", MIB, server_leaves=True)
 server_leaves_long = exchange_rule(
     "long: 64 MiB each way, then the server leaves", 64 * MIB, server_leaves=True
 )
-client_leaves = exchange_rule(
-    "4 MiB each way, then the client leaves", 4 * MIB, server_leaves=False
-)
+client_leaves = exchange_rule("1 MiB each way, then the client leaves", MIB, server_leaves=False)
 client_leaves_long = exchange_rule(
     "long: 64 MiB each way, then the client leaves", 64 * MIB, server_leaves=False
 )
