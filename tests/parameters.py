@@ -27,9 +27,15 @@ def scenarios_in(*files: Path) -> list[Any]:
     ]
 
 
-def with_marks(parameter: Any, *marks: Any) -> Any:
-    """The parameter with these marks besides its own."""
-    return pytest.param(*parameter.values, id=parameter.id, marks=[*parameter.marks, *marks])
+def some_in(step: int, *files: Path) -> list[Any]:
+    """As `scenarios_in`, but of each file every so many always run; the others are `long`."""
+    return [
+        pytest.param(*each.values, id=each.id, marks=[*each.marks, pytest.mark.long])
+        if number % step
+        else each
+        for file in files
+        for number, each in enumerate(scenarios_in(file))
+    ]
 
 
 EACH_PYTHON = 3

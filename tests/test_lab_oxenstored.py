@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parameters import scenarios_in, with_marks
+from parameters import scenarios_in, some_in
 from test_rules import LAB_ONLY, RULES, check
 from test_store_programs import PROGRAMS, answers
 from xens_test_program import built, pass_in_dom0
@@ -19,10 +19,7 @@ import xen_lab
 OXENSTORED_ONLY = Path(__file__).parent / "oxenstored_only" / "store.py"
 ALIKE = [RULES / f"{name}.py" for name in ("store", "store_client")]
 FILES = (*ALIKE, LAB_ONLY / "passing_domain.py", OXENSTORED_ONLY)
-VCHAN = [
-    with_marks(rule, pytest.mark.long) if number % 6 else rule
-    for number, rule in enumerate(scenarios_in(RULES / "vchan.py"))
-]
+VCHAN = some_in(6, RULES / "vchan.py")
 """Only that its ends find each other by the store is xenstored's part in it."""
 
 pytestmark = [pytest.mark.lab, pytest.mark.own_lab]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-from parameters import one_in, with_marks
+from pathlib import Path
+
+from parameters import one_in, scenarios_in, some_in
+
+RULES = Path(__file__).parent / "rules"
 
 
 def test_of_a_sweep_every_so_many_always_run_and_a_third_of_these_on_each_python() -> None:
@@ -14,8 +17,11 @@ def test_of_a_sweep_every_so_many_always_run_and_a_third_of_these_on_each_python
     assert marks[::2] == [[], ["once"], ["once"]] * 2
 
 
-def test_a_parameter_keeps_its_name_and_its_marks() -> None:
-    parameter = pytest.param(1, id="one", marks=pytest.mark.once)
-    marked = with_marks(parameter, pytest.mark.long)
-    assert (marked.values, marked.id) == ((1,), "one")
-    assert [mark.name for mark in marked.marks] == ["once", "long"]
+def test_some_of_each_file_always_run_and_none_is_left_out() -> None:
+    files = [RULES / "vchan.py", RULES / "net.py"]
+    every, some = scenarios_in(*files), some_in(2, *files)
+    assert [each.id for each in some] == [each.id for each in every]
+    for file in files:
+        first, second, *_ = [each for each in some if each.id.startswith(f"{file.stem}::")]
+        assert not first.marks
+        assert [mark.name for mark in second.marks] == ["long"]
