@@ -38,6 +38,9 @@ def _subject(command: F) -> F:
         click.option(
             "--delivery", metavar="WAY", help="vector (the default), callback, pv; for C all."
         ),
+        click.option(
+            "--faults", metavar="KINDS", help="What may go wrong: events,timers, safe, all, none."
+        ),
         click.option("--guest", metavar="KERNEL", help="The event code of guests: see run."),
     ):
         command = option(command)

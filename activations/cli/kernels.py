@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PLACE = click.Path(path_type=Path)
 ALONE = ("include", "harness", "define", "abi", "spread", "timer", "buffers", "memory")
 """Options that go with `--kernel` alone."""
-PROGRAMS = ("guest", "runs", "seed")
+PROGRAMS = ("guest", "faults", "runs", "seed")
 """And those that do not go with it."""
 
 

@@ -17,6 +17,7 @@ from xen_sim.explore.programs import Programs, of_scenario
 from xen_sim.explore.search import Effort, Live, explore
 from xen_sim.explore.token import parse_for
 from xen_sim.explore.verdict import FOUND, OPEN, Figures, Found, Verdict
+from xen_sim.faults.kinds import SAFE
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.schedule.tape import Diverged, Replay, Tape
@@ -35,9 +36,16 @@ class Subject:
     vcpus: int | None = None
     ports: int = 1
     sends: int = 2
+    faults: str | None = None
+    """What may go wrong; None for what every scenario has to stand, for a lower half nothing."""
 
     def engine(self) -> Engine:
         """Raises `BackendError` for what cannot be."""
+        well, usual = self._well(), SAFE if isinstance(self.of, Scenario) else None
+        faults = usual if self.faults is None else self.faults
+        return well if faults is None else well.faulty(faults)
+
+    def _well(self) -> Programs:
         if isinstance(self.of, Programs):
             if self.guest or self.delivery or self.vcpus:
                 raise BackendError(

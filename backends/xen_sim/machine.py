@@ -25,6 +25,7 @@ from activations.lower import Clock as ClockName
 from activations.trace import Trace
 from xen_sim import waiting
 from xen_sim.build import Built, build
+from xen_sim.faults.kinds import NONE, Enabled, parse
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
@@ -47,7 +48,7 @@ class Machine:
     `seed` or `tape` answer what could go either way (see `schedule.tape`); without them everything
     is first come, first served. With `explore`, a vCPU can be preempted between any two steps: on
     shared memory, its own or Xen's, at interrupts' enabling and disabling, and into Xen. `trace`
-    keeps what happened.
+    keeps what happened. `faults` says what may go wrong, as `events,timers`: see docs/explorer.md.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Machine:
         tape: Tape | None = None,
         explore: bool = False,
         trace: Trace | None = None,
+        faults: str = NONE,
     ) -> None:
         if clock not in get_args(ClockName):
             raise BackendError(f"unknown clock {clock!r}: it is 'virtual' or 'wall'")
@@ -65,7 +67,12 @@ class Machine:
             raise BackendError("a machine takes a seed or a tape, not both")
         self._tape = Seeded(seed) if seed is not None else tape
         self.xen = Hypervisor(
-            clock, self._tape, explored=explore, trace=trace, keep=AsyncioState.save
+            clock,
+            self._tape,
+            explored=explore,
+            trace=trace,
+            keep=AsyncioState.save,
+            faults=self._faults(faults, explore=explore),
         )
         self.lives: list[Life] = []
         self._built: dict[EventLoop, Built] = {}
@@ -74,6 +81,15 @@ class Machine:
         self._threads = frozenset(threading.enumerate())
         self._run = False
         self.xen.scheduler.report = lambda error: self.blocked(error, list(self._built))
+
+    def _faults(self, text: str, *, explore: bool) -> Enabled:
+        enabled = parse(text)
+        if enabled and not (explore and self._tape is not None):
+            raise BackendError(
+                f"faults {text!r} happen on a machine that is explored, with a seed or a tape that "
+                "says when: Machine(seed=1, explore=True, faults=...)"
+            )
+        return enabled
 
     # Domains
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MACHINE = "xen_machine"
 """The fixture that a marked test takes."""
-OPTIONS = {"explore", "seconds", "strategy", "limit", "jobs", "seed"}
+OPTIONS = {"explore", "seconds", "strategy", "limit", "jobs", "seed", "faults"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +60,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         raise pytest.UsageError(f"xen() knows no {', '.join(unknown)}: {', '.join(OPTIONS)}")
     if MACHINE not in pyfuncitem.funcargs:
         raise pytest.UsageError(f"{pyfuncitem.nodeid}: a test marked xen() takes `{MACHINE}`")
-    engine = _engine(pyfuncitem)
+    engine = _engine(pyfuncitem).faulty(how.get("faults", "none"))
     token = pyfuncitem.config.getoption("--xen-replay")
     if token is not None:
         engine.again(token)

@@ -14,7 +14,7 @@ from zlib import crc32
 from activations.errors import SimulationOver
 from xen_sim.explore.course import Course, Deviation
 from xen_sim.explore.finding import LIVELOCK, Finding
-from xen_sim.explore.report import DEVIATION, SAID, Moment, Pairs
+from xen_sim.explore.report import DEVIATION, FAULT, SAID, Moment, Pairs
 from xen_sim.schedule.step import Choice, Step
 from xen_sim.schedule.tape import Taken, Tape
 
@@ -64,7 +64,7 @@ class Conductor(Tape):
         self._spend()
         answer = self._choose(choice)
         step = choice.step
-        self.preemptions.append(step is not None)
+        self.preemptions.append(step is not None or bool(choice.fault))
         self.options.append(min(len(choice.options), 255))
         if step is not None:
             self._points[choice.options[0]] = choice.point
@@ -128,7 +128,11 @@ class Telling(Conductor):
         answer = super().choose(choice)
         self.taken.append(Taken(*choice.asked, answer))
         step, chosen = choice.step, choice.options[answer]
-        if step is None:
+        if choice.fault:
+            if answer:
+                who, _, what = choice.point.partition(": ")
+                self._note(who, f"{what}: {chosen}", FAULT)
+        elif step is None:
             if answer:
                 self._note(chosen, choice.point, DEVIATION)
         elif answer:

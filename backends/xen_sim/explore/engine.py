@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from xen_sim.explore.course import Course
 from xen_sim.explore.finding import Finding
 from xen_sim.explore.report import Moment
+from xen_sim.faults.kinds import Enabled
 from xen_sim.schedule.tape import Taken, Tape
 
 
@@ -72,3 +73,15 @@ class Engine(Protocol):
 
     def tell(self, tape: Tape) -> Account:
         """A run under this tape, told in full."""
+
+
+@runtime_checkable
+class TakesFaults(Engine, Protocol):
+    """An engine in whose runs something may go wrong besides the order of steps."""
+
+    @property
+    def faults(self) -> Enabled:
+        """What may."""
+
+    def faulty(self, faults: str) -> Engine:
+        """An engine for the same program where these faults happen, and no others."""

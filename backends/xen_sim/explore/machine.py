@@ -15,6 +15,7 @@ from xen_sim.explore import asleep
 from xen_sim.explore.conductor import Broken, Conductor
 from xen_sim.explore.finding import ASLEEP_DEAF, EVENTUALLY, EXCEPTION, LEAK, UNSEEN, Finding
 from xen_sim.explore.watched import watched
+from xen_sim.faults.kinds import NONE
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
 from xen_sim.guests.solo5 import Solo5
@@ -27,8 +28,10 @@ from xen_sim.schedule.tape import Diverged
 class ExploredMachine(Machine):
     """One run's machine."""
 
-    def __init__(self, conductor: Conductor, kernel: type[Kernel] = Solo5) -> None:
-        super().__init__(tape=conductor, explore=True)
+    def __init__(
+        self, conductor: Conductor, kernel: type[Kernel] = Solo5, faults: str = NONE
+    ) -> None:
+        super().__init__(tape=conductor, explore=True, faults=faults)
         self._conductor = conductor
         self._kernel = kernel
         self.sometimes: dict[str, bool] = {}

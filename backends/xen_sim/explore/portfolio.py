@@ -11,6 +11,7 @@ from xen_sim.explore.strategies import FirstCome, Strategy
 from xen_sim.explore.strategies.bounded import Bounded
 from xen_sim.explore.strategies.chance import Guided, Walk
 from xen_sim.explore.strategies.pct import Pct
+from xen_sim.explore.strategies.swarm import OrdinaryCourses, with_swarms
 
 PORTFOLIO = "portfolio"
 
@@ -29,14 +30,19 @@ STRATEGIES: dict[str, Callable[[int, int | None], list[Strategy]]] = {
     "delays": lambda seed, limit: [Bounded(limit)],
     "preemptions": lambda seed, limit: [Bounded(limit, delays=False)],
     "coverage": lambda seed, limit: [Guided(seed)],
+    "swarm": lambda seed, limit: [OrdinaryCourses()],
 }
 
 
-def strategies(name: str, seed: int = 0, limit: int | None = None) -> list[Strategy]:
-    """The strategies of this name, each as often as it has its turn. Raises `BackendError` with the
+def strategies(
+    name: str, seed: int = 0, limit: int | None = None, *, faulty: bool = False
+) -> list[Strategy]:
+    """The strategies of this name, each as often as it has its turn. Where faults may happen, those
+    that go by chance have them happen by a chance of their own. Raises `BackendError` with the
     names there are."""
     try:
-        return STRATEGIES[name](seed, limit)
+        found = STRATEGIES[name](seed, limit)
+        return with_swarms(found, seed) if faulty else found
     except KeyError:
         known = ", ".join(STRATEGIES)
         raise BackendError(f"there is no strategy {name!r}; there are: {known}") from None

@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -26,6 +27,7 @@ from xen_sim.explore.looking import Looking
 from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.report import with_wrong
 from xen_sim.explore.token import parse_for
+from xen_sim.faults.kinds import NONE, identity, parse
 from xen_sim.guests import catalogue
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.platform import Delivery
@@ -65,8 +67,14 @@ class Programs:
         kernel: type[Kernel] = Solo5,
         seed: int = 0,
         budget: int = BUDGET,
+        faults: str = NONE,
     ) -> None:
-        self.program = program
+        self._well = program
+        """The program as it is where nothing goes wrong."""
+        self.faults = parse(faults)
+        self._faults = faults
+        with_faults = f"{program.identity} faults {identity(self.faults)}"
+        self.program = replace(program, identity=with_faults) if self.faults else program
         self.seed = seed
         """Of the application's own chance."""
         self.path: Path | None = None
@@ -82,7 +90,20 @@ class Programs:
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self.path is None:
             return super().__reduce__()
-        return load_one, (f"{self.path}::{self.name}", Programs)
+        return _loaded, (f"{self.path}::{self.name}", self._faults)
+
+    def faulty(self, faults: str) -> Programs:
+        """The engine for the same program where these faults happen, and no others."""
+        made = Programs(
+            self._well,
+            self._body,
+            kernel=self._kernel,
+            seed=self.seed,
+            budget=self._budget,
+            faults=faults,
+        )
+        made.path = self.path
+        return made
 
     def run(self, tape: Tape) -> Run:
         conductor = Conductor(tape, self._budget)
@@ -102,7 +123,7 @@ class Programs:
         return Account(run, tuple(telling.taken), tuple(moments), telling.actors)
 
     def _run(self, conductor: Conductor) -> Run:
-        machine = ExploredMachine(conductor, self._kernel)
+        machine = ExploredMachine(conductor, self._kernel, self._faults)
         now = machine.xen.clock.time_ns
         if isinstance(conductor, Telling):
             conductor.now, conductor.looking = now, Looking(machine)
@@ -135,7 +156,7 @@ class Programs:
         fit."""
         token = parse_for(text, self.program.identity, self.program.name)
         tape = token.tape()
-        machine = ExploredMachine(Conductor(tape, self._budget), self._kernel)
+        machine = ExploredMachine(Conductor(tape, self._budget), self._kernel, self._faults)
         promises.watch(machine)
         try:
             with self.session(), chance.seeded(token.seed, machine.xen.clock.time_ns):
@@ -154,6 +175,11 @@ class Programs:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("error", LeakWarning)
             yield
+
+
+def _loaded(target: str, faults: str) -> Programs:
+    """The engine that stands in a file, with these faults."""
+    return load_one(target, Programs).faulty(faults)
 
 
 def _digest(machine: ExploredMachine, result: object, finding: Finding | None) -> int:

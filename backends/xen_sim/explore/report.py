@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-ORDINARY, DEVIATION, SAID, WRONG = "", "↷", "»", "✗"
+ORDINARY, DEVIATION, SAID, WRONG, FAULT = "", "↷", "»", "✗", "⚡"
 """Marks of a moment: nothing; here another one ran first than in the ordinary course; the program
-said this; here it went wrong."""
+said this; here it went wrong; a fault befell it here."""
 
 NOTIFY, DEMUX, WAKE = "notify", "demux", "wake"
 """An event's way: it is made pending, a lower half takes it, and who waits for it is woken."""

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
+from activations.errors import BackendError
 from xen_sim.explore.course import ORDINARY, Course, Following, checks
 from xen_sim.explore.crew import Crew, WorkersDied, crew
 from xen_sim.explore.database import Database
-from xen_sim.explore.engine import Account, Engine, Run
+from xen_sim.explore.engine import Account, Engine, Run, TakesFaults
 from xen_sim.explore.finding import ESCAPE, SOMETIMES, Finding
 from xen_sim.explore.portfolio import PORTFOLIO, Turns, strategies
 from xen_sim.explore.same import escape
@@ -30,6 +31,7 @@ from xen_sim.explore.verdict import (
     Found,
     Verdict,
 )
+from xen_sim.faults.kinds import NONE
 
 SECONDS = 60.0
 FROM_BEFORE = "a failure from before"
@@ -48,7 +50,9 @@ class Effort:
     """The most deviations, or preemptions, of a bounded strategy."""
     jobs: int = 1
     seed: int = 0
-    """Of the schedule's chance."""
+    """Of the schedule's chance, and of that of faults."""
+    faults: str = NONE
+    """What may go wrong: kinds as `events,timers`, or `safe`, `all`, `none`."""
 
 
 class _Hit(Exception):
@@ -71,9 +75,22 @@ def explore(
     """Search a program. Ctrl-C ends it, and what was found or covered until then is kept.
 
     With an `executor`, any of `concurrent.futures`' kind, the engine has to be one that can be
-    pickled. Raises `BackendError` for a strategy there is not.
+    pickled. Raises `BackendError` for a strategy or a fault there is not.
     """
-    return _Search(engine, effort or Effort(), executor, database, live).verdict()
+    effort = effort or Effort()
+    if effort.faults != NONE:
+        engine = with_faults(engine, effort.faults)
+    return _Search(engine, effort, executor, database, live).verdict()
+
+
+def with_faults(engine: Engine, faults: str) -> Engine:
+    """The engine for the same program where these faults happen. Raises `BackendError` for one that
+    has none."""
+    if not isinstance(engine, TakesFaults):
+        raise BackendError(
+            f"{engine.program.name} is explored without faults: leave out {faults!r}"
+        )
+    return engine.faulty(faults)
 
 
 class _Search:
@@ -90,7 +107,8 @@ class _Search:
         self._executor = executor
         self._database = database
         self._live = live
-        self._turns = Turns(strategies(effort.strategy, effort.seed, effort.limit))
+        faulty = isinstance(engine, TakesFaults) and bool(engine.faults)
+        self._turns = Turns(strategies(effort.strategy, effort.seed, effort.limit, faulty=faulty))
         self._figures = Figures()
         self._coverage: set[int] = set()
         self._sometimes: dict[str, bool] = {}

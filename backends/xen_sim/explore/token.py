@@ -87,7 +87,7 @@ def parse_for(text: str, identity: str, name: str) -> Token:
     if token.program != identify(identity):
         raise TokenError(
             f"{text!r} was found in another program than {name}, or with other options (kernel, "
-            "delivery, vCPUs): give the file and the options that it was found with"
+            "delivery, vCPUs, faults): give the file and the options that it was found with"
         )
     return token
 

@@ -33,6 +33,8 @@ class Choice(NamedTuple):
     """At least two: the names of who could run, or of what could happen."""
     step: Step | None = None
     """The step that is about to be taken, where it is one."""
+    fault: str = ""
+    """Of which kind it is, where every other option than 0 is something that goes wrong."""
 
     @property
     def asked(self) -> tuple[str, tuple[str, ...]]:

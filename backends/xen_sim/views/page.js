@@ -150,7 +150,7 @@ const short = (track) => track.replace(" port ", " ");
 // Drawing.
 
 let here = 0;
-const markClass = { "↷": "deviation", "✗": "wrong", "»": "said" };
+const markClass = { "↷": "deviation", "✗": "wrong", "»": "said", "⚡": "fault" };
 const stateClass = (state) => {
   if (!state || state === "closed") return "none";
   const parts = ["pending", "masked"].filter((part) => state.includes(part));
@@ -228,7 +228,7 @@ function step(made, run, r, at, folded) {
   made.append(what);
   return `${data.actors[actor]}, ${what.textContent}${mark ? `, ${meaning[mark] || mark}` : ""}`;
 }
-const meaning = { "↷": "here another one ran first", "✗": "here it went wrong", "»": "said by the program" };
+const meaning = { "↷": "here another one ran first", "✗": "here it went wrong", "»": "said by the program", "⚡": "a fault befell it here" };
 
 function drawArrows(first, last) {
   const svg = $("arrows");

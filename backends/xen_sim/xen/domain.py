@@ -8,6 +8,7 @@ from xen_sim.hardware.cpu import CPU, SteppedCPU
 from xen_sim.hardware.memory import Before, Frame
 from xen_sim.schedule.step import Step
 from xen_sim.xen.event_channel import EventChannels
+from xen_sim.xen.faulty_channels import FaultyChannels
 from xen_sim.xen.grant_table import GrantTable
 from xen_sim.xen.vcpu import VCPU
 
@@ -36,7 +37,8 @@ class XenDomain:
             VCPU(self, number, processor(f"{name}.{number}" if number else name, xen.scheduler))
             for number in range(vcpus)
         ]
-        self.event_channels = EventChannels(self, max_ports)
+        faulty = xen.faults is not None and xen.faults.of("events")
+        self.event_channels = (FaultyChannels if faulty else EventChannels)(self, max_ports)
         self.grant_table = GrantTable(self)
 
     def __repr__(self) -> str:

@@ -9,6 +9,8 @@ from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError
 from activations.lower import Clock as ClockName
 from activations.trace import Trace
+from xen_sim.faults.ask import Faults
+from xen_sim.faults.kinds import NOTHING, Enabled
 from xen_sim.hardware.memory import PLAIN, STEPPED
 from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
 from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
@@ -31,6 +33,7 @@ class Hypervisor:
         explored: bool = False,
         trace: Trace | None = None,
         keep: Callable[[], Kept] = nothing,
+        faults: Enabled = NOTHING,
     ) -> None:
         self.calendar = Calendar(tape)
         self.clock: Clock = (VirtualClock if clock == "virtual" else WallClock)(self.calendar)
@@ -38,6 +41,8 @@ class Hypervisor:
         self.explored = explored
         """Whether vCPUs can be preempted at every step."""
         self.lock = STEPPED if explored else PLAIN
+        self.faults = Faults(tape, faults, self.scheduler) if faults and tape else None
+        """What may go wrong; None where nothing does, and nobody asks."""
         self.trace = trace
         self._xenstored: Xenstored | None = None
         self._untold: list[Callable[[Xenstored], None]] = [toolstack.introduce_dom0]

@@ -14,6 +14,7 @@ from activations.abi.sched import POLL_MAX_PORTS
 from activations.errors import XenError
 from xen_sim.shared_info import VcpuInfo
 from xen_sim.xen.delivery import Delivery
+from xen_sim.xen.faulty_timers import FaultyTimers
 from xen_sim.xen.timer import Timers
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class VCPU:
         self._lock = domain.xen.lock
         self.virqs: dict[int, int] = {}
         """Ports by the VIRQ they are bound to (`virq_to_evtchn`)."""
-        self.timers = Timers(self)
+        faults = domain.xen.faults
+        faulty = faults is not None and faults.of("timers")
+        self.timers = FaultyTimers(self) if faulty else Timers(self)
         self.delivery: Delivery
         self.deliver_by(Delivery(cpu, self._plain.upcall_pending, self._plain.upcall_mask))
         self.entry: Callable[[], None] | None = None
