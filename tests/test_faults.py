@@ -3,12 +3,15 @@ never happening, and leaves alone the one that stands it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from activations.abi.event_channel import Virq
+from activations.cli import main
 from activations.errors import BackendError
 from xen_sim import Machine, PlainGuest
 from xen_sim.explore.course import Following
@@ -296,3 +299,68 @@ def test_kinds_are_named_once() -> None:
     for kind in KINDS.values():
         names = kind.always + kind.by_name
         assert len(set(names)) == len(names)
+
+
+# The command
+
+
+DRIVER = """
+import asyncio
+
+from activations import Domain, Scenario
+
+driver = Scenario("driver")
+
+
+@driver.domain("dom0")
+async def sender(xen: Domain) -> None:
+    guest = await xen.find("guest")
+    with xen.events.alloc_unbound(guest) as port:
+        await xen.store.write(f"/local/domain/{guest}/data/port", port.number)
+        await port.wait()
+        port.notify()
+        await asyncio.sleep(0.002)
+        port.notify()
+        await xen.store.wait_for(f"/local/domain/{guest}/data/done")
+
+
+@driver.domain("guest")
+async def counts(xen: Domain) -> None:
+    number = int(await xen.store.wait_for("data/port"))
+    with xen.events.bind_interdomain(0, number) as port:
+        await port.wait()
+        port.notify()
+        await port.wait()
+        await port.wait()
+    await xen.store.write("data/done", "")
+"""
+
+
+def test_the_command_finds_by_what_any_program_has_to_stand_and_replays_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("driver.py").write_text(DRIVER)
+
+    def command(*words: str) -> tuple[int, str]:
+        status = main(list(words))
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    def explored(*words: str) -> tuple[int, str]:
+        return command("explore", "driver.py", "--strategy", "swarm", "--runs", "100", *words)
+
+    status, said = explored()
+    assert status == 1, said
+    assert "⚡" in said
+    assert "event on port 3: " in said
+    token = re.search(r"token: (\S+)", said)
+    assert token is not None
+    assert command("replay", "driver.py", token[1])[0] == 1
+    status, said = command("replay", "driver.py", token[1], "--faults", "none")
+    assert status == 2
+    assert "faults" in said
+    assert explored("--faults", "none")[0] == 0
+    status, said = explored("--faults", "gremlins")
+    assert status == 2
+    assert "there are: events, timers, safe, all, none" in " ".join(said.split())

@@ -57,7 +57,8 @@ def chosen(
     for name in PROGRAMS:
         if {**subject, **(effort or {})}.get(name):
             raise click.UsageError(f"--{name} is about programs in Python, and --kernel is C")
-    subject.pop("guest")
+    for name in ("guest", "faults"):
+        subject.pop(name)
     explorer = registry.find("sim").kernel_explorer
     asked = {**subject, **alone, "kernel": (*kernel, *files)}
     return explorer, explorer.subjects(asked) if effort else [asked]
