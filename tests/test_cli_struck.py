@@ -108,6 +108,7 @@ def nothing_traced() -> Iterator[None]:
     sys.settrace(before)
 
 
+@pytest.mark.timeout(300)
 @SIGNALS
 @pytest.mark.parametrize("stride", STRIDES)
 def test_at_any_line_it_ends_a_server_in_order(
@@ -152,6 +153,7 @@ async def guest(xen):
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("stride", [499, pytest.param(127, marks=pytest.mark.long)])
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_at_any_line_it_ends_a_run_in_order(
