@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from activations import Domain
 from activations.abi.event_channel import Virq
 from activations.cli import main
 from activations.errors import BackendError
+from activations.store import Store
 from xen_sim import Machine, PlainGuest
 from xen_sim.explore.course import Following
 from xen_sim.explore.engine import Program
@@ -197,6 +199,40 @@ def test_faults_together_leave_alone_who_stands_them() -> None:
     assert explore(world(stands_it), effort("safe", strategy="portfolio"))
 
 
+# xenstore
+
+
+def counts_up(*, again: bool) -> Programs:
+    """A program that counts up a value in a transaction, and looks what came of it."""
+
+    async def count(store: Store) -> None:
+        async with store.transaction() as transaction:
+            await transaction.write("data/count", "1")
+
+    async def main(xen: Domain) -> None:
+        if again:
+            await xen.store.transact(lambda transaction: transaction.write("data/count", "1"))
+        else:
+            await count(xen.store)
+        assert await xen.store.read("data/count") == "1"
+
+    def body(machine: ExploredMachine) -> object:
+        machine.boot("guest", main)
+        return machine.run()
+
+    return Programs(Program("counts up", "counts up"), body)
+
+
+def test_a_conflict_finds_who_tries_a_transaction_once_and_leaves_alone_who_tries_again() -> None:
+    assert explore(counts_up(again=False), Effort(strategy="first-come"))
+    verdict = explore(counts_up(again=False), effort("store"))
+    assert verdict.kind == FOUND, verdict
+    told = [moment.what for moment in verdict.found[0].moments if moment.mark == FAULT]
+    assert told == ["transaction's end: conflict"]
+    assert explore(counts_up(again=True), effort("store", runs=60))
+    assert counts_up(again=True).faulty("store").run(Wrong()).finding is None
+
+
 # A token, a replay
 
 
@@ -363,4 +399,4 @@ def test_the_command_finds_by_what_any_program_has_to_stand_and_replays_it(
     assert explored("--faults", "none")[0] == 0
     status, said = explored("--faults", "gremlins")
     assert status == 2
-    assert "there are: events, timers, safe, all, none" in " ".join(said.split())
+    assert "there are: events, timers, store, safe, all, none" in " ".join(said.split())

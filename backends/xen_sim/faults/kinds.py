@@ -27,6 +27,7 @@ KINDS = {
     "timers": Kind(
         ("late", "early"), ("twice as long", "after stolen time", "after a jump of the clock")
     ),
+    "store": Kind(("conflict",)),
 }
 
 ALL, NONE, SAFE = "all", "none", "safe"

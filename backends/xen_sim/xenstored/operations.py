@@ -271,7 +271,10 @@ def _commit(request: Request, transaction: Transaction) -> None:
         raise Refused(errno.ENOMEM)
     for domid, gained in transaction.gained.items():
         _check_count(request, transaction, domid, gained)
-    if not request.xenstored.commit(transaction, request.cause):
+    xenstored = request.xenstored
+    if xenstored.conflicts(request.connection.domid) or not xenstored.commit(
+        transaction, request.cause
+    ):
         raise Refused(errno.EAGAIN)
 
 

@@ -46,6 +46,8 @@ class Xenstored:
         """Which domain another may act for (XS_SET_TARGET)."""
         self.on_introduce: Callable[[int, str, int], None] = lambda domid, gfn, port: None
         """Called with domid, gfn and port of an XS_INTRODUCE, before it takes effect."""
+        self.conflicts: Callable[[int], bool] = lambda domid: False
+        """Whether somebody else's change is said to have come before this domain's commit."""
         self.domains.come(PRIVILEGED)
         self.domains.meet(PRIVILEGED)
         self._connections: dict[int, Connection] = {}
