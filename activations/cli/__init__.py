@@ -9,6 +9,7 @@
     activations doctor          what this machine can do
     activations lab shell       a shell in the lab's dom0
     activations store           xenstore, by hand
+    activations evtchn          event channels, by hand: ls, ping, flood, watch
     activations vchan           bytes to and from another domain
 
 Exit status, in all of them: see `status`. A subcommand's module is imported when that is asked for:
@@ -30,7 +31,8 @@ from activations.errors import ActivationsError
 MODULES = {
     name: name
     for name in (
-        *("attach", "demo", "detach", "doctor", "explore", "lab", "run", "store", "top", "vchan"),
+        *("attach", "demo", "detach", "doctor", "evtchn", "explore", "lab", "run", "store", "top"),
+        "vchan",
     )
 } | {"replay": "explore"}
 """Where a subcommand is, by its name."""

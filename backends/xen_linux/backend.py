@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from activations import traced, watched
 from activations.backend import Check, refuse
@@ -29,6 +29,9 @@ from xen_linux.identity import identify, is_control_domain
 from xen_linux.lower import LinuxLowerHalf
 from xen_linux.resume import Resumes
 from xen_linux.store import open_connection
+
+if TYPE_CHECKING:
+    from activations.evtchn.listing import PortState
 
 
 class LinuxBackend:
@@ -109,6 +112,18 @@ class LinuxBackend:
         """A connection to this domain's xenstore, for any asyncio loop; `BackendError` if there is
         none. Needs neither event channels nor grants."""
         return open_connection()
+
+    def event_channels(self, domid: int | None, *, bits: bool = False) -> Sequence[PortState]:
+        """The ports of this domain, or of the one this is, as Xen has them."""
+        from xen_linux import listing
+
+        return listing.event_channels(domid, bits=bits)
+
+    def port_holders(self) -> Mapping[str, int]:
+        """Which programs of this domain have event channels, and how many each."""
+        from xen_linux import listing
+
+        return listing.port_holders()
 
     def doctor(self) -> Sequence[Check]:
         """Whether this machine is a Xen domain with all the devices."""

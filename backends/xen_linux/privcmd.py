@@ -30,6 +30,7 @@ class PortStatus:
     """Where it is unbound or interdomain: the domain it is for."""
     remote_port: int | None = None
     virq: int | None = None
+    pirq: int | None = None
 
 
 class Hypercalls(Device):
@@ -69,6 +70,8 @@ class Hypercalls(Device):
                 return PortStatus(state, vcpu, remote_domid=first & 0xFFFF, remote_port=second)
             case event_channel.Status.VIRQ as state:
                 return PortStatus(state, vcpu, virq=first)
+            case event_channel.Status.PIRQ as state:
+                return PortStatus(state, vcpu, pirq=first)
             case state:
                 return PortStatus(state, vcpu)
 

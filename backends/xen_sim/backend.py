@@ -31,6 +31,7 @@ from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
 if TYPE_CHECKING:
+    from activations.evtchn.listing import PortState
     from xen_kernel.explorer import Explorer as KernelExplorer
     from xen_sim.explorer import Explorer
 
@@ -66,14 +67,7 @@ class SimBackend:
             interruptible(scheduler),
             lines_by_domain(machine, observer),
         ):
-            for half in scenario.halves.values():
-                machine.boot(
-                    half.name,
-                    half.main,
-                    kernel=catalogue.find(options.guest or Solo5.name),
-                    delivery=catalogue.delivery(options.delivery or "vector"),
-                    vcpus=options.vcpus,
-                )
+            _boot(machine, scenario, options)
             try:
                 trouble = machine.run_out()
             finally:
@@ -84,6 +78,28 @@ class SimBackend:
         if isinstance(trouble, KeyboardInterrupt):
             raise trouble
         return _outcome(machine, trouble)
+
+    def ports(
+        self, scenario: Scenario, options: RunOptions, observer: Observer, *, at: int | None = None
+    ) -> tuple[int, list[PortState]]:
+        """Run a scenario, and give every port of its domains at one moment, and when that was.
+
+        The moment is `at` nanoseconds of the clock, where the run ends, or else the one when most
+        ports were open. Raises `BackendError` if the run is over before.
+        """
+        from xen_sim.ports import Snapshot
+
+        machine = Machine(clock=options.clock or scenario.clock, seed=options.seed)
+        with interruptible(machine.xen.scheduler), lines_by_domain(machine, observer):
+            _boot(machine, scenario, options)
+            snapshot = Snapshot(machine, at)
+            trouble = machine.run_out()
+        if isinstance(trouble, KeyboardInterrupt):
+            raise trouble
+        if snapshot.ports is None:
+            when = "" if at is None else f" before {at / 1e9:g} s were over"
+            raise BackendError(f"{scenario.name!r} ended{when or ' and never had a port open'}")
+        return snapshot.ns, snapshot.ports
 
     def store_server(self, socket: Path) -> SocketServer:
         """A xenstored that knows dom0 alone, on this Unix socket while its block runs."""
@@ -114,6 +130,17 @@ class SimBackend:
 
     def doctor(self) -> Sequence[Check]:
         return [Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}")]
+
+
+def _boot(machine: Machine, scenario: Scenario, options: RunOptions) -> None:
+    for half in scenario.halves.values():
+        machine.boot(
+            half.name,
+            half.main,
+            kernel=catalogue.find(options.guest or Solo5.name),
+            delivery=catalogue.delivery(options.delivery or "vector"),
+            vcpus=options.vcpus,
+        )
 
 
 def _outcome(machine: Machine, trouble: BaseException | None) -> Outcome:

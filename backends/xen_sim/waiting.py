@@ -52,30 +52,45 @@ def _threads(loops: Iterable[EventLoop], before: Collection[threading.Thread]) -
     return sorted(names)
 
 
+def waiters(loop: EventLoop) -> dict[int, str]:
+    """Which task waits for each port that any waits for: `'dom0 main', server.py:6`."""
+    found: dict[int, str] = {}
+    for task in asyncio.all_tasks(loop) | own_tasks(loop):
+        owner, place = _found(task)
+        if isinstance(owner, Port):
+            found[owner.number] = f"{task.get_name()!r}, {place.rpartition(', ')[2]}"
+    return found
+
+
 def _task(task: asyncio.Task[Any]) -> str:
+    """What a task waits for, and where."""
+    owner, place = _found(task)
+    return f"{task.get_name()!r} waits for {_said(owner)}, in {place}"
+
+
+def _found(task: asyncio.Task[Any]) -> tuple[object, str]:
     """What a task waits for, and where: the chain of awaits is walked to the innermost one that
     says. The place is the program's own, where one of its frames is in the chain."""
-    for_what = "something that never comes"
+    owner: object = None
     place = own_place = ""
     step: Any = task.get_coro()
     while step is not None:
         frame = getattr(step, "cr_frame", None)
         if frame is not None:
-            if said := _awaited(frame.f_locals.get("self")):
-                for_what = said
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, Port | Watch):
                 break
             code = frame.f_code
             if not code.co_filename.startswith(_ASYNCIO):
                 place = f"{code.co_qualname}, {Path(code.co_filename).name}:{frame.f_lineno}"
                 own_place = own_place if code.co_filename.startswith(_OURS) else place
         step = getattr(step, "cr_await", None)
-    return f"{task.get_name()!r} waits for {for_what}, in {own_place or place or 'no frame'}"
+    return owner, own_place or place or "no frame"
 
 
-def _awaited(owner: object) -> str:
-    """What a method of this one waits for; empty where it does not say."""
+def _said(owner: object) -> str:
     if isinstance(owner, Port):
         return f"port {owner.number} (to {owner.remote})"
     if isinstance(owner, Watch):
         return f"a change of {owner.path} in xenstore"
-    return ""
+    return "something that never comes"
