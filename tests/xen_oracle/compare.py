@@ -301,10 +301,10 @@ def _simplify(program: Callable[[], Program], shows: Callable[[Program], bool]) 
     for at in range(len(program().steps) - 1, -1, -1):
         if at >= len(program().steps):
             continue
-        for plainer in _plainer(program().steps[at]):
+        for other in plainer(program().steps[at]):
             steps = list(program().steps)
-            if at < len(steps) and steps[at] != plainer:
-                steps[at] = plainer
+            if at < len(steps) and steps[at] != other:
+                steps[at] = other
                 shows(program()._replace(steps=steps))
     for at, domain in enumerate(program().domains):
         for plain in (domain._replace(max_event_channels=1023), domain._replace(delivery="vector")):
@@ -314,7 +314,7 @@ def _simplify(program: Callable[[], Program], shows: Callable[[Program], bool]) 
                 shows(program()._replace(domains=tuple(domains)))
 
 
-def _plainer(step: Step) -> Iterator[Step]:
+def plainer(step: Step) -> Iterator[Step]:
     yield step._replace(vcpu=0)
     if step.kind != Kind.EVENT_CHANNEL_OP:
         yield step._replace(number=0)

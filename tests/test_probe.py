@@ -1,0 +1,170 @@
+"""A bare guest of ours on a real Xen, as the witness against the simulator: see docs/truth.md."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from probe import build, compare, june, module, planted, simulated
+from probe.compare import Recording
+from probe.lab import Probe
+from probe.module import Answer
+from probe.programs import GUESTS, Asked, Guest, asked, begin, programs
+from probe.steps import ProbeKind, Timer
+from xen_oracle.program import Kind, Step
+
+import xen_sim
+from activations.abi import event_channel as abi
+from xen_lab import Lab
+
+SIMULATOR = Path(xen_sim.__file__).parent
+LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+
+# Without a Xen
+
+
+def test_a_program_of_a_number_is_always_the_same() -> None:
+    one, same, other = (next(programs(GUESTS[2], seed)) for seed in (7, 7, 8))
+    assert one == same
+    assert one != other
+
+
+def test_programs_have_every_kind_of_step_and_every_timer() -> None:
+    steps = [step for program in islice(programs(GUESTS[2], 1), 200) for step in program]
+    assert {step.kind for step in steps} >= {*ProbeKind}
+    assert {step.number for step in steps if step.kind == ProbeKind.TIMER} == {*Timer}
+    assert {step.number for step in steps if step.kind == Kind.EVENT_CHANNEL_OP} >= {*abi.Op}
+
+
+def test_a_machine_that_could_be_preempted_answers_the_same() -> None:
+    for guest in GUESTS:
+        steps = [step for program in islice(programs(guest, 3), 10) for step in program]
+        plain, explored = (
+            simulated.answers(
+                steps, guest.delivery, guest.vcpus, guest.max_event_channels, explore=explore
+            )
+            for explore in (False, True)
+        )
+        assert plain == explored, guest
+
+
+def deaf(asked: Sequence[Asked]) -> list[tuple[int, list[Answer]]]:
+    """A Xen of its own: the simulator, but that a port 2 is said to be 3."""
+    two, three = abi.BIND_IPI.pack(0, 2), abi.BIND_IPI.pack(0, 3)
+    heard = [simulated.answers(steps, guest.delivery, guest.vcpus) for guest, steps in asked]
+    return [
+        (1, [each._replace(argument=three) if each.argument == two else each for each in answers])
+        for answers in heard
+    ]
+
+
+def test_a_difference_is_shrunk_and_told() -> None:
+    """Two ports that are bound, the second of them an IPI of vCPU 0's."""
+    guest = Guest(1)
+    bind = Step(Kind.EVENT_CHANNEL_OP, 0, 0, abi.Op.BIND_IPI, abi.BIND_IPI.pack(0, 0))
+    rest = random.Random(1).sample(next(programs(guest, 5))[1:], 60)
+    quiet = [step for step in rest if step.kind in (Kind.STORE, *ProbeKind)]
+    steps = [*begin(1), *quiet[:15], bind, *quiet[15:], bind]
+    (recording,) = compare.record(deaf, [(guest, steps)])
+    found = next(compare.differences(recording))
+    assert str(compare.shrunk(deaf, found)).splitlines() == [
+        "differs: bind_ipi, argument",
+        "Guest(vcpus=1, delivery='vector', max_event_channels=1023)",
+        "  v0 begin 0x0",
+        "  v0 bind_ipi vcpu=0 port=0",
+        "  v0 bind_ipi vcpu=0 port=0",
+        "Xen:       00000000 03000000",
+        "simulator: 00000000 02000000",
+    ]
+
+
+# On a real Xen
+
+
+@pytest.fixture(scope="module")
+def probe(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    return Probe(lab, build.kernel(tmp_path_factory.mktemp("probe")))
+
+
+@pytest.fixture(scope="module")
+def recordings(probe: Probe) -> list[Recording]:
+    """Of each kind of guest, some programs; of two vCPUs fewer, as they take turns."""
+    some = [asked(guest, 6_400 if guest.vcpus == 1 else 700, seed=2020) for guest in GUESTS]
+    return compare.record(probe.programs, some)
+
+
+def agree(probe: Probe, recordings: Sequence[Recording]) -> int:
+    """Hold the simulator against these: how many steps there are."""
+    for recording in recordings:
+        for found in compare.differences(recording):
+            pytest.fail(f"{compare.shrunk(probe.programs, found)}\n\nfirst:\n{found}")
+    return sum(len(recording.steps) for recording in recordings)
+
+
+@pytest.mark.lab
+def test_the_simulator_never_differs_from_a_real_xen(
+    probe: Probe, recordings: Sequence[Recording]
+) -> None:
+    assert agree(probe, recordings) >= 20_000
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=LONG) for seed in range(4)])
+def test_the_simulator_never_differs_in_many_steps(probe: Probe, seed: int) -> None:
+    some = [asked(guest, 10_000, seed) for guest in GUESTS]
+    assert agree(probe, compare.record(probe.programs, some)) >= 50_000
+
+
+@pytest.mark.lab
+def test_a_fault_that_is_planted_in_the_simulator_is_seen(
+    recordings: Sequence[Recording], tmp_path: Path
+) -> None:
+    """Each of them, in what was recorded. They are looked for two at a time."""
+    paths = [tmp_path / f"{number}.recorded" for number in range(len(recordings))]
+    for path, recording in zip(paths, recordings, strict=True):
+        path.write_bytes(pickle.dumps(recording))
+
+    def seen(number: int) -> bool:
+        return planted.is_seen(SIMULATOR, planted.FAULTS[number], tmp_path / str(number), paths)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(seen, range(len(planted.FAULTS))))
+    assert all(results), [f.name for f, s in zip(planted.FAULTS, results, strict=True) if not s]
+
+
+@pytest.mark.lab
+def test_hlt_with_interrupts_off_takes_the_domain_down(probe: Probe) -> None:
+    report = probe.run(Guest(1), module.module(module.HLT, "vector", 1))
+    assert report.state == "running", "it never came back"
+    assert "---s--" in report.printed
+
+
+@pytest.mark.lab
+def test_each_fault_of_june_2020_loses_a_wakeup_and_the_right_lower_half_none(
+    probe: Probe,
+) -> None:
+    """A second event before each instruction. Fault 3 loses none: it holds the demux."""
+    faults = [(), (1,), (2,), (3,), (4,)]
+    swept = june.sweeps(probe, "vector", faults)
+    print(*swept, sep="\n")
+    assert [sweep.faults for sweep in swept] == faults
+    assert min(sweep.places for sweep in swept) > 100
+    assert all({1, 2} <= sweep.taken for sweep in swept), "some came in time for the first demux"
+    lose = [fault for fault, sweep in enumerate(swept) if sweep.lost]
+    assert lose == [1, 2, 4]
+
+
+@pytest.mark.long
+@pytest.mark.lab
+def test_the_callback_vector_needs_a_handler_that_clears_and_loses_by_the_other_faults(
+    probe: Probe,
+) -> None:
+    swept = june.sweeps(probe, "callback", [(), (1,), (2,), (3,), (4,), (1, 2, 3, 4)])
+    lose = [sweep.faults for sweep in swept if sweep.lost]
+    assert lose == [(1,), (4,), (1, 2, 3, 4)]
