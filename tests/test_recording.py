@@ -23,7 +23,7 @@ from linux_fakes import FakeEventDevice, FakeResumes
 from served_store import served_store
 
 import xen_linux.lower
-from activations import Domain, GenerationEnded, Scenario, XenError
+from activations import Domain, GenerationEnded, Scenario, XenError, vchan
 from activations.cli import main as command
 from activations.errors import BackendError
 from activations.lower import Foreign, Segment
@@ -243,6 +243,16 @@ def test_rings_in_shared_pages_are_taken_from_as_they_were(linux: OnStandIn) -> 
         return told
 
     assert len([each for each in linux.twice(main) if isinstance(each, bytes)]) == 40
+
+
+def test_a_vchan_is_offered_in_recorded_pages(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> list[str]:
+        async with vchan.listen(xen, "/tool/it", 1):
+            return [
+                await xen.store.read(f"/tool/it/{key}") for key in ("ring-ref", "event-channel")
+            ]
+
+    assert linux.twice(main) == ["8", "1"]
 
 
 def _answer(page: bytearray) -> None:

@@ -62,12 +62,13 @@ def _link(xen: Domain, domid: int, ref: int, number: int) -> Link:
     with ExitStack() as undo:
         port = undo.enter_context(xen.events.bind_interdomain(domid, number))
         control = undo.enter_context(xen.grants.map(domid, [ref]))
-        layout = Layout.of(*abi.ORDERS.unpack_from(control.memory, abi.ORDERS_AT))
+        page = bytes(control.memory)  # copied, then looked at
+        layout = Layout.of(*abi.ORDERS.unpack_from(page, abi.ORDERS_AT))
         rings: list[Grant] = []
         at = abi.GRANTS_AT
         for place, writable in ((layout.left, True), (layout.right, False)):
             if place.pages:
-                refs = unpack_from(f"<{place.pages}I", control.memory, at)
+                refs = unpack_from(f"<{place.pages}I", page, at)
                 rings.append(undo.enter_context(xen.grants.map(domid, refs, writable=writable)))
                 at += abi.GRANT_SIZE * place.pages
         link = Link(CLIENT, layout, port, control, rings)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from errno import EACCES
 from functools import partial
-from struct import pack_into
+from struct import pack
 from typing import Any
 
 from anyio import ClosedResourceError, create_task_group
@@ -133,10 +133,11 @@ class VchanListener(Listener[VchanStream]):
                 for place in (self._layout.left, self._layout.right)
                 if place.pages
             ]
-            orders = (self._layout.left.order, self._layout.right.order)
-            abi.ORDERS.pack_into(control.memory, abi.ORDERS_AT, *orders)
-            refs = [ref for ring in rings for ref in ring.refs]
-            pack_into(f"<{len(refs)}I", control.memory, abi.GRANTS_AT, *refs)
+            orders = abi.ORDERS.pack(self._layout.left.order, self._layout.right.order)
+            control.memory[abi.ORDERS_AT : abi.ORDERS_AT + len(orders)] = orders
+            numbers = [ref for ring in rings for ref in ring.refs]
+            refs = pack(f"<{len(numbers)}I", *numbers)
+            control.memory[abi.GRANTS_AT : abi.GRANTS_AT + len(refs)] = refs
             link = Link(SERVER, self._layout, port, control, rings)
             undo.pop_all()
         link.end.expect()

@@ -254,6 +254,8 @@ class Run:
             return
         files = {}
         for part in self._parts:
+            if not part.recording:
+                continue  # it was ended before it began
             path = self._record_to.with_suffix(f".{part.name}{self._record_to.suffix}")
             save(path, bytes(part.recording), "recording")
             files[part.name] = str(path)
