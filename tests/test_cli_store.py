@@ -207,6 +207,20 @@ def test_watch_tells_of_changes_as_they_come(server: Path, command: Command) -> 
         assert watching.returncode == 0
 
 
+def test_watch_runs_a_command_for_each_change_and_the_path_is_none_of_its_words(
+    server: Path, command: Command, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    words = ("/exec", "-n", "2", "--exec", f'echo "<$XENSTORE_PATH>" >> {said}')
+    with start(server, "watch", *words) as watching:
+        assert watching.stdout
+        assert watching.stdout.readline() == "/exec\n"
+        command("write", "/exec/a", "1")
+        watching.communicate()
+        assert watching.returncode == 0
+    assert said.read_text() == "</exec>\n</exec/a>\n"
+
+
 def test_watch_ends_when_xenstored_does(tmp_path: Path) -> None:
     with serving(tmp_path / "s") as server, start(tmp_path / "s", "watch", "/a") as watching:
         assert watching.stdout

@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 import shlex
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ REASONS = {
     errno.EINVAL: "{}: xenstore takes no such path or value",
     errno.EPERM: "{}: xenstore does not allow this domain to do that",
 }
+CHANGED = b"XENSTORE_PATH"
 ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
@@ -188,9 +190,21 @@ def rm(path: str, socket: Path | None) -> int:
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), metavar="COUNT", help="End after so many lines."
 )
+@click.option(
+    "--exec",
+    "command",
+    metavar="COMMAND",
+    help="Run COMMAND by the shell for each, to its end, with what changed in $XENSTORE_PATH.",
+)
 @speaks_to
 @options.as_json
-def watch(paths: tuple[str, ...], count: int | None, socket: Path | None, as_json: bool) -> int:
+def watch(
+    paths: tuple[str, ...],
+    count: int | None,
+    command: str | None,
+    socket: Path | None,
+    as_json: bool,
+) -> int:
     """Print what changes at PATH or below it, until Ctrl-C: a line each.
 
     Each PATH itself comes first, at once: from then on nothing is missed. @introduceDomain and
@@ -207,6 +221,8 @@ def watch(paths: tuple[str, ...], count: int | None, socket: Path | None, as_jso
                     say("changed", path=changed)
                 else:
                     write(octets(escaped(changed)) + b"\n")
+                if command is not None:
+                    await run_shell(command, changed)
                 left = left and left - 1
                 if left == 0:
                     return
@@ -258,6 +274,20 @@ def serve(socket: Path) -> int:
         return NOT_TRIED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+async def run_shell(command: str, changed: str) -> None:
+    """Run a command to its end, with what changed in its environment. It comes from another domain:
+    it is a value there, and no part of the command. Cancelled, the command is ended too."""
+    environment = {**os.environb, CHANGED: octets(changed)}
+    process = await asyncio.create_subprocess_shell(command, env=environment)
+    try:
+        await process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        raise
 
 
 # Speaking to a store
