@@ -279,7 +279,7 @@ def test_an_other_half_that_leaves_ends_the_flood() -> None:
     assert scenario.run()["dom0"] == "said"
 
 
-def test_ctrl_c_ends_a_flood_with_the_status_that_says_so() -> None:
+def test_ctrl_c_ends_a_watch_with_the_status_that_says_so() -> None:
     words = [ACTIVATIONS, "evtchn", "watch", "dom_exc", "-b", "sim"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
         assert watching.stdout
