@@ -22,6 +22,7 @@ import threading
 import time
 from asyncio import Handle, iscoroutine
 from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
+from asyncio.format_helpers import _format_callback_source
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -31,14 +32,16 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from activations import signals, watched
+from activations.accelerator import accelerator
 from activations.domain import Domain
 from activations.errors import ActivationsError, VirtualClockError
 from activations.lower import LowerHalf, Ready, VirtualLowerHalf
+from activations.port import Port
 from activations.struck import mend
 from activations.timers import AGES, SleepQueue, nanoseconds
 
 if TYPE_CHECKING:
-    from activations.port import Port
+    from activations._accelerator import Turn
 
 Ts = TypeVarTuple("Ts")
 
@@ -144,6 +147,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         idle.ports = self.domain.events.ports
         idle.ready = self._ready
         self._unwatch = watched.watch(self)
+        self._turn = self._accelerated()
+        self.set_debug(self._debug)
 
     def close(self) -> None:
         if self.is_running() or self.is_closed():
@@ -157,6 +162,10 @@ class EventLoop(asyncio.SelectorEventLoop):
         finally:
             super().close()
             self._unwatch()
+            self._slow_down()
+            if self._turn is not None:
+                self._turn.closed = True
+                self._turn = None
             self._idle.first[0] = None
             self._sleepers.clear()
             self._lower.close()
@@ -164,10 +173,38 @@ class EventLoop(asyncio.SelectorEventLoop):
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
         if self._debug:
-            self.__dict__.pop("get_debug", None)
+            self._slow_down()
         else:
-            # False, and no frame: every future and every handle asks
-            self.get_debug = bool  # type: ignore[method-assign]
+            self._quicken()
+
+    # What is quicker out of debug mode: names of this very loop, that hide those of its class
+
+    _turn: Turn | None = None
+
+    def _accelerated(self) -> Turn | None:
+        """The accelerator's half of this loop, unless its class does otherwise."""
+        ours = all(
+            getattr(type(self), name) is getattr(EventLoop, name)
+            for name in ("_run_once", "call_soon")
+        )
+        if accelerator is None or not ours:
+            return None
+        idle, plain = self._idle, self.call_soon
+        made: Turn = accelerator.Turn(
+            self, self._lower, self._sleepers, idle.ports, idle.ready, Port, _report, plain
+        )
+        return made
+
+    def _quicken(self) -> None:
+        # False, and no frame: every future and every handle asks
+        self.get_debug = bool  # type: ignore[method-assign]
+        if self._turn is not None:
+            self.call_soon = self._turn.call_soon  # type: ignore
+            self._run_once = self._turn.run_once
+
+    def _slow_down(self) -> None:
+        for name in ("get_debug", "call_soon", "_run_once"):
+            self.__dict__.pop(name, None)
 
     def call_soon(
         self,
@@ -322,6 +359,22 @@ class VirtualEventLoop(EventLoop):
 
     def _write_to_self(self) -> None:
         self._wake()
+
+
+def _report(handle: asyncio.Handle, error: BaseException) -> None:
+    """As `Handle._run` does with what a callback raised."""
+    try:
+        raise error
+    except BaseException as raised:
+        callback = _format_callback_source(handle._callback, handle._args)  # type: ignore[attr-defined]
+        context = {
+            "message": f"Exception in callback {callback}",
+            "exception": raised,
+            "handle": handle,
+        }
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            context["source_traceback"] = handle._source_traceback  # type: ignore[attr-defined]
+        handle._loop.call_exception_handler(context)  # type: ignore[attr-defined]
 
 
 H = TypeVar("H", bound=asyncio.Handle)

@@ -1,17 +1,19 @@
-"""The plain machine's fused lower half and event delivery, held against the readable ones: the same
-bytes and events into both, every byte and every answer compared."""
+"""The plain machine's fused lower half and event delivery, in Python and in C, held against the
+readable ones: the same bytes and events into all, every byte and every answer compared."""
 
 from __future__ import annotations
 
 from random import Random
 
 import pytest
+from pure import needed_accelerator
 
 from activations.abi.event_channel import DOMID_SELF, Virq
 from activations.abi.sched import TIMEOUT_LIMIT_NS
 from activations.trace import Trace
 from xen_sim import Machine
 from xen_sim.build import Built, build
+from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.fused import FusedSolo5
 from xen_sim.guests.mini_os import MiniOS
 from xen_sim.guests.solo5 import Solo5
@@ -22,7 +24,7 @@ from xen_sim.xen.hypervisor import Hypervisor
 class Side:
     """A guest with some ports, on one of the two."""
 
-    def __init__(self, *, fused: bool) -> None:
+    def __init__(self, *, fused: bool, in_c: bool = False) -> None:
         self.machine = Hypervisor()
         built: Built = build(self.machine, "guest", Solo5)
         self.domain = built.domain
@@ -32,6 +34,10 @@ class Side:
         if not fused:
             self.domain.event_channels.ops = TwoLevel(self.domain)
         assert isinstance(self.domain.event_channels.ops, PlainTwoLevel) is fused
+        if in_c:
+            fast = self.kernel.accelerated(needed_accelerator(), AsyncioState)
+            for name in ("block", "demux", "unmask"):
+                setattr(self.kernel, name, getattr(fast, name))
         self.kernel.start()
         self.kernel.unmask((self.xen.bind_virq(Virq.TIMER),))
         self.ports = [self.xen.bind_ipi() for _ in range(200)]
@@ -93,9 +99,9 @@ class Side:
         return None
 
 
-def compare(seed: int, kinds: list[str]) -> None:
+def compare(seed: int, kinds: list[str], *, in_c: bool) -> None:
     random = Random(seed)
-    readable, fused = Side(fused=False), Side(fused=True)
+    readable, fused = Side(fused=False), Side(fused=True, in_c=in_c)
     for _ in range(1000):
         act = (
             random.choice(kinds),
@@ -111,14 +117,19 @@ def compare(seed: int, kinds: list[str]) -> None:
 KINDS = ["send"] * 6 + ["mask", "unmask", "take", "take", "poll", "poll", "kick"]
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_both_write_the_same_bytes_and_give_the_same_ports(seed: int) -> None:
-    compare(seed, [*KINDS, "scribble", "select", "flag"])
+IN_C = pytest.mark.parametrize("in_c", [False, True], ids=["python", "c"])
 
 
+@IN_C
 @pytest.mark.parametrize("seed", range(30))
-def test_both_sleep_to_the_same_instant_and_leave_the_same_bytes(seed: int) -> None:
-    compare(seed, [*KINDS, "sleep", "sleep", "sleep on", "sleep on", "mistake"])
+def test_both_write_the_same_bytes_and_give_the_same_ports(seed: int, in_c: bool) -> None:
+    compare(seed, [*KINDS, "scribble", "select", "flag"], in_c=in_c)
+
+
+@IN_C
+@pytest.mark.parametrize("seed", range(30))
+def test_both_sleep_to_the_same_instant_and_leave_the_same_bytes(seed: int, in_c: bool) -> None:
+    compare(seed, [*KINDS, "sleep", "sleep", "sleep on", "sleep on", "mistake"], in_c=in_c)
 
 
 def kernel_of(machine: Machine) -> type:

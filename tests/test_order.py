@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from pure import in_python_alone, needed_accelerator
 
 from activations import Domain, Port
 from activations.trace import Trace
@@ -128,6 +129,18 @@ def some(count: int, *, short: int) -> list[Any]:
 @pytest.mark.parametrize("number", some(60, short=15))
 def test_the_fused_machine_and_the_readable_one_run_alike(number: int) -> None:
     assert run(number) == run(number, trace=Trace())
+
+
+@pytest.mark.parametrize("number", some(90, short=15))
+def test_python_and_c_run_alike(number: int) -> None:
+    """The plain way, from a seed, and explored: events, virtual times, figures, and traces."""
+    needed_accelerator()
+    for options in ({}, {"seed": number}, {"seed": number, "explore": True}):
+        traces = [Trace(), Trace()]
+        in_c = [run(number, **options), run(number, **options, trace=traces[0])]
+        with in_python_alone():
+            assert in_c == [run(number, **options), run(number, **options, trace=traces[1])]
+        assert traces[0].lines() == traces[1].lines()
 
 
 @pytest.mark.parametrize("number", some(20, short=5))

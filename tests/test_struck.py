@@ -19,6 +19,7 @@ from striker import Striker, Struck
 
 import activations
 from activations import Domain, EventLoop, Port
+from activations.accelerator import accelerator
 from xen_linux.grants import LinuxGrantTable
 from xen_linux.lower import LinuxLowerHalf
 from xen_sim import Machine
@@ -62,7 +63,7 @@ def everywhere(stride: int, attempt: Callable[[Striker], None]) -> None:
         if not striker.where:
             break
         places += 1
-    assert places > 50
+    assert places > (50 if accelerator is None else 10), "in C there is less to be struck"
 
 
 @pytest.fixture

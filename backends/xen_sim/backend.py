@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from activations import watched
+from activations.accelerator import accelerator, missing
 from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
@@ -129,7 +130,11 @@ class SimBackend:
         return suffix
 
     def doctor(self) -> Sequence[Check]:
-        return [Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}")]
+        how = f"without it: {missing}" if accelerator is None else "in use"
+        return [
+            Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}"),
+            Check("accelerator (optional)", True, how),
+        ]
 
 
 def _boot(machine: Machine, scenario: Scenario, options: RunOptions) -> None:

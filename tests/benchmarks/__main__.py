@@ -28,6 +28,9 @@ from measure import Figure, Table
 
 HERE = Path(__file__).resolve().parents[2]
 
+BOTH = {*simulator.TABLES, *scale.TABLES}
+"""What is measured with the accelerator, and in Python alone."""
+
 Entry = Table | Callable[[], list[Figure]]
 
 
@@ -73,14 +76,19 @@ def main(names: tuple[str, ...], lab: bool, against: Path | None, record: Path |
             baseline = Checkout(against.resolve())
         else:
             recorded = history.last(against)
-    here = Checkout(HERE)
+    here, in_python = Checkout(HERE), None
+    if here.accelerated:
+        in_python = Checkout(HERE, pure=True)
+    else:
+        print("without the accelerator: activations doctor says why", file=sys.stderr)
     entries: dict[str, Entry] = {**simulator.TABLES, **scale.TABLES, **block.TABLES}
     entries |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}
     tables: dict[str, list[Figure]] = {}
     for title, entry in entries.items():
         if names and not any(title.lower().startswith(name.lower()) for name in names):
             continue
-        figures = entry.measure(here, baseline) if isinstance(entry, Table) else entry()
+        both = in_python if title in BOTH else None
+        figures = entry.measure(here, baseline, both) if isinstance(entry, Table) else entry()
         tables[title] = compared(title, figures, recorded) if recorded else figures
         show(title, tables[title])
     if record is not None:

@@ -52,11 +52,16 @@ class Table:
     others: Mapping[str, Others] = field(default_factory=dict)
     rounds: int = 15
 
-    def measure(self, here: Checkout, baseline: Checkout | None) -> list[Figure]:
-        """Every contender; ours in both checkouts, if there is another one."""
+    def measure(
+        self, here: Checkout, baseline: Checkout | None, in_python: Checkout | None = None
+    ) -> list[Figure]:
+        """Every contender; ours in Python alone too, if that is given, and in both checkouts, if
+        there is another one."""
         runs: dict[str, Others] = dict(self.others)
         before: dict[str, Others] = {}
         for name, ours in self.ours.items():
+            if in_python is not None:
+                runs[f"{name}, in Python alone"] = partial(in_python.within, ours)
             runs[name] = partial(here.within, ours)
             if baseline is not None and _works(run := partial(baseline.within, ours)):
                 before[name] = run

@@ -26,8 +26,10 @@ from sys import (
 from typing import Any, NamedTuple
 
 from activations.abi.event_channel import DOMID_SELF, PER_VCPU_VIRQS, Virq
+from activations.accelerator import accelerator
 from activations.lower import Adopt, Clock, GrantTable, Ready, VirtualLowerHalf
 from xen_sim.guests.descriptors import NoDescriptors, WatchedDescriptors
+from xen_sim.guests.fused import FusedSolo5
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.platform import Platform
 from xen_sim.guests.store_ring import RingConnection
@@ -108,6 +110,9 @@ class Guest:
         self.demux: Callable[[], Sequence[int]] = kernel.demux
         self.unmask: Callable[[Sequence[int]], None] = kernel.unmask
         self.mask = kernel.mask
+        if accelerator is not None and isinstance(kernel, FusedSolo5):
+            fast = kernel.accelerated(accelerator, AsyncioState)
+            self.block, self.demux, self.unmask = fast.block, fast.demux, fast.unmask
         self.notify = platform.xen.send
         self.wake = platform.cpu.kick
         platform.cpu.keep = AsyncioState.save

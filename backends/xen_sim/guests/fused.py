@@ -17,6 +17,7 @@ is left out here, and why nobody can tell:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from activations.abi.sched import TIMEOUT_LIMIT_NS
 from xen_sim.guests.kernel import Kernel
@@ -24,6 +25,9 @@ from xen_sim.guests.platform import Platform
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.guests.upcalls import UPCALL_VECTOR
 from xen_sim.hardware.memory import BIT
+
+if TYPE_CHECKING:
+    from activations._accelerator import Fused
 
 _UPCALL = 1 << UPCALL_VECTOR
 
@@ -110,6 +114,19 @@ class FusedSolo5(Solo5):
             cpu.due = False
         else:
             cpu.take_interrupt()
+
+    def accelerated(self, accelerator: Any, state: type) -> Fused:
+        """`block`, `demux` and `unmask` in C; `state` is what the thread keeps for the vCPU."""
+        fast: Fused = accelerator.Fused(
+            self,
+            self.cpu,
+            self.cpu.scheduler,
+            self.platform.shared_info.bytes,
+            self.taken,
+            _UPCALL,
+            state,
+        )
+        return fast
 
 
 def fastest(kernel: type[Kernel], platform: Platform) -> type[Kernel]:

@@ -71,11 +71,11 @@ class Unconnected:
 class CPU(Fiber):
     """One processor of a guest."""
 
-    __slots__ = ("_scheduler", "apic", "down", "due", "idt", "interrupts", "line")
+    __slots__ = ("apic", "down", "due", "idt", "interrupts", "line", "scheduler")
 
     def __init__(self, name: str, scheduler: Scheduler) -> None:
         super().__init__(name)
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self.interrupts = False
         """The interrupt flag, IF."""
         self.due = False
@@ -92,16 +92,16 @@ class CPU(Fiber):
     def interrupt(self) -> None:
         """Something was raised on the line: it wakes, however it sleeps."""
         self.due = True
-        self._scheduler.wake(self)
+        self.scheduler.wake(self)
 
     def wake(self) -> None:
         """Wake it without an interrupt."""
-        self._scheduler.wake(self)
+        self.scheduler.wake(self)
 
     def kick(self) -> None:
         """As `wake`, for what is not the guest's to see: a descriptor is ready, it is called from
         another domain, or it is to end. One that is not asleep does not sleep the next time."""
-        self._scheduler.kick(self)
+        self.scheduler.kick(self)
 
     # What its guest does
 
@@ -131,12 +131,12 @@ class CPU(Fiber):
 
     def rest(self) -> None:
         """Sleep until somebody wakes it, and leave what came to be taken."""
-        self._scheduler.sleep(self)
+        self.scheduler.sleep(self)
 
     def skip_to(self, when: int) -> bool:
         """As `sti_hlt` with a timer set to `when` and nothing else to come before: see
         `Scheduler.skip_to`."""
-        return not self.due and self._scheduler.skip_to(self, when)
+        return not self.due and self.scheduler.skip_to(self, when)
 
     def eoi(self) -> None:
         """End of interrupt, to the local APIC."""
@@ -165,10 +165,10 @@ class CPU(Fiber):
         """Sleep until something is due, and take it. What was raised may not be any more: a guest
         clears the flag of a level by hand, or a vector is held back by one that has no EOI."""
         if self.line.raised():
-            self._scheduler.spend(self)
+            self.scheduler.spend(self)
         else:
             self.due = False
-            self._scheduler.sleep(self)
+            self.scheduler.sleep(self)
         self.take_interrupt()
 
     def take_interrupt(self) -> None:
@@ -196,17 +196,17 @@ class CPU(Fiber):
 
     def give_way(self) -> None:
         """A busy guest's timeslice ends: let others run, then take what came."""
-        self._scheduler.give_way(self)
+        self.scheduler.give_way(self)
         if self.due:
             self.take_interrupt()
 
     def pause(self) -> None:
         """Once round a spin: it waits for what somebody else does to memory, who runs now."""
-        self._scheduler.stand_aside(self)
+        self.scheduler.stand_aside(self)
 
     def _triple_fault(self) -> None:
         fault = TripleFault(f"{self.name}: hlt with interrupts disabled")
-        self._scheduler.end(self, fault)
+        self.scheduler.end(self, fault)
 
 
 class SteppedCPU(CPU):
@@ -236,14 +236,14 @@ class SteppedCPU(CPU):
 
     def step(self, step: Step) -> None:
         """The guest is about to take this step: others may run first."""
-        self._scheduler.preempt(self, step)
+        self.scheduler.preempt(self, step)
         if self._shadow:
             self._shadow = False
         elif self.interrupts and self.line.raised() and not self._comes_later(step):
             self.take_interrupt()
 
     def interrupt(self) -> None:
-        self._on_its_way = self.late > 0 and self._scheduler.current is not self
+        self._on_its_way = self.late > 0 and self.scheduler.current is not self
         super().interrupt()
 
     def take_interrupt(self) -> None:
@@ -255,7 +255,7 @@ class SteppedCPU(CPU):
         if self._on_its_way:
             self._on_its_way = False
             steps = (f"{number} steps late" for number in range(1, self.late + 1))
-            self._still = self._scheduler.ask(self, _UPCALL, *steps)
+            self._still = self.scheduler.ask(self, _UPCALL, *steps)
         if not self._still or step.kind == "hypercall":
             return False
         self._still -= 1
@@ -286,7 +286,7 @@ class SteppedCPU(CPU):
 
     def give_way(self) -> None:
         """A timeslice ends; what came is taken at the next step."""
-        self._scheduler.give_way(self)
+        self.scheduler.give_way(self)
         if not self._shadow:
             self.take_interrupt()
 

@@ -76,6 +76,11 @@ class Fiber:
 class Scheduler:
     """Runs one fiber at a time."""
 
+    __slots__ = (
+        *("_clock", "_free_turns", "_keep", "_tape", "_turns", "_virtual"),
+        *("current", "ending", "hub", "interrupted", "over", "queue", "report", "resting"),
+    )
+
     def __init__(self, clock: Clock, tape: Tape | None, keep: Callable[[], Kept] = nothing) -> None:
         self._clock = clock
         self._tape = tape

@@ -58,7 +58,7 @@ class UpcallVector(Delivery):
     def __init__(self, before: Delivery, vector: int) -> None:
         super().__init__(before._cpu, before._upcall_pending, before._upcall_mask)
         self._vector = vector
-        self._bit = 1 << vector
+        self.bit = 1 << vector
         self._apic = self._cpu.apic
         # this line is the APIC's own: a call less, in every event of every domain
         self.raised = self._apic.deliverable  # type: ignore[method-assign]
@@ -66,7 +66,7 @@ class UpcallVector(Delivery):
         self.announce()
 
     def announce(self) -> None:
-        apic, bit = self._apic, self._bit
+        apic, bit = self._apic, self.bit
         if not apic.irr & bit:  # `LocalAPIC.request`, a call less
             apic.irr |= bit
             self._cpu.interrupt()

@@ -53,6 +53,11 @@ NR_PIRQS = 48
 class EventChannels:
     """One domain's event channels. Port 0 is reserved; the lowest free one is handed out first."""
 
+    __slots__ = (
+        *("_channels", "_freed", "_fresh", "_pirqs"),
+        *("domain", "max_ports", "ops", "valid", "vcpus"),
+    )
+
     def __init__(self, domain: XenDomain, max_ports: int) -> None:
         self.domain = domain
         self.vcpus = domain.vcpus

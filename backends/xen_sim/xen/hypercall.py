@@ -12,14 +12,19 @@ from errno import EBUSY, EINVAL, ENOENT
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from activations.accelerator import accelerator
 from activations.errors import XenError
 from xen_sim.hardware.apic import FIRST_VECTOR
 from xen_sim.hardware.cpu import Handler
 from xen_sim.schedule.step import Step
 from xen_sim.xen import evtchn_op
+from xen_sim.xen.channel import Channel
 from xen_sim.xen.delivery import Callback, PvUpcall, UpcallVector
+from xen_sim.xen.event_2l import PlainTwoLevel
 
 if TYPE_CHECKING:
+    from activations._accelerator import Send
+    from xen_sim.xen.event_channel import EventChannels
     from xen_sim.xen.vcpu import VCPU
 
 _OPERATIONS = (
@@ -58,7 +63,7 @@ class Hypercalls:
         self.bind_ipi = channels.bind_ipi
         self.bind_vcpu = channels.bind_vcpu
         self.close = channels.close
-        self.send = channels.send if domain.xen.trace is None else self._traced_send
+        self.send = self._send(channels) if domain.xen.trace is None else self._traced_send
         self.unmask = channels.unmask
         self.status = channels.status
         self.reset = channels.reset
@@ -67,6 +72,13 @@ class Hypercalls:
         self.set_priority = channels.set_priority
         self.set_timer = vcpu.timers.set_timer
         self.block = vcpu.block
+
+    def _send(self, channels: EventChannels) -> Callable[[int], None]:
+        plain = not (self._domain.xen.explored or self._domain.xen.faults)
+        if accelerator is None or not plain:
+            return channels.send
+        fast: Send = accelerator.Send(channels, Channel, PlainTwoLevel, channels.send)
+        return fast
 
     def _traced_send(self, port: int) -> None:
         self._vcpu.trace("send", port=port)
@@ -142,6 +154,7 @@ class Hypercalls:
         if not FIRST_VECTOR <= vector < 256 or self._domain.pv:
             raise XenError(EINVAL, "HVMOP_set_evtchn_upcall_vector", f"vector {vector}")
         self._vcpu.deliver_by(UpcallVector(self._vcpu.delivery, vector))
+        self._vcpu.quicken()
 
     def set_callback_vector(self, vector: int) -> None:
         """HVM_PARAM_CALLBACK_IRQ with a vector, of the whole domain. EINVAL for a PV guest."""

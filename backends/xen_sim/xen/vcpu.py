@@ -11,9 +11,10 @@ from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
 from activations.abi.sched import POLL_MAX_PORTS
+from activations.accelerator import accelerator
 from activations.errors import XenError
 from xen_sim.shared_info import VcpuInfo
-from xen_sim.xen.delivery import Delivery
+from xen_sim.xen.delivery import Delivery, UpcallVector
 from xen_sim.xen.faulty_timers import FaultyTimers
 from xen_sim.xen.timer import Timers
 
@@ -53,6 +54,20 @@ class VCPU:
         """Interrupt it in this way from now on."""
         self.delivery = delivery
         self.cpu.line = delivery
+
+    def quicken(self) -> None:
+        """Have the accelerator tell it of events, where that does the same."""
+        domain, delivery = self.domain, self.delivery
+        if accelerator is None or domain.xen.explored or not isinstance(delivery, UpcallVector):
+            return
+        delivery.announce = accelerator.Announce(  # type: ignore[method-assign]
+            self.cpu,
+            domain.shared_info.bytes,
+            domain.polling,
+            delivery.bit,
+            self.number,
+            domain.xen.scheduler.queue,
+        )
 
     # Events
 

@@ -1,0 +1,647 @@
+/* The accelerator: the steps that every event of a simulated machine goes through, in C.
+ *
+ * Nothing depends on it, and nothing behaves otherwise with it. Each function here stands for one in
+ * Python, which is named above it; it works on the same objects, and hands over to that one whatever
+ * is out of the ordinary. docs/accelerator.md says what is held to be true, and how it is tested.
+ *
+ * Two rules. State stays where Python keeps it: in the slots of its classes, and in the bytes of
+ * shared_info. And no Python code runs between steps that belong together, so that no exception out
+ * of a signal handler can part them.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <structmember.h>
+
+#ifdef Py_GIL_DISABLED
+#error "written for one thread at a time: a free-threaded Python does without"
+#endif
+
+#define NAMES(X)                                                                                   \
+    X(_cancelled) X(_process_events) X(_run) X(_stopping) X(announce) X(block) X(context)          \
+    X(delivery) X(demux) X(done) X(greenlet) X(next_deadline) X(poll) X(set_result) X(switch)      \
+    X(take_interrupt) X(time_ns) X(timer_set) X(unmask) X(wake)
+#define DECLARE(name) static PyObject *str_##name;
+NAMES(DECLARE)
+
+static PyObject *zero, *one;
+static PyObject *set_running_loop, *set_hooks, *get_depth, *set_depth, *getcurrent, *greenlet_exit;
+static PyTypeObject *handle_type, *timer_handle_type;
+static struct { Py_ssize_t callback, args, cancelled, loop, traceback, repr, context; } handle;
+
+/* What all types here begin with; then the objects come that one holds, and then the rest. */
+#define BASE PyObject_HEAD Py_buffer page /* shared_info */; Py_ssize_t held /* so many objects */;
+typedef struct { BASE PyObject *objects[]; } Base;
+#define HELD(type, after) ((offsetof(type, after) - offsetof(Base, objects)) / sizeof(PyObject *))
+
+static int traverse(Base *self, visitproc visit, void *arg) {
+    for (Py_ssize_t i = 0; i < self->held; i++) Py_VISIT(self->objects[i]);
+    return 0;
+}
+
+static int clear(Base *self) {
+    for (Py_ssize_t i = 0; i < self->held; i++) Py_CLEAR(self->objects[i]);
+    return 0;
+}
+
+static void dealloc(Base *self) {
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    PyBuffer_Release(&self->page);
+    Py_TYPE(self)->tp_free(self);
+}
+
+/* Parse the arguments of `__init__` into the objects, and hold them. */
+static int hold(void *object, Py_ssize_t held, PyObject *args, const char *format, ...) {
+    Base *self = object;
+    va_list where;
+    if (self->held) PyErr_SetString(PyExc_TypeError, "this is made once");
+    if (self->held) return -1;
+    va_start(where, format);
+    int parsed = PyArg_VaParse(args, format, where);
+    va_end(where);
+    for (Py_ssize_t i = 0; i < held; i++)
+        if (parsed) Py_XINCREF(self->objects[i]);
+        else self->objects[i] = NULL;
+    self->held = held;
+    return parsed ? 0 : -1;
+}
+
+/* An attribute by a name that is interned: the types' cache would fill with any other. */
+static PyObject *get(PyObject *object, const char *name) {
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *found = interned == NULL ? NULL : PyObject_GetAttr(object, interned);
+    Py_XDECREF(interned);
+    return found;
+}
+
+/* An attribute of a module, for as long as the process lives. */
+static int find(const char *module, const char *name, void *where) {
+    PyObject *found = *(PyObject **)where != NULL ? NULL : PyImport_ImportModule(module);
+    if (found != NULL) *(PyObject **)where = get(found, name);
+    Py_XDECREF(found);
+    return *(PyObject **)where == NULL ? -1 : 0;
+}
+
+/* Where a class keeps what it has slots for: a name and a Py_ssize_t each, NULL at the end. */
+static int slots(void *type, ...) {
+    va_list those;
+    va_start(those, type);
+    for (const char *name; !PyErr_Occurred() && (name = va_arg(those, const char *)) != NULL;) {
+        PyObject *found = get(type, name);
+        PyMemberDef *member = found != NULL && Py_IS_TYPE(found, &PyMemberDescr_Type)
+            ? ((PyMemberDescrObject *)found)->d_member : NULL;
+        if (member != NULL && member->type == T_OBJECT_EX)
+            *va_arg(those, Py_ssize_t *) = member->offset;
+        else PyErr_Format(PyExc_TypeError, "%R has no slot %s", type, name);
+        Py_XDECREF(found);
+    }
+    va_end(those);
+    return PyErr_Occurred() ? -1 : 0;
+}
+#define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+
+static void put(PyObject *object, Py_ssize_t offset, PyObject *value) {
+    PyObject *before = SLOT(object, offset);
+    SLOT(object, offset) = Py_NewRef(value);
+    Py_XDECREF(before);
+}
+
+static int add(PyObject *object, Py_ssize_t offset, PyObject *amount) {
+    PyObject *sum = PyNumber_Add(SLOT(object, offset), amount);
+    if (sum != NULL) put(object, offset, sum);
+    Py_XDECREF(sum);
+    return sum == NULL ? -1 : 0;
+}
+
+/* Whether a call went well whose result nobody wants. */
+static int well(PyObject *result) {
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A result as a truth: -1 where there is none. */
+static int truth(PyObject *result) {
+    int true_or_not = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return true_or_not;
+}
+
+/* An integer from 0 to `limit`, exclusively; -1 for anything else. */
+static Py_ssize_t number(PyObject *object, Py_ssize_t limit) {
+    if (object == NULL || !PyLong_Check(object)) return -1;
+    Py_ssize_t value = PyLong_AsSsize_t(object);
+    if (value == -1) PyErr_Clear();
+    return value < limit ? value : -1;
+}
+
+/* ---- Turn: what an event loop does over and over ---------------------------------------------- */
+
+typedef struct {
+    BASE PyObject *loop, *lower, *sleepers, *ports, *ready, *port_type, *report, *plain_call_soon;
+    PyObject *append, *popleft;
+    Py_ssize_t heap, count, seen, waiters, woken, coalesced, last;
+    char closed;
+} Turn;
+
+static int Turn_init(Turn *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    if (hold(self, HELD(Turn, heap), args, "OOOO!OO!OO:Turn", &self->loop, &self->lower,
+             &self->sleepers, &PyDict_Type, &self->ports, &self->ready, &PyType_Type,
+             &self->port_type, &self->report, &self->plain_call_soon) < 0)
+        return -1;
+    if ((self->append = get(self->ready, "append")) == NULL ||
+        (self->popleft = get(self->ready, "popleft")) == NULL ||
+        slots(Py_TYPE(self->sleepers), "heap", &self->heap, NULL) < 0)
+        return -1;
+    return slots(self->port_type, "_count", &self->count, "_seen", &self->seen, "_waiters",
+                 &self->waiters, "_woken", &self->woken, "_coalesced", &self->coalesced, "_last",
+                 &self->last, NULL);
+}
+
+/* EventLoop.call_soon and Handle.__init__, out of debug mode */
+static PyObject *Turn_call_soon(Turn *self, PyObject *const *args, Py_ssize_t count,
+                                PyObject *names) {
+    int named = names != NULL && PyTuple_GET_SIZE(names) == 1 &&
+        PyUnicode_Compare(PyTuple_GET_ITEM(names, 0), str_context) == 0;
+    if (self->closed || count < 1 || (names != NULL && !named))
+        return PyObject_Vectorcall(self->plain_call_soon, args, count, names);
+    PyObject *context = named && args[count] != Py_None ? Py_NewRef(args[count])
+                                                        : PyContext_CopyCurrent();
+    PyObject *others = PyTuple_New(count - 1);
+    PyObject *made = handle_type->tp_alloc(handle_type, 0);
+    if (context == NULL || others == NULL || made == NULL) {
+        Py_XDECREF(context);
+        Py_XDECREF(others);
+        Py_XDECREF(made);
+        return NULL;
+    }
+    for (Py_ssize_t i = 1; i < count; i++) PyTuple_SET_ITEM(others, i - 1, Py_NewRef(args[i]));
+    SLOT(made, handle.callback) = Py_NewRef(args[0]);
+    SLOT(made, handle.args) = others;
+    SLOT(made, handle.cancelled) = Py_NewRef(Py_False);
+    SLOT(made, handle.loop) = Py_NewRef(self->loop);
+    SLOT(made, handle.traceback) = Py_NewRef(Py_None);
+    SLOT(made, handle.repr) = Py_NewRef(Py_None);
+    SLOT(made, handle.context) = context;
+    if (well(PyObject_CallOneArg(self->append, made)) < 0) Py_CLEAR(made);
+    return made;
+}
+
+/* Handle._run: what its callback raised is for the loop's exception handler, but for two */
+static int report(Turn *self, PyObject *entry) {
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        return -1;
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (trace != NULL) PyException_SetTraceback(error, trace);
+    int told = well(PyObject_CallFunctionObjArgs(self->report, entry, error, NULL));
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
+    return told;
+}
+
+/* BaseEventLoop._run_once and Handle._run: one of what is ready */
+static int run(Turn *self, PyObject *entry) {
+    int ours = Py_IS_TYPE(entry, handle_type) || Py_IS_TYPE(entry, timer_handle_type);
+    PyObject *context = ours ? SLOT(entry, handle.context) : NULL;
+    PyObject *args = ours ? SLOT(entry, handle.args) : NULL, *result = NULL;
+    if (ours && SLOT(entry, handle.cancelled) == Py_True) return 0;
+    if (context == NULL || !PyContext_CheckExact(context) || args == NULL || !PyTuple_Check(args)) {
+        int cancelled = truth(PyObject_GetAttr(entry, str__cancelled));
+        if (cancelled != 0) return cancelled < 0 ? -1 : 0;
+        return well(PyObject_CallMethodNoArgs(entry, str__run));
+    }
+    PyObject *callback = Py_NewRef(SLOT(entry, handle.callback));
+    Py_INCREF(context);
+    Py_INCREF(args);
+    if (PyContext_Enter(context) == 0) {
+        result = PyObject_Call(callback, args, NULL);
+        if (PyContext_Exit(context) < 0) Py_CLEAR(result);
+    }
+    Py_DECREF(callback);
+    Py_DECREF(args);
+    Py_DECREF(context);
+    return result != NULL ? well(result) : report(self, entry);
+}
+
+/* Port.fire: complete the futures of those who wait */
+static int complete(Turn *self, PyObject *port, PyObject *waiting) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting); i++) {
+        PyObject *waiter = PyList_GET_ITEM(waiting, i);
+        int ended = truth(PyObject_CallMethodNoArgs(waiter, str_done));
+        if (ended < 0) return -1;
+        if (!ended && well(PyObject_CallMethodOneArg(waiter, str_set_result, Py_None)) < 0)
+            return -1;
+    }
+    PyObject *none = PyDict_New(), *woken = PyLong_FromSsize_t(PyList_GET_SIZE(waiting));
+    int counted = none == NULL || woken == NULL ? -1 : add(port, self->woken, woken);
+    if (counted == 0) put(port, self->waiters, none);
+    Py_XDECREF(none);
+    Py_XDECREF(woken);
+    return counted;
+}
+
+/* Port.fire */
+static int fire(Turn *self, PyObject *port, PyObject *now) {
+    if (PyDict_GET_SIZE(SLOT(port, self->waiters)) > 0) {
+        PyObject *waiting = PyDict_Keys(SLOT(port, self->waiters));
+        int completed = waiting == NULL ? -1 : complete(self, port, waiting);
+        Py_XDECREF(waiting);
+        if (completed < 0) return -1;
+    } else {
+        int more = PyObject_RichCompareBool(SLOT(port, self->count), SLOT(port, self->seen), Py_NE);
+        if (more < 0 || (more && add(port, self->coalesced, one) < 0)) return -1;
+    }
+    if (add(port, self->count, one) < 0) return -1;
+    put(port, self->last, now);
+    return 0;
+}
+
+/* Idle.select: fire the ports that a demux gave, and unmask them */
+static int deliver(Turn *self, PyObject *fired) {
+    PyObject *now = PyObject_CallMethodNoArgs(self->lower, str_time_ns);
+    PyObject *numbers = now == NULL ? NULL : PySequence_Tuple(fired);
+    int state = numbers == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; state == 0 && i < PyTuple_GET_SIZE(numbers); i++) {
+        PyObject *port = PyDict_GetItemWithError(self->ports, PyTuple_GET_ITEM(numbers, i));
+        if (port != NULL && !Py_IS_TYPE(port, (PyTypeObject *)self->port_type))
+            PyErr_SetString(PyExc_TypeError, "a loop's ports are of class Port");
+        Py_XINCREF(port);
+        state = PyErr_Occurred() ? -1 : port == NULL ? 0 : fire(self, port, now);
+        Py_XDECREF(port);
+    }
+    Py_XDECREF(numbers);
+    Py_XDECREF(now);
+    return state < 0 ? -1 : well(PyObject_CallMethodOneArg(self->lower, str_unmask, fired));
+}
+
+static int any_sleeps(Turn *self) {
+    return PyList_GET_SIZE(SLOT(self->sleepers, self->heap)) > 0;
+}
+
+/* Idle.select: block, or look. Which descriptors are ready; NULL for an error */
+static PyObject *rest(Turn *self) {
+    Py_ssize_t busy = PyObject_Size(self->ready);
+    if (busy == 0) busy = truth(PyObject_GetAttr(self->loop, str__stopping));
+    if (busy < 0) return NULL;
+    if (busy) return PyObject_CallMethodNoArgs(self->lower, str_poll);
+    PyObject *deadline = any_sleeps(self)
+        ? PyObject_CallMethodNoArgs(self->sleepers, str_next_deadline) : Py_NewRef(Py_None);
+    if (deadline == NULL) return NULL;
+    PyObject *descriptors = PyObject_CallMethodOneArg(self->lower, str_block, deadline);
+    Py_DECREF(deadline);
+    return descriptors;
+}
+
+/* Idle.select: demux, and wake who slept long enough */
+static int take(Turn *self) {
+    PyObject *fired = PyObject_CallMethodNoArgs(self->lower, str_demux);
+    Py_ssize_t count = fired == NULL ? -1 : PyObject_Size(fired);
+    int state = count < 0 ? -1 : count == 0 ? 0 : deliver(self, fired);
+    Py_XDECREF(fired);
+    if (state < 0 || !any_sleeps(self)) return state;
+    PyObject *now = PyObject_CallMethodNoArgs(self->lower, str_time_ns);
+    if (now == NULL) return -1;
+    state = well(PyObject_CallMethodObjArgs(self->sleepers, str_wake, now, self->ready, NULL));
+    Py_DECREF(now);
+    return state;
+}
+
+/* BaseEventLoop._run_once, of a loop that has none of asyncio's timers and is not debugged */
+static PyObject *Turn_run_once(Turn *self, PyObject *Py_UNUSED(none)) {
+    PyObject *descriptors = rest(self);
+    if (descriptors == NULL) return NULL;
+    int state = take(self), any = descriptors == Py_None ? 0 : PyObject_IsTrue(descriptors);
+    if (state == 0 && any > 0)
+        state = well(PyObject_CallMethodOneArg(self->loop, str__process_events, descriptors));
+    Py_DECREF(descriptors);
+    if (state < 0 || any < 0) return NULL;
+    for (Py_ssize_t count = PyObject_Size(self->ready); count > 0; count--) {
+        PyObject *entry = PyObject_CallNoArgs(self->popleft);
+        state = entry == NULL ? -1 : run(self, entry);
+        Py_XDECREF(entry);
+        if (state < 0) return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- shared_info, as xen/include/public/xen.h lays it out: the two-level ABI's words ------------ */
+
+enum { SHARED_INFO = 4096, PORTS = 4096, VCPUS = 32, VCPU_INFO = 64 };
+enum { UPCALL_PENDING = 0, PENDING_SEL = 8, EVTCHN_PENDING = 2048, EVTCHN_MASK = 2560 };
+#define WORDS(self, offset) ((uint64_t *)((char *)(self)->page.buf + (offset)))
+#define UPCALL(self, vcpu) ((unsigned char *)(self)->page.buf + (vcpu) * VCPU_INFO + UPCALL_PENDING)
+
+static int map(Py_buffer *page, PyObject *bytes) {
+    if (PyObject_GetBuffer(bytes, page, PyBUF_WRITABLE) < 0) return -1;
+    if (page->len == SHARED_INFO && (uintptr_t)page->buf % sizeof(uint64_t) == 0) return 0;
+    PyErr_SetString(PyExc_ValueError, "shared_info is a page of memory");
+    return -1;
+}
+
+/* ---- Announce: how one vCPU is told of events on its upcall vector ------------------------------ */
+
+typedef struct {
+    BASE PyObject *cpu, *bytes, *polling, *bit, *queue, *apic, *append;
+    Py_ssize_t vcpu, irr, due, asleep;
+} Announce;
+
+static int Announce_init(Announce *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    if (hold(self, HELD(Announce, vcpu), args, "OOO!O!nO:Announce", &self->cpu, &self->bytes,
+             &PyDict_Type, &self->polling, &PyLong_Type, &self->bit, &self->vcpu,
+             &self->queue) < 0 ||
+        (self->apic = get(self->cpu, "apic")) == NULL ||
+        (self->append = get(self->queue, "append")) == NULL ||
+        slots(Py_TYPE(self->apic), "irr", &self->irr, NULL) < 0 ||
+        slots(Py_TYPE(self->cpu), "due", &self->due, "asleep", &self->asleep, NULL) < 0)
+        return -1;
+    if (0 <= self->vcpu && self->vcpu < VCPUS) return map(&self->page, self->bytes);
+    PyErr_SetString(PyExc_ValueError, "there are 32 vCPUs in shared_info");
+    return -1;
+}
+
+/* UpcallVector.announce, CPU.interrupt and Scheduler.wake */
+static PyObject *Announce_call(Announce *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw)) {
+    PyObject *irr = SLOT(self->apic, self->irr), *both = PyNumber_Or(irr, self->bit);
+    int new = both == NULL ? -1 : PyObject_RichCompareBool(irr, both, Py_NE);
+    if (new > 0) {
+        put(self->apic, self->irr, both);
+        put(self->cpu, self->due, Py_True);
+        if (SLOT(self->cpu, self->asleep) == Py_True) {
+            new = well(PyObject_CallOneArg(self->append, self->cpu));
+            put(self->cpu, self->asleep, Py_False);
+        }
+    }
+    Py_XDECREF(both);
+    return new < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* PlainTwoLevel.set_pending, where nobody polls: whether the vCPU is to be told */
+static int set_pending(Announce *self, Py_ssize_t port) {
+    uint64_t bit = UINT64_C(1) << port % 64, selected = UINT64_C(1) << port / 64;
+    uint64_t *pending = WORDS(self, EVTCHN_PENDING) + port / 64;
+    uint64_t *selector = WORDS(self, self->vcpu * VCPU_INFO + PENDING_SEL);
+    if (*pending & bit) return 0;
+    *pending |= bit;
+    if (WORDS(self, EVTCHN_MASK)[port / 64] & bit || *selector & selected) return 0;
+    *selector |= selected;
+    if (*UPCALL(self, self->vcpu) & 1) return 0;
+    *UPCALL(self, self->vcpu) |= 1;
+    return 1;
+}
+
+/* ---- Send: the hypercall that every event begins with ------------------------------------------ */
+
+typedef struct {
+    BASE PyObject *sender, *channel_type, *ops_type, *plain;
+    Py_ssize_t channels, ops, vcpus, peer, remote_port, vcpu;
+} Send;
+static PyTypeObject AnnounceType;
+
+static int Send_init(Send *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    if (hold(self, HELD(Send, channels), args, "OO!O!O:Send", &self->sender, &PyType_Type,
+             &self->channel_type, &PyType_Type, &self->ops_type, &self->plain) < 0 ||
+        slots(Py_TYPE(self->sender), "_channels", &self->channels, "ops", &self->ops, "vcpus",
+              &self->vcpus, NULL) < 0)
+        return -1;
+    return slots(self->channel_type, "peer", &self->peer, "remote_port", &self->remote_port, "vcpu",
+                 &self->vcpu, NULL);
+}
+
+/* The channel of this number; NULL where there is none, and Python says so */
+static PyObject *channel(Send *self, PyObject *owner, PyObject *port) {
+    if (number(port, PORTS) < 0) return NULL;
+    return PyDict_GetItemWithError(SLOT(owner, self->channels), port);
+}
+
+/* Whom an event through this port is for; NULL where that is for Python to find out */
+static Announce *target(Send *self, PyObject *port, Py_ssize_t *theirs) {
+    PyObject *ours = channel(self, self->sender, port);
+    PyObject *peer = ours == NULL ? NULL : SLOT(ours, self->peer);
+    if (peer == NULL || !Py_IS_TYPE(peer, Py_TYPE(self->sender)) ||
+        !Py_IS_TYPE(SLOT(peer, self->ops), (PyTypeObject *)self->ops_type))
+        return NULL;
+    PyObject *other = channel(self, peer, SLOT(ours, self->remote_port));
+    PyObject *vcpus = SLOT(peer, self->vcpus);
+    Py_ssize_t vcpu = other == NULL ? -1
+        : number(SLOT(other, self->vcpu), PyList_Check(vcpus) ? PyList_GET_SIZE(vcpus) : 0);
+    if (vcpu < 0) return NULL;
+    *theirs = number(SLOT(ours, self->remote_port), PORTS);
+    PyObject *delivery = PyObject_GetAttr(PyList_GET_ITEM(vcpus, vcpu), str_delivery);
+    PyObject *announce = delivery == NULL ? NULL : PyObject_GetAttr(delivery, str_announce);
+    Py_XDECREF(delivery);
+    if (announce != NULL && Py_IS_TYPE(announce, &AnnounceType) &&
+        PyDict_GET_SIZE(((Announce *)announce)->polling) == 0)
+        return (Announce *)announce;
+    Py_XDECREF(announce);
+    return NULL;
+}
+
+/* EventChannels.send, to another domain on the two-level ABI */
+static PyObject *Send_call(Send *self, PyObject *args, PyObject *kwargs) {
+    Py_ssize_t theirs;
+    Announce *announce = PyTuple_GET_SIZE(args) == 1 && kwargs == NULL
+        ? target(self, PyTuple_GET_ITEM(args, 0), &theirs) : NULL;
+    if (announce == NULL)
+        return PyErr_Occurred() ? NULL : PyObject_Call(self->plain, args, kwargs);
+    PyObject *told = set_pending(announce, theirs) ? Announce_call(announce, NULL, NULL)
+                                                   : Py_NewRef(Py_None);
+    Py_DECREF(announce);
+    return told;
+}
+
+/* ---- Fused: Solo5's lower half under an event loop --------------------------------------------- */
+
+typedef struct {
+    BASE PyObject *kernel, *cpu, *scheduler, *bytes, *taken, *upcall, *state_type;
+    PyObject *apic, *queue, *popleft, *plain_block, *plain_unmask, *plain_sleep, *broken_off;
+    Py_ssize_t irr, isr, asleep, kicked, greenlet, kept, interrupts, due;
+    Py_ssize_t turns, free_turns, current, ending;
+} Fused;
+
+static int Fused_init(Fused *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    if (hold(self, HELD(Fused, irr), args, "OOOOO!O!O!:Fused", &self->kernel, &self->cpu,
+             &self->scheduler, &self->bytes, &PyList_Type, &self->taken, &PyLong_Type,
+             &self->upcall, &PyType_Type, &self->state_type) < 0 ||
+        find("greenlet", "getcurrent", &getcurrent) < 0 ||
+        find("greenlet", "GreenletExit", &greenlet_exit) < 0 ||
+        (self->apic = get(self->cpu, "apic")) == NULL ||
+        (self->queue = get(self->scheduler, "queue")) == NULL ||
+        (self->popleft = get(self->queue, "popleft")) == NULL ||
+        (self->plain_block = get(self->kernel, "block")) == NULL ||
+        (self->plain_unmask = get(self->kernel, "unmask")) == NULL ||
+        (self->plain_sleep = get(self->scheduler, "sleep")) == NULL ||
+        (self->broken_off = get(self->scheduler, "_broken_off")) == NULL ||
+        slots(Py_TYPE(self->apic), "irr", &self->irr, "isr", &self->isr, NULL) < 0 ||
+        slots(Py_TYPE(self->cpu), "asleep", &self->asleep, "kicked", &self->kicked, "greenlet",
+              &self->greenlet, "kept", &self->kept, "interrupts", &self->interrupts, "due",
+              &self->due, NULL) < 0 ||
+        slots(Py_TYPE(self->scheduler), "_turns", &self->turns, "_free_turns", &self->free_turns,
+              "current", &self->current, "ending", &self->ending, NULL) < 0)
+        return -1;
+    return map(&self->page, self->bytes);
+}
+
+/* FusedSolo5.demux */
+static PyObject *Fused_demux(Fused *self, PyObject *Py_UNUSED(none)) {
+    uint64_t *selector = WORDS(self, PENDING_SEL), *pending = WORDS(self, EVTCHN_PENDING);
+    if (!*UPCALL(self, 0)) return Py_NewRef(self->taken);
+    for (uint64_t selected = *selector; selected; selected &= selected - 1) {
+        int word = __builtin_ctzll(selected);
+        uint64_t ready = pending[word] & ~WORDS(self, EVTCHN_MASK)[word];
+        for (uint64_t left = ready; left; left &= left - 1) {
+            PyObject *port = PyLong_FromLong(word * 64 + __builtin_ctzll(left));
+            int noted = port == NULL ? -1 : PyList_Append(self->taken, port);
+            Py_XDECREF(port);
+            if (noted < 0) return NULL;
+        }
+        pending[word] ^= ready;
+    }
+    *selector = *UPCALL(self, 0) = 0;
+    return Py_NewRef(self->taken);
+}
+
+/* FusedSolo5.unmask */
+static PyObject *Fused_unmask(Fused *self, PyObject *ports) {
+    if (ports != self->taken) return PyObject_CallOneArg(self->plain_unmask, ports);
+    return PyList_SetSlice(ports, 0, PyList_GET_SIZE(ports), NULL) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* AsyncioState.stale; whatever else a fiber may keep is for Python to look at */
+static int stale(Fused *self, PyObject *kept) {
+    if (kept == NULL || !Py_IS_TYPE(kept, (PyTypeObject *)self->state_type) ||
+        PyTuple_GET_ITEM(kept, 3) != Py_None)
+        return 1;
+    PyObject *depth = PyObject_CallNoArgs(get_depth);
+    int other = depth == NULL ? -1
+        : PyObject_RichCompareBool(depth, PyTuple_GET_ITEM(kept, 2), Py_NE);
+    Py_XDECREF(depth);
+    return other;
+}
+
+/* AsyncioState.restore, where no task is kept by thread */
+static int restore(PyObject *kept) {
+    if (well(PyObject_CallOneArg(set_running_loop, PyTuple_GET_ITEM(kept, 0))) < 0 ||
+        well(PyObject_Call(set_hooks, PyTuple_GET_ITEM(kept, 1), NULL)) < 0)
+        return -1;
+    return well(PyObject_CallOneArg(set_depth, PyTuple_GET_ITEM(kept, 2)));
+}
+
+/* Scheduler.sleep: the processor is given to the first in the queue, and comes back */
+static int hand_over(Fused *self, PyObject *following, PyObject *to, PyObject *kept) {
+    PyObject *here = PyObject_CallNoArgs(getcurrent);
+    if (here == NULL || to == NULL) return well(here);
+    put(self->cpu, self->greenlet, here);
+    Py_DECREF(here);
+    put(self->cpu, self->asleep, Py_True);
+    if (add(self->scheduler, self->turns, one) < 0 || well(PyObject_CallNoArgs(self->popleft)) < 0)
+        return -1;
+    if (following != self->cpu) {
+        put(self->scheduler, self->current, following);
+        if (well(PyObject_CallMethodNoArgs(to, str_switch)) < 0) return -1;
+        put(self->scheduler, self->current, self->cpu);
+        if (restore(kept) < 0) return -1;
+        if (SLOT(self->scheduler, self->ending) == Py_True) PyErr_SetNone(greenlet_exit);
+        if (PyErr_Occurred()) return -1;
+    }
+    put(self->cpu, self->asleep, Py_False);
+    put(self->cpu, self->kicked, Py_False);
+    return 0;
+}
+
+/* Scheduler.sleep: struck as the processor changed hands */
+static void broken_off(Fused *self, PyObject *following, PyObject *kept) {
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    if (well(PyObject_CallFunctionObjArgs(self->broken_off, self->cpu, following, kept, NULL)) < 0)
+        PyErr_WriteUnraisable(self->broken_off);
+    PyErr_Restore(type, error, trace);
+}
+
+/* Scheduler.sleep, where somebody can run and nobody is to be asked who */
+static int sleep_on(Fused *self) {
+    Py_ssize_t queued = PyObject_Size(self->queue);
+    Py_ssize_t turns = number(SLOT(self->scheduler, self->turns), PY_SSIZE_T_MAX);
+    Py_ssize_t free_turns = number(SLOT(self->scheduler, self->free_turns), PY_SSIZE_T_MAX);
+    PyObject *kept = SLOT(self->cpu, self->kept);
+    int odd = queued < 1 || turns < 0 || turns >= free_turns ||
+        SLOT(self->cpu, self->kicked) == Py_True ? 1 : stale(self, kept);
+    if (odd != 0) return odd < 0 ? -1 : well(PyObject_CallOneArg(self->plain_sleep, self->cpu));
+    PyObject *following = PySequence_GetItem(self->queue, 0);
+    PyObject *to = following == NULL ? NULL : PyObject_GetAttr(following, str_greenlet);
+    Py_INCREF(kept);
+    int state = hand_over(self, following, to, kept);
+    if (state < 0 && following != NULL) broken_off(self, following, kept);
+    Py_DECREF(kept);
+    Py_XDECREF(to);
+    Py_XDECREF(following);
+    return state;
+}
+
+/* FusedSolo5.block, where no timer is or was to be set */
+static PyObject *Fused_block(Fused *self, PyObject *deadline) {
+    int timer_set = truth(PyObject_GetAttr(self->kernel, str_timer_set));
+    if (timer_set < 0) return NULL;
+    if (timer_set || deadline != Py_None || *UPCALL(self, 0) ||
+        SLOT(self->cpu, self->due) != Py_False)
+        return PyObject_CallOneArg(self->plain_block, deadline);
+    put(self->cpu, self->interrupts, Py_True);
+    if (sleep_on(self) < 0) return NULL;
+    int usual = PyObject_RichCompareBool(SLOT(self->apic, self->irr), self->upcall, Py_EQ);
+    int serving = usual < 0 ? -1 : PyObject_IsTrue(SLOT(self->apic, self->isr));
+    if (serving < 0) return NULL;
+    if (!usual || serving) return PyObject_CallMethodNoArgs(self->cpu, str_take_interrupt);
+    put(self->apic, self->irr, zero);
+    put(self->cpu, self->due, Py_False);
+    Py_RETURN_NONE;
+}
+
+/* ---- The module ------------------------------------------------------------------------------- */
+
+#define METHOD(type, name, flags) {#name, (PyCFunction)(void (*)(void))type##_##name, flags, NULL}
+#define TYPE(name, ...)                                                                            \
+    static PyTypeObject name##Type = {                                                             \
+        PyVarObject_HEAD_INIT(NULL, 0).tp_name = "activations._accelerator." #name,                \
+        .tp_basicsize = sizeof(name), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,         \
+        .tp_new = PyType_GenericNew, .tp_init = (initproc)name##_init,                             \
+        .tp_dealloc = (destructor)dealloc, .tp_traverse = (traverseproc)traverse,                  \
+        .tp_clear = (inquiry)clear, __VA_ARGS__}
+
+static PyMethodDef turn_methods[] = {
+    METHOD(Turn, call_soon, METH_FASTCALL | METH_KEYWORDS), METHOD(Turn, run_once, METH_NOARGS), {0}};
+static PyMemberDef turn_members[] = {{"closed", T_BOOL, offsetof(Turn, closed), 0, NULL}, {0}};
+static PyMethodDef fused_methods[] = {METHOD(Fused, demux, METH_NOARGS),
+    METHOD(Fused, unmask, METH_O), METHOD(Fused, block, METH_O), {0}};
+TYPE(Turn, .tp_methods = turn_methods, .tp_members = turn_members);
+TYPE(Announce, .tp_call = (ternaryfunc)Announce_call);
+TYPE(Send, .tp_call = (ternaryfunc)Send_call);
+TYPE(Fused, .tp_methods = fused_methods);
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_accelerator", "See docs/accelerator.md.", -1, NULL, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__accelerator(void) {
+#define INTERN(name) if ((str_##name = PyUnicode_InternFromString(#name)) == NULL) return NULL;
+    NAMES(INTERN)
+    zero = PyLong_FromLong(0);
+    one = PyLong_FromLong(1);
+    if (zero == NULL || one == NULL || find("asyncio", "Handle", &handle_type) < 0 ||
+        find("asyncio", "TimerHandle", &timer_handle_type) < 0 ||
+        find("asyncio", "_set_running_loop", &set_running_loop) < 0 ||
+        find("sys", "set_asyncgen_hooks", &set_hooks) < 0 ||
+        find("sys", "get_coroutine_origin_tracking_depth", &get_depth) < 0 ||
+        find("sys", "set_coroutine_origin_tracking_depth", &set_depth) < 0 ||
+        slots(handle_type, "_callback", &handle.callback, "_args", &handle.args, "_cancelled",
+              &handle.cancelled, "_loop", &handle.loop, "_source_traceback", &handle.traceback,
+              "_repr", &handle.repr, "_context", &handle.context, NULL) < 0)
+        return NULL;
+    PyObject *module = PyModule_Create(&definition);
+    PyTypeObject *types[] = {&TurnType, &AnnounceType, &SendType, &FusedType};
+    for (size_t i = 0; module != NULL && i < sizeof types / sizeof *types; i++)
+        if (PyModule_AddType(module, types[i]) < 0) Py_CLEAR(module);
+    if (module != NULL && PyModule_AddStringConstant(module, "SOURCE", SOURCE) < 0) Py_CLEAR(module);
+    return module;
+}
