@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,9 @@ from activations.domain import Domain
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
 from activations.drivers.block.errors import ImageError, ImageReadOnly
 from activations.drivers.block.names import devid_of, free_name, in_the_way, name_of
-from activations.drivers.net import Tap
+from activations.drivers.net import Interface, Tap
 from activations.drivers.net.back import NetBack
+from activations.drivers.net.logged import Logged
 from activations.errors import ActivationsError
 
 XEN_OUI = "00:16:3e"
@@ -171,6 +173,12 @@ def _mac(context: click.Context, parameter: click.Parameter, value: str | None) 
     callback=_mac,
     help="The guest's address.  [default: a random one of Xen's]",
 )
+@click.option(
+    "--pcap",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write every frame into FILE, for tcpdump and Wireshark.",
+)
 @options.as_json
 @options.diagnostics
 def net(
@@ -178,6 +186,7 @@ def net(
     bridge: str | None,
     tap_name: str | None,
     mac: str,
+    pcap: Path | None,
     as_json: bool,
     level: str | None,
     verbose: int,
@@ -191,21 +200,35 @@ def net(
 
     async def attachment(xen: Domain, domid: int) -> Attachment:
         number = await free_number(xen, domid)
-        tap = await _tap(tap_name or f"pyvif{domid}.{number}", bridge)
+        with ExitStack() as undo:
+            tap = await _tap(tap_name or f"pyvif{domid}.{number}", bridge)
+            undo.callback(tap.close)
+            wire: Interface = tap
+            if pcap is not None:
+                wire = logged = _logged(tap, pcap)
+                undo.callback(logged.close)
+            close = undo.pop_all().close
         return Attachment(
             kind="vif",
             devid=number,
             called=f"interface {number} ({mac})",
             what=f"TAP device {tap.name}" + (f" in {bridge}" if bridge else ""),
-            driver=lambda device: NetBack(xen, device, tap),
+            driver=lambda device: NetBack(xen, device, wire),
             front={"handle": number, "mac": mac},
             back={"handle": number, "mac": mac, "hotplug-status": "connected"},
-            close=tap.close,
+            close=close,
             any_number=True,
         )
 
     with options.diagnosing(level, verbose, debug):
         return perform(guest, attachment, as_json)
+
+
+def _logged(tap: Tap, file: Path) -> Logged:
+    try:
+        return Logged(tap, file)
+    except OSError as error:
+        raise CannotServe(f"{file} cannot be written: {error.strerror}") from None
 
 
 async def _tap(name: str, bridge: str | None) -> Tap:
