@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 from zlib import crc32
 
 from activations.errors import SimulationOver
 from xen_sim.explore.course import Course, Deviation
 from xen_sim.explore.finding import LIVELOCK, Finding
+from xen_sim.explore.footprint import Footprints
 from xen_sim.explore.report import DEVIATION, FAULT, SAID, Moment, Pairs
 from xen_sim.schedule.step import Choice, Step
 from xen_sim.schedule.tape import Taken, Tape
@@ -51,6 +53,15 @@ class Conductor(Tape):
         self._running = False
 
     @property
+    def footprints(self) -> Footprints | None:
+        """What is to note what is touched, where the tape wants to know."""
+        return getattr(self._tape, "footprints", None)
+
+    @property
+    def passed(self) -> tuple[Any, ...]:
+        return tuple(getattr(self._tape, "passed", ()))
+
+    @property
     def course(self) -> Course:
         return tuple(self._deviations)
 
@@ -62,7 +73,11 @@ class Conductor(Tape):
         if self.over:
             return 0
         self._spend()
-        answer = self._choose(choice)
+        try:
+            answer = self._choose(choice)
+        except SimulationOver:
+            self.over = True
+            raise
         step = choice.step
         self.preemptions.append(step is not None or bool(choice.fault))
         self.options.append(min(len(choice.options), 255))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from xen_sim.explore.course import Course
 from xen_sim.explore.finding import Finding
@@ -43,6 +43,8 @@ class Run(NamedTuple):
     finding: Finding | None
     state: int = 0
     """A digest of the memory that domains and Xen share, as the run left it."""
+    passed: tuple[Any, ...] = ()
+    """What a tape that notes footprints wants its strategy to learn."""
 
 
 class Account(NamedTuple):
@@ -64,6 +66,11 @@ class Engine(Protocol):
     @property
     def seed(self) -> int:
         """Of the program's own chance."""
+
+    @property
+    def reducible(self) -> bool:
+        """Whether its vCPUs share nothing but memory and Xen, so that runs which differ in the
+        order of independent steps are the same."""
 
     def session(self) -> AbstractContextManager[None]:
         """Around many runs."""

@@ -43,6 +43,7 @@ def lower_half(
         late=late,
         identity=f"lower half {called} {delivery} {ports} {sends} {rests}",
         seed=seed,
+        reducible=True,
     )
 
 

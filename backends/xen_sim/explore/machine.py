@@ -14,6 +14,7 @@ from activations.promises import PromiseBroken
 from xen_sim.explore import asleep
 from xen_sim.explore.conductor import Broken, Conductor
 from xen_sim.explore.finding import ASLEEP_DEAF, EVENTUALLY, EXCEPTION, LEAK, UNSEEN, Finding
+from xen_sim.explore.footprint import Redundant, noted
 from xen_sim.explore.watched import watched
 from xen_sim.faults.kinds import NONE
 from xen_sim.guests.kernel import Kernel
@@ -32,6 +33,8 @@ class ExploredMachine(Machine):
         self, conductor: Conductor, kernel: type[Kernel] = Solo5, faults: str = NONE
     ) -> None:
         super().__init__(tape=conductor, explore=True, faults=faults)
+        if conductor.footprints is not None:
+            self.xen.processor = noted(conductor.footprints)
         self._conductor = conductor
         self._kernel = kernel
         self.sometimes: dict[str, bool] = {}
@@ -70,6 +73,8 @@ class ExploredMachine(Machine):
     def invariant(self, check: Callable[[], object], said: str) -> None:
         """This is so before every step of the run."""
         self._conductor.checks.append((check, said))
+        if self._conductor.footprints is not None:
+            self._conductor.footprints.all_meet()
 
     # Whom promises are told
 
@@ -118,10 +123,12 @@ class ExploredMachine(Machine):
             return Finding(UNSEEN, self._unseen[0])
         return None
 
-    def _failed(self, failure: BaseException) -> Finding:
+    def _failed(self, failure: BaseException) -> Finding | None:
         actor = next((life.name for life in self.lives if life.failure is failure), "")
         said = f"{actor}: {failure}" if actor else str(failure)
         match failure:
+            case Redundant():
+                return None
             case Broken():
                 return failure.finding
             case BlockedForever() if self._stuck is not None:

@@ -85,18 +85,26 @@ def pair(
     identity: str = "",
     seed: int = 0,
     budget: int = BUDGET,
+    reducible: bool = False,
 ) -> Programs:
     """The engine for these two, connected by so many ports. `fields` are the page's, and what is in
     them to begin with. An upcall of the guest's may come up to `late` steps late. `identity` tells
     apart what is built differently under one name; `budget` is the steps of a run that is no
-    livelock yet."""
+    livelock yet. Two that share nothing in Python besides are `reducible`."""
     body = partial(
         _run, sides=(guest, dom0), fields=fields, ports=ports, delivery=delivery, late=late
     )
     told = identity or f"pair {guest.__module__} {name} {kernel.name} {delivery} {ports}"
     if late:
         told += f" late {late}"
-    return Programs(Program(name, told), body, kernel=kernel, seed=seed, budget=budget)
+    return Programs(
+        Program(name, told),
+        body,
+        kernel=kernel,
+        seed=seed,
+        budget=budget,
+        reducible=reducible and not late,
+    )
 
 
 def _run(

@@ -11,9 +11,10 @@ from xen_sim.explore.strategies import FirstCome, Strategy
 from xen_sim.explore.strategies.bounded import Bounded
 from xen_sim.explore.strategies.chance import Guided, Walk
 from xen_sim.explore.strategies.pct import Pct
+from xen_sim.explore.strategies.reduced import Reduced
 from xen_sim.explore.strategies.swarm import OrdinaryCourses, with_swarms
 
-PORTFOLIO = "portfolio"
+PORTFOLIO, REDUCED = "portfolio", "reduced"
 
 
 def _portfolio(seed: int, limit: int | None) -> list[Strategy]:
@@ -29,23 +30,36 @@ STRATEGIES: dict[str, Callable[[int, int | None], list[Strategy]]] = {
     "pct": lambda seed, limit: [Pct(seed)],
     "delays": lambda seed, limit: [Bounded(limit)],
     "preemptions": lambda seed, limit: [Bounded(limit, delays=False)],
+    REDUCED: lambda seed, limit: [Reduced()],
     "coverage": lambda seed, limit: [Guided(seed)],
     "swarm": lambda seed, limit: [OrdinaryCourses()],
 }
 
 
 def strategies(
-    name: str, seed: int = 0, limit: int | None = None, *, faulty: bool = False
+    name: str,
+    seed: int = 0,
+    limit: int | None = None,
+    *,
+    reducible: bool = False,
+    faulty: bool = False,
 ) -> list[Strategy]:
-    """The strategies of this name, each as often as it has its turn. Where faults may happen, those
-    that go by chance have them happen by a chance of their own. Raises `BackendError` with the
-    names there are."""
-    try:
-        found = STRATEGIES[name](seed, limit)
-        return with_swarms(found, seed) if faulty else found
-    except KeyError:
+    """The strategies of this name, each as often as it has its turn; the portfolio has one more for
+    a program that is `reducible`. Where faults may happen, those that go by chance have them happen
+    by a chance of their own. Raises `BackendError` with the names there are, and where there is
+    nothing to reduce."""
+    if name not in STRATEGIES:
         known = ", ".join(STRATEGIES)
-        raise BackendError(f"there is no strategy {name!r}; there are: {known}") from None
+        raise BackendError(f"there is no strategy {name!r}; there are: {known}")
+    if name == REDUCED and not reducible:
+        raise BackendError(
+            "what this program's parts share besides memory and Xen is not seen, so that no two of "
+            "its steps are known to be independent: take the strategy 'preemptions' or 'portfolio'"
+        )
+    found = STRATEGIES[name](seed, limit)
+    if reducible and name == PORTFOLIO:
+        found.append(Reduced())
+    return with_swarms(found, seed) if faulty else found
 
 
 class Turns:

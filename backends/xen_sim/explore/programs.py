@@ -68,6 +68,7 @@ class Programs:
         seed: int = 0,
         budget: int = BUDGET,
         faults: str = NONE,
+        reducible: bool = False,
     ) -> None:
         self._well = program
         """The program as it is where nothing goes wrong."""
@@ -75,6 +76,7 @@ class Programs:
         self._faults = faults
         with_faults = f"{program.identity} faults {identity(self.faults)}"
         self.program = replace(program, identity=with_faults) if self.faults else program
+        self._reducible = reducible
         self.seed = seed
         """Of the application's own chance."""
         self.path: Path | None = None
@@ -82,6 +84,11 @@ class Programs:
         self._body = body
         self._kernel = kernel
         self._budget = budget
+
+    @property
+    def reducible(self) -> bool:
+        """Whether its vCPUs share nothing but memory and Xen; faults are asked of no vCPU."""
+        return self._reducible and not self.faults
 
     @property
     def name(self) -> str:
@@ -148,6 +155,7 @@ class Programs:
             sometimes=machine.sometimes,
             finding=finding,
             state=_digest(machine, result, finding),
+            passed=conductor.passed,
         )
 
     def again(self, text: str) -> object:

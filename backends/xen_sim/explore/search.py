@@ -20,6 +20,7 @@ from xen_sim.explore.shrink import shrink
 from xen_sim.explore.strategies import Claim
 from xen_sim.explore.strategies.chance import Near
 from xen_sim.explore.strategies.pct import Pct
+from xen_sim.explore.strategies.reduced import Reduced
 from xen_sim.explore.token import Token, identify
 from xen_sim.explore.verdict import (
     BOUNDED,
@@ -34,6 +35,7 @@ from xen_sim.explore.verdict import (
 from xen_sim.faults.kinds import NONE
 
 SECONDS = 60.0
+ONE_OF_EACH = "of runs that differ only in the order of independent steps, one was made"
 FROM_BEFORE = "a failure from before"
 Live = Callable[[Figures, str], None]
 """Told now and then how far a search is, and what it does."""
@@ -108,7 +110,9 @@ class _Search:
         self._database = database
         self._live = live
         faulty = isinstance(engine, TakesFaults) and bool(engine.faults)
-        self._turns = Turns(strategies(effort.strategy, effort.seed, effort.limit, faulty=faulty))
+        how = effort.seed, effort.limit
+        found = strategies(effort.strategy, *how, reducible=engine.reducible, faulty=faulty)
+        self._turns = Turns(found)
         self._figures = Figures()
         self._coverage: set[int] = set()
         self._sometimes: dict[str, bool] = {}
@@ -264,6 +268,8 @@ class _Search:
         for strategy in self._turns.all:
             if isinstance(strategy, Pct) and strategy.runs:
                 notes.append(strategy.bound())
+            if isinstance(strategy, Reduced) and strategy.claim() and found is None:
+                notes.append(ONE_OF_EACH)
         if found is not None:
             return Verdict(name, FOUND, figures, [found], notes=notes)
         never = [said for said, kept in self._sometimes.items() if not kept]

@@ -71,7 +71,7 @@ class Unconnected:
 class CPU(Fiber):
     """One processor of a guest."""
 
-    __slots__ = ("apic", "down", "due", "idt", "interrupts", "line", "scheduler")
+    __slots__ = ("apic", "due", "idt", "interrupts", "line", "scheduler")
 
     def __init__(self, name: str, scheduler: Scheduler) -> None:
         super().__init__(name)
@@ -84,8 +84,6 @@ class CPU(Fiber):
         self.apic = LocalAPIC()
         self.idt: dict[int, Handler] = {}
         """The interrupt descriptor table: the guest's handlers, by vector."""
-        self.down: Callable[[], None] = self._triple_fault
-        """What becomes of it when it halts with interrupts off."""
 
     # From outside
 
@@ -117,7 +115,7 @@ class CPU(Fiber):
     def hlt(self) -> None:
         """Sleep until an interrupt; it is taken before this returns."""
         if not self.interrupts:
-            self.down()
+            self._triple_fault()
         self.sleep()
 
     def sti_hlt(self) -> None:
@@ -153,6 +151,9 @@ class CPU(Fiber):
 
     def step(self, step: Step) -> None:
         """The guest is about to take this step: nobody comes in between."""
+
+    def step_of_xen(self, step: Step) -> None:
+        """Xen is about to take this step on its behalf: nobody comes in between."""
 
     @property
     def before(self) -> Before | None:
@@ -260,6 +261,10 @@ class SteppedCPU(CPU):
             return False
         self._still -= 1
         return True
+
+    def step_of_xen(self, step: Step) -> None:
+        """Other vCPUs may run first; its interrupts wait until Xen returns to it."""
+        self.scheduler.preempt(self, step)
 
     def cli(self) -> None:
         self.step(_CLI)

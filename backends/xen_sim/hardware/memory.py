@@ -78,7 +78,7 @@ class Stepped:
         self._offset = offset
         self._size = size
         self._before = before
-        self._steps = _steps(field, offset, size)
+        self._steps = _steps(field, offset, size, frame)
 
     def __getitem__(self, index: int) -> int:
         self.step("read", index)
@@ -100,7 +100,7 @@ class Stepped:
 
 
 @lru_cache(4096)
-def _steps(field: str, offset: int, size: int) -> dict[tuple[str, int], Step]:
+def _steps(field: str, offset: int, size: int, frame: int) -> dict[tuple[str, int], Step]:
     """The steps on these words that were ever taken, by kind and index: the next run takes the same
     ones."""
     return {}

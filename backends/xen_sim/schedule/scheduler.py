@@ -23,7 +23,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from activations.errors import BlockedForever, SimulationOver
 from xen_sim.schedule.clock import Clock
-from xen_sim.schedule.step import Choice, Step
+from xen_sim.schedule.step import RUN_NEXT, Choice, Step
 from xen_sim.schedule.tape import Tape
 
 
@@ -260,7 +260,7 @@ class Scheduler:
                 self._rest()
         if self._tape is not None and len(queue) > 1:
             names = tuple([fiber.name for fiber in queue])
-            self._bring_forward(self._tape.choose(Choice("run next", names)))
+            self._bring_forward(self._tape.choose(Choice(RUN_NEXT, names)))
         return queue[0]
 
     def _bring_forward(self, index: int) -> None:

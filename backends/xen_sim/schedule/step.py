@@ -23,12 +23,16 @@ class Step(NamedTuple):
         return f"{self.kind} {self.what}" if self.what else self.kind
 
 
+RUN_NEXT = "run next"
+"""The point of a choice among those who can run, where nobody was about to go on."""
+
+
 class Choice(NamedTuple):
     """Something that could go either way. Option 0 is always the ordinary course: go on; first
     come, first served; in the order in which it was set."""
 
     point: str
-    """Who is about to take which step (`guest: hlt`), or `run next`, or `first at 500 ns`."""
+    """Who is about to take which step (`guest: hlt`), or `RUN_NEXT`, or `first at 500 ns`."""
     options: tuple[str, ...]
     """At least two: the names of who could run, or of what could happen."""
     step: Step | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xen_sim.hardware.cpu import CPU, SteppedCPU
+from xen_sim.hardware.cpu import CPU
 from xen_sim.hardware.memory import Before, Frame
 from xen_sim.schedule.step import Step
 from xen_sim.xen.event_channel import EventChannels
@@ -32,9 +32,8 @@ class XenDomain:
         self.shared_info = self.new_frame("shared_info")
         self.polling: dict[int, VCPU] = {}
         """vCPUs that are in SCHEDOP_poll, by number."""
-        processor = SteppedCPU if xen.explored else CPU
         self.vcpus = [
-            VCPU(self, number, processor(f"{name}.{number}" if number else name, xen.scheduler))
+            VCPU(self, number, xen.processor(f"{name}.{number}" if number else name, xen.scheduler))
             for number in range(vcpus)
         ]
         faulty = xen.faults is not None and xen.faults.of("events")
@@ -71,11 +70,10 @@ class XenDomain:
         return frame
 
     def _xen_step(self, step: Step) -> None:
-        """Xen, on behalf of whichever vCPU runs, is about to touch this domain's memory. Other
-        vCPUs may come first; interrupts of the one that runs wait until Xen returns to it."""
+        """Xen, on behalf of whichever vCPU runs, is about to touch this domain's memory."""
         running = self.xen.scheduler.current
-        if running is not None:
-            self.xen.scheduler.preempt(running, step)
+        if isinstance(running, CPU):
+            running.step_of_xen(step)
 
     def check_pollers(self, port: int) -> None:
         """A port has become pending: wake those who poll for it."""

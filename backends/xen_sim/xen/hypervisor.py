@@ -11,6 +11,7 @@ from activations.lower import Clock as ClockName
 from activations.trace import Trace
 from xen_sim.faults.ask import ORDINARY, Faults
 from xen_sim.faults.kinds import NOTHING, Enabled
+from xen_sim.hardware.cpu import CPU, SteppedCPU
 from xen_sim.hardware.memory import PLAIN, STEPPED
 from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
 from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
@@ -40,6 +41,8 @@ class Hypervisor:
         self.scheduler = Scheduler(self.clock, tape, keep)
         self.explored = explored
         """Whether vCPUs can be preempted at every step."""
+        self.processor: type[CPU] = SteppedCPU if explored else CPU
+        """What domains' vCPUs are."""
         self.lock = STEPPED if explored else PLAIN
         self.faults = Faults(tape, faults, self.scheduler) if faults and tape else None
         """What may go wrong; None where nothing does, and nobody asks."""

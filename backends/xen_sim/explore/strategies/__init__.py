@@ -4,6 +4,7 @@
     bounded       every course with at most k deviations, or k preemptions; then k + 1
     pct           priorities by chance, lowered at few points; its chance to find a bug is known
     walk          chance at every choice
+    reduced       of all courses that differ in the order of independent steps alone, one
     guided        courses like those that showed something new
 
 A strategy gives recipes and learns of the runs they made. A recipe makes a tape, in whichever
