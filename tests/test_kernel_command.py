@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from needs import leave_out
 from pace import patience
-from test_readme import HOME, blocks
+from test_readme import HOME, README, blocks
 
 from activations.cli import main
 from xen_kernel import KERNELS, Limits, Scenario, build, decide
@@ -40,6 +40,7 @@ SHOWN = [
     if line.startswith("activations explore")
 ]
 SCHEDULE = next(block for block in blocks(PAGE, "") if "✗ lost wake-up" in block)
+IN_README = next(block for block in blocks(README, "") if "(harness.c:" in block)
 FAULTY = "--kernel solo5 --define FAULT=4"
 BIG = ["--kernel", "solo5", "--spread", "--ports", "2", "--timer"]
 """Too many states for a test."""
@@ -62,9 +63,23 @@ def test_a_command_of_the_page_says_what_the_page_says(
     assert ("token: " in said.out) is not right
 
 
-def test_the_page_shows_the_schedule_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    main(shlex.split(f"explore {FAULTY} --delivery vector"))
-    shown = [line.split("│") for line in SCHEDULE.splitlines() if "│" in line]
+OWN_HEADERS = (
+    "--kernel {0}/events.c --include {0}/include --harness {0}/harness.c --delivery vector"
+).format(HOME / "examples" / "kernels" / "own_headers")
+
+
+@pytest.mark.parametrize(
+    ("asked", "schedule"),
+    [
+        pytest.param(f"{FAULTY} --delivery vector", SCHEDULE, id="the page's"),
+        pytest.param(OWN_HEADERS, IN_README, id="the README's"),
+    ],
+)
+def test_the_schedule_that_is_shown_is_the_one_there_is(
+    asked: str, schedule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(shlex.split(f"explore {asked}"))
+    shown = [line.split("│") for line in schedule.splitlines() if "│" in line]
     said = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
 
     def words(cells: list[str]) -> list[str]:
