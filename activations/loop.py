@@ -182,8 +182,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     _turn: Turn | None = None
 
     def _accelerated(self) -> Turn | None:
-        """The accelerator's half of this loop, unless its class does otherwise."""
-        ours = all(
+        """The accelerator's half of this loop, unless its class or its ports do otherwise."""
+        ours = self.domain.events.port_class is Port and all(
             getattr(type(self), name) is getattr(EventLoop, name)
             for name in ("_run_once", "call_soon")
         )

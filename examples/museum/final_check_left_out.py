@@ -44,4 +44,4 @@ def front(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 FIELDS = {"req_prod": 0, "req_event": 1}
 faulty = pair("final_check_left_out", faulty_back, front, fields=FIELDS)
-cured = pair("cured", cured_back, front, fields=FIELDS)
+cured = pair("cured", cured_back, front, fields=FIELDS, reducible=True)

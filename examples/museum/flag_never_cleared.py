@@ -46,4 +46,4 @@ def send(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 
 faulty = pair("flag_never_cleared", sleep_behind_an_event, send, kernel=Faulty, budget=STEPS)
-cured = pair("cured", sleep_behind_an_event, send, kernel=Cured, budget=STEPS)
+cured = pair("cured", sleep_behind_an_event, send, kernel=Cured, budget=STEPS, reducible=True)

@@ -43,4 +43,4 @@ def nothing(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 
 faulty = pair("interval_for_absolute_time", sleep_twice, nothing, kernel=Faulty, budget=STEPS)
-cured = pair("cured", sleep_twice, nothing, kernel=Cured, budget=STEPS)
+cured = pair("cured", sleep_twice, nothing, kernel=Cured, budget=STEPS, reducible=True)

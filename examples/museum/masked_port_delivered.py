@@ -64,4 +64,4 @@ def produce(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 
 faulty = pair("masked_port_delivered", consume, produce, kernel=Faulty, fields={"sum": 0}, ports=2)
-cured = pair("cured", consume, produce, kernel=Cured, fields={"sum": 0}, ports=2)
+cured = pair("cured", consume, produce, kernel=Cured, fields={"sum": 0}, ports=2, reducible=True)

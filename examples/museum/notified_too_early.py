@@ -36,4 +36,4 @@ def back(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 
 faulty = pair("notified_too_early", back, faulty_front, fields={"req_prod": 0})
-cured = pair("cured", back, cured_front, fields={"req_prod": 0})
+cured = pair("cured", back, cured_front, fields={"req_prod": 0}, reducible=True)

@@ -58,4 +58,4 @@ def produce(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 faulty = pair(
     "pending_cleared_after_the_handler", consume, produce, kernel=Faulty, fields={"items": 0}
 )
-cured = pair("cured", consume, produce, kernel=Cured, fields={"items": 0})
+cured = pair("cured", consume, produce, kernel=Cured, fields={"items": 0}, reducible=True)

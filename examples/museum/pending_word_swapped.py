@@ -64,4 +64,4 @@ def produce(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 FIELDS = {"first": 0, "second": 0}
 faulty = pair("pending_word_swapped", consume, produce, kernel=Faulty, fields=FIELDS, ports=2)
-cured = pair("cured", consume, produce, kernel=Cured, fields=FIELDS, ports=2)
+cured = pair("cured", consume, produce, kernel=Cured, fields=FIELDS, ports=2, reducible=True)

@@ -54,4 +54,4 @@ def produce(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 
 faulty = pair("poll_of_128_ports", consume, produce, kernel=Faulty, ports=PORTS)
-cured = pair("cured", consume, produce, kernel=Cured, ports=PORTS)
+cured = pair("cured", consume, produce, kernel=Cured, ports=PORTS, reducible=True)

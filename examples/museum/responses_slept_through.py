@@ -48,4 +48,4 @@ def back(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 FIELDS = {"req_prod": 0, "rsp_prod": 0}
 faulty = pair("responses_slept_through", faulty_front, back, fields=FIELDS)
-cured = pair("cured", cured_front, back, fields=FIELDS)
+cured = pair("cured", cured_front, back, fields=FIELDS, reducible=True)

@@ -73,4 +73,4 @@ def tell_twice(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 FIELDS = {"told": 0, "port": 0}
 faulty = pair("stale_counter", faulty_guest, tell_twice, fields=FIELDS, ports=2)
-cured = pair("cured", cured_guest, tell_twice, fields=FIELDS, ports=2)
+cured = pair("cured", cured_guest, tell_twice, fields=FIELDS, ports=2, reducible=True)

@@ -63,4 +63,4 @@ def ask(guest: PlainGuest, page: Page, ports: Sequence[int]) -> None:
 
 
 faulty = pair("waking_inside_the_scan", answer, ask, kernel=Faulty)
-cured = pair("cured", answer, ask, kernel=Cured)
+cured = pair("cured", answer, ask, kernel=Cured, reducible=True)

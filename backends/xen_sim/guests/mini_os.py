@@ -86,15 +86,13 @@ class MiniOS(InContext):
     def unmask_port(self, port: int) -> None:
         word, bit = port >> 6, port & 63
         self.lock.btr(self.masks, word, bit)
-        if self.is_pending(port) and not self.lock.bts(self.pending_sel, 0, word):
-            self.tell(word, bit)
-
-    def tell(self, word: int, bit: int) -> None:
-        """Have the handler entered for what came while the port was masked."""
-        if not self.upcalls.announce():
-            self.lock.btr(self.pending_sel, 0, word)
+        if not self.is_pending(port):
+            return
+        if not self.upcalls.by_hand:
             self.lock.bts(self.masks, word, bit)
-            self.xen.unmask(word * 64 + bit)
+            self.xen.unmask(port)
+        elif not self.lock.bts(self.pending_sel, 0, word):
+            self.upcalls.announce()
 
     def block(self, deadline: int | None) -> None:
         super().block(deadline)

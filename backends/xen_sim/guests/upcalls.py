@@ -29,6 +29,8 @@ class Upcalls(ABC):
 
     edge = False
     """Whether evtchn_upcall_pending outlives the handler."""
+    by_hand = True
+    """Whether the guest can have its own handler entered: see `announce`."""
 
     acknowledge: Callable[[], None]
     """The first thing in the handler."""
@@ -59,12 +61,12 @@ class Upcalls(ABC):
         self._cpu.interrupts = True
         self._cpu.take_interrupt()
 
-    def announce(self) -> bool:
-        """Have the guest's own handler entered for an event that it found by itself; false where
-        only Xen can."""
+    def announce(self) -> None:
+        """Have the guest's own handler entered for an event that it found by itself. Where only Xen
+        can (`by_hand`), a guest must not have set the selector's bit either: Xen would take what
+        comes for announced."""
         self._pending[0] = 1
         self._cpu.due = True
-        return True
 
     def _clear_pending(self) -> None:
         self._pending[0] = 0
@@ -75,6 +77,7 @@ class VectorUpcalls(Upcalls):
     hide the event from a look before sleeping."""
 
     edge = True
+    by_hand = False
 
     def __init__(self, platform: Platform, info: VcpuInfo) -> None:
         super().__init__(platform, info)
@@ -84,9 +87,8 @@ class VectorUpcalls(Upcalls):
         self._cpu.idt[UPCALL_VECTOR] = handler
         self._xen.set_upcall_vector(UPCALL_VECTOR)
 
-    def announce(self) -> bool:
-        """Setting the flag by hand does nothing here: no interrupt comes of it."""
-        return False
+    def announce(self) -> None:
+        raise AssertionError("no interrupt comes of setting the flag by hand")
 
 
 class CallbackUpcalls(Upcalls):
@@ -126,11 +128,10 @@ class PvUpcalls(Upcalls):
             self._xen.force_upcall()
         self._cpu.give_way()
 
-    def announce(self) -> bool:
+    def announce(self) -> None:
         super().announce()
         if not self._mask[0]:
             self._xen.force_upcall()
-        return True
 
 
 KINDS: dict[Delivery, type[Upcalls]] = {
