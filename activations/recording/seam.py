@@ -52,6 +52,10 @@ class RecordedLoop(EventLoop):
         with lower.opening():  # the pipe by which a loop wakes itself
             super().__init__(lower)
 
+    def _accelerated(self) -> None:
+        """Its turns are Python's, here and there: the accelerator asks for the time less often, and
+        a replay may run where there is none."""
+
 
 def _refusing(name: str) -> Callable[..., Any]:
     def refused(self: RecordedLoop, *args: Any, **kwargs: Any) -> NoReturn:

@@ -72,7 +72,7 @@ class _Vcpu:
         self.number = platform.vcpu
         self.cpu, self.xen, self.now = platform.cpu, platform.xen, platform.time_ns
         self.info = platform.vcpu_info()
-        self.scheduler = platform.cpu._scheduler
+        self.scheduler = platform.cpu.scheduler
         self.upcalls = self.storm = 0
         self.enabled = False
 
