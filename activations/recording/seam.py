@@ -12,6 +12,7 @@ refused, since what comes from there would not be noted.
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,11 @@ class RecordedLoop(EventLoop):
     def __init__(self, lower: JournalHalf) -> None:
         with lower.opening():  # the pipe by which a loop wakes itself
             super().__init__(lower)
+
+    async def shutdown_asyncgens(self) -> None:
+        """Generators that have ended may wait for the garbage collector, here or there."""
+        gc.collect()
+        await super().shutdown_asyncgens()
 
     def _accelerated(self) -> None:
         """Its turns are Python's, here and there: the accelerator asks for the time less often, and

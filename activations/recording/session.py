@@ -176,6 +176,8 @@ class Interrupted(RecordingError):
 def _let_go(runner: asyncio.Runner, journal: Reading, half: JournalHalf) -> None:
     """A replay goes no further: end its tasks, which are told nothing any more, and its loop."""
     loop = runner.get_loop()
+    if loop.is_closed():
+        return
     half.last_turns = TURNS
     tasks = asyncio.all_tasks(loop) | own_tasks(loop)
     for task in tasks:
