@@ -199,7 +199,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         # False, and no frame: every future and every handle asks
         self.get_debug = bool  # type: ignore[method-assign]
         if self._turn is not None:
-            self.call_soon = self._turn.call_soon  # type: ignore
+            self.call_soon = self._turn.call_soon  # type: ignore[assignment, method-assign]
             self._run_once = self._turn.run_once
 
     def _slow_down(self) -> None:

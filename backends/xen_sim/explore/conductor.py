@@ -15,7 +15,7 @@ from zlib import crc32
 from activations.errors import SimulationOver
 from xen_sim.explore.course import Course, Deviation
 from xen_sim.explore.finding import LIVELOCK, Finding
-from xen_sim.explore.footprint import Footprints
+from xen_sim.explore.footprint import Footprints, NotingTape
 from xen_sim.explore.report import DEVIATION, FAULT, SAID, Moment, Pairs
 from xen_sim.schedule.step import Choice, Step
 from xen_sim.schedule.tape import Taken, Tape
@@ -55,11 +55,12 @@ class Conductor(Tape):
     @property
     def footprints(self) -> Footprints | None:
         """What is to note what is touched, where the tape wants to know."""
-        return getattr(self._tape, "footprints", None)
+        return self._tape.footprints if isinstance(self._tape, NotingTape) else None
 
     @property
     def passed(self) -> tuple[Any, ...]:
-        return tuple(getattr(self._tape, "passed", ()))
+        """What its strategy is to learn of the run."""
+        return tuple(self._tape.passed) if isinstance(self._tape, NotingTape) else ()
 
     @property
     def course(self) -> Course:

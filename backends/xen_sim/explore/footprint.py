@@ -9,11 +9,12 @@ may land, and which others only ever raise: two that raise them do not depend on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from activations.errors import SimulationOver
 from xen_sim.hardware.cpu import SteppedCPU
 from xen_sim.schedule.step import Step
+from xen_sim.schedule.tape import Tape
 
 Thing = int | str
 """A word of memory, by a number; what Xen keeps; or a vCPU's interrupts, by its name."""
@@ -111,6 +112,15 @@ class Footprints:
         if actor != self.actor:
             self.moved()
             self.begin(actor)
+
+
+class NotingTape(Tape):
+    """A tape that wants to know what is touched between its choices."""
+
+    def __init__(self) -> None:
+        self.footprints = Footprints()
+        self.passed: list[Any] = []
+        """What its strategy is to learn of the run."""
 
 
 def noted(footprints: Footprints) -> type[SteppedCPU]:

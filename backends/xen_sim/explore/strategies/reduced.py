@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xen_sim.explore.engine import Run
-from xen_sim.explore.footprint import Footprint, Footprints, Redundant
+from xen_sim.explore.footprint import Footprint, NotingTape, Redundant
 from xen_sim.explore.strategies import Claim, Recipe
 from xen_sim.schedule.step import RUN_NEXT, Choice
 from xen_sim.schedule.tape import Diverged, Tape
@@ -47,12 +47,11 @@ class Passed:
     footprint: Footprint = UNTOUCHED
 
 
-class ReducedTape(Tape):
+class ReducedTape(NotingTape):
     """Takes the answers it was given, and then whoever does not sleep."""
 
     def __init__(self, answers: bytes, asleep: Sleep) -> None:
-        self.footprints = Footprints()
-        self.passed: list[Passed] = []
+        super().__init__()
         self.cut = False
         """Whether it was given up as redundant."""
         self._answers = answers
