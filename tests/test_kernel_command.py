@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from needs import leave_out
@@ -234,6 +235,26 @@ def test_ctrl_c_ends_a_search_and_says_what_was_covered() -> None:
     assert process.returncode == 130, said
     assert "not exhausted" in said
     assert "interrupted" in said
+
+
+def test_a_ctrl_c_that_comes_as_the_engine_begins_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before it has said that it takes one, and before anybody reads what it says."""
+
+    class Struck(subprocess.Popen[str]):
+        def __init__(self, command: list[str], **how: Any) -> None:
+            super().__init__(command, **how)
+            if "search" in command:
+                os.kill(self.pid, signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    scenario = Scenario((KERNELS / "solo5.c",), spread=True, ports=2, timer=True)
+    decide(Scenario((KERNELS / "solo5.c",), sends=1))  # it is compiled
+    monkeypatch.setattr(subprocess, "Popen", Struck)
+    verdict = decide(scenario)
+    assert verdict.kind == OPEN
+    assert any("interrupted" in note for note in verdict.notes)
 
 
 def test_an_engine_that_is_killed_for_its_memory_leaves_what_was_covered() -> None:

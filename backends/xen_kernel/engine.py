@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Timer
+from threading import Event, Thread, Timer
 from typing import Any
 
+from activations.signals import unheard
 from xen_kernel.errors import KernelError
 from xen_kernel.scenario import Scenario
 from xen_kernel.symbols import Symbols
@@ -33,6 +34,9 @@ Live = Callable[[Figures, str], object]
 
 GRACE = 30
 """Seconds that a process is given beyond its own limit before it is ended."""
+
+OFTEN = 0.1
+"""Seconds after which is looked whether there is something to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +144,19 @@ class Program:
         ]
         with (
             TemporaryFile("w+") as complaints,
+            unheard() as heard,  # by the engine too, until it can take a Ctrl-C
             subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=complaints, text=True
             ) as process,
         ):
             patience = Timer(20 * seconds + GRACE, process.kill)
             patience.start()
+            answers = _Answers(process, live)
             try:
-                answers = _Answers(process, live)
-                answers.read()
+                answers.take(heard)
             finally:
                 patience.cancel()
-                process.kill()
+                answers.end()
             complaints.seek(0)
             if process.wait() and not answers.cut(-process.returncode):
                 raise KernelError(self._why(process.returncode, complaints.read()))
@@ -171,41 +176,58 @@ class Program:
 
 
 class _Answers:
-    """What an engine's process prints, read until it has ended."""
+    """What an engine's process prints, read until it has ended.
+
+    A thread reads it: Ctrl-C strikes the main thread alone, and there it would lose a line that has
+    come and is not yet kept.
+    """
 
     def __init__(self, process: subprocess.Popen[str], live: Live | None) -> None:
         self.lines: list[dict[str, Any]] = []
         self._process = process
         self._live = live
         self._far: dict[str, Any] = {}
+        self._over = Event()
+        self._reader = Thread(target=self._read)
+        self._reader.start()
 
-    def read(self) -> None:
-        """Ctrl-C ends the search, which says what it has covered; another one ends this."""
+    def take(self, heard: Callable[[], None]) -> None:
+        """Ctrl-C ends the search, which says what it has covered; another one ends this. `heard`
+        lets in what came before there was a process to be told."""
         try:
-            self._read()
+            heard()
+            self._watch()
         except KeyboardInterrupt:
             self._process.send_signal(signal.SIGINT)
-            self._read()
+            self._over.wait()
+
+    def end(self) -> None:
+        """End the process, and what reads from it."""
+        self._process.kill()
+        self._reader.join()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for text in self._process.stdout:
-            line = json.loads(text)
-            if not line.pop("at", False):
-                self.lines.append(line)
-                continue
+        try:
+            for text in self._process.stdout:
+                if text.endswith("\n"):  # or it was killed in the midst of a line
+                    self._keep(json.loads(text))
+        finally:
+            self._over.set()
+
+    def _keep(self, line: dict[str, Any]) -> None:
+        if line.pop("at", False):
             self._far = line
-            if self._live is not None:
-                self._live(
-                    Figures(
-                        line["runs"],
-                        line["seconds"],
-                        line["moves"],
-                        line["depth"],
-                        states=line["states"],
-                    ),
-                    "every state",
-                )
+        else:
+            self.lines.append(line)
+
+    def _watch(self) -> None:
+        """Tell how far the search is, while it goes on."""
+        told = self._far
+        while not self._over.wait(OFTEN):
+            if self._live is not None and (far := self._far) is not told:
+                told = far
+                self._live(_figures(far), "every state")
 
     def cut(self, signalled: int) -> bool:
         """Whether the process was killed in the midst of a search, as where a machine has no memory
@@ -223,6 +245,10 @@ class _Answers:
         }
         self.lines = [{"result": OUT_OF_MEMORY, **self._far, **nothing}]
         return True
+
+
+def _figures(far: dict[str, Any]) -> Figures:
+    return Figures(far["runs"], far["seconds"], far["moves"], far["depth"], states=far["states"])
 
 
 def _shared(addresses: Sequence[int]) -> str:

@@ -188,12 +188,22 @@ static void on_interrupt(int signal)
 	interrupted = 1;
 }
 
+/* The engine is started with signals held back: a Ctrl-C that comes before this is taken here. */
+static void take_interrupts(void)
+{
+	sigset_t none;
+
+	signal(SIGINT, on_interrupt);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, 0);
+}
+
 int main(int count, char **argument)
 {
 	struct result result = {0};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	signal(SIGINT, on_interrupt);
+	take_interrupts();
 	divide_memory(3ul << 30);
 	memory_init();
 	mmap((void *)0xfee00000, 4096, PROT_READ | PROT_WRITE,
