@@ -24,4 +24,6 @@ def _load() -> tuple[Any, str]:
         return None, f"{error}: pip install again, with gcc and python3-dev"
 
 
+accelerator: Any
+missing: str
 accelerator, missing = _load()

@@ -29,16 +29,16 @@ class Domain:
     """
 
     def __init__(self, lower: LowerHalf, loop: asyncio.AbstractEventLoop) -> None:
-        self.domid = lower.domid
-        self.name = lower.name
+        self.domid: int = lower.domid
+        self.name: str = lower.name
         self.clock = lower.clock
         """`virtual`, which jumps over idle time, or `wall`."""
         self.loop = loop
-        self.generation = 0
+        self.generation: int = 0
         """How often the domain was suspended and resumed. Ports, and the store's connection, are of
         one generation."""
-        self.events = Events(lower, loop)
-        self.grants = Grants(lower.grant_table)
+        self.events: Events = Events(lower, loop)
+        self.grants: Grants = Grants(lower.grant_table)
         self._lower = lower
         self._store: Store | None = None
 

@@ -29,7 +29,7 @@ class Grant:
     __slots__ = ("_forget", "_pages", "kind")
 
     def __init__(self, kind: str, pages: GrantedPages, forget: Callable[[Grant], None]) -> None:
-        self.kind = kind
+        self.kind: str = kind
         """`shared` with the other domain, or `mapped` from it."""
         self._pages = pages
         self._forget = forget

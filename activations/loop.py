@@ -37,6 +37,7 @@ from activations.domain import Domain
 from activations.errors import ActivationsError, VirtualClockError
 from activations.lower import LowerHalf, Ready, VirtualLowerHalf
 from activations.port import Port
+from activations.shortcut import shorten
 from activations.struck import mend
 from activations.timers import AGES, SleepQueue, nanoseconds
 
@@ -143,7 +144,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._sleepers = SleepQueue(lower.time_ns)
         self._idle = idle = Idle(lower, self._sleepers)
         super().__init__(idle)
-        self.domain = Domain(lower, self)
+        self.domain: Domain = Domain(lower, self)
         idle.ports = self.domain.events.ports
         idle.ready = self._ready
         self._unwatch = watched.watch(self)
@@ -196,11 +197,9 @@ class EventLoop(asyncio.SelectorEventLoop):
         return made
 
     def _quicken(self) -> None:
-        # False, and no frame: every future and every handle asks
-        self.get_debug = bool  # type: ignore[method-assign]
+        shorten(self, get_debug=bool)  # False, and no frame: every future and every handle asks
         if self._turn is not None:
-            self.call_soon = self._turn.call_soon  # type: ignore[assignment, method-assign]
-            self._run_once = self._turn.run_once
+            shorten(self, call_soon=self._turn.call_soon, _run_once=self._turn.run_once)
 
     def _slow_down(self) -> None:
         for name in ("get_debug", "call_soon", "_run_once"):

@@ -64,9 +64,9 @@ class Port:
         self._events = events
         self._loop = events.loop
         self._send = events.lower.notify
-        self.number = number
+        self.number: int = number
         """The local port number."""
-        self.remote = remote
+        self.remote: str = remote
         """What the other end is, in words: `domain 3, port 7`."""
         self._count = self._seen = PROGRAM_START
         self._waiters: dict[Future[None], None] = {}

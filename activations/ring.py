@@ -34,7 +34,7 @@ class ByteRing:
     __slots__ = ("_cons", "_data", "_indices", "_prod", "size")
 
     def __init__(self, data: memoryview, control: memoryview, *, cons: int, prod: int) -> None:
-        self.size = len(data)
+        self.size: int = len(data)
         if self.size & (self.size - 1) or not self.size:
             raise ValueError(f"a ring of {self.size} bytes: its size must be a power of two")
         self._data = data

@@ -49,7 +49,7 @@ class _End:
         fit = (len(memory) - abi.ENTRIES) // entry_size
         if fit < 1:
             raise ValueError(f"no entry of {entry_size} bytes fits into {len(memory)}")
-        self.size = 1 << (fit.bit_length() - 1)
+        self.size: int = 1 << (fit.bit_length() - 1)
         """Entries: the largest power of two that fits."""
         self.entry_size = entry_size
         self._fence = Lock()

@@ -56,7 +56,7 @@ class TimedPort(Port):
 
     def __init__(self, events: Events, number: int, remote: str) -> None:
         super().__init__(events, number, remote)
-        self.sent = 0
+        self.sent: int = 0
         self.wakes: deque[int] = deque(maxlen=KEPT)
         self.answers: deque[int] = deque(maxlen=KEPT)
         self._fired_at = 0

@@ -17,12 +17,18 @@ from activations.cli import options
 from activations.cli.attach import disk_name
 from activations.cli.attaching import domid_of, served_as
 from activations.cli.ending import status_of
+from activations.cli.options import F
 from activations.cli.output import Screen
 from activations.domain import Domain
 from activations.drivers.block.names import devid_of
 from activations.xenbus import HandshakeTimeout, XenbusError, device_of, unplug
 
-force = click.option("--force", is_flag=True, help="Take it away though the guest uses it still.")
+
+def force(command: F) -> F:
+    """`--force`."""
+    return click.option(
+        "--force", is_flag=True, help="Take it away though the guest uses it still."
+    )(command)
 
 
 @click.group(short_help="Take a device away that `attach` left behind.")

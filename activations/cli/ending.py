@@ -30,7 +30,7 @@ MOMENT = 0.01
 class Ending:
     """Why the command ends before it is done. The first reason counts."""
 
-    begun = False
+    begun: bool = False
     status: int | None = None
     """The exit status that goes with it; None where the subcommand has one of its own."""
 

@@ -93,8 +93,8 @@ class Screen:
     """For people: colours and a spinner on a terminal, plain lines elsewhere."""
 
     def __init__(self, *, spinner: bool = True) -> None:
-        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.out: Console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.err: Console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._width = 0
         self._colours: dict[str, str] = {}
         self._spins = spinner and self.err.is_terminal

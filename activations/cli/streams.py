@@ -40,9 +40,9 @@ class Sink(io.RawIOBase):
     """The bytes of a stream, on their way to its descriptor."""
 
     def __init__(self, name: str, descriptor: int) -> None:
-        self.vital = name == "stdout"
+        self.vital: bool = name == "stdout"
         """Whether the command is to end when this is lost."""
-        self.waits = True
+        self.waits: bool = True
         """Whether the command waits for whoever reads."""
         self._name = name
         self._descriptor = descriptor

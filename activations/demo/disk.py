@@ -59,8 +59,8 @@ class Image:
     discard_granularity = 0
 
     def __init__(self, file: FileDisk, tick: Tick) -> None:
-        self.sectors = file.sectors
-        self.sector_size = file.sector_size
+        self.sectors: int = file.sectors
+        self.sector_size: int = file.sector_size
         self._file = file
         self._tick = tick
 

@@ -76,7 +76,9 @@ class Ring:
 
     def __init__(self, use: str, total: int) -> None:
         self.use = use
-        self.requests = self.in_flight = self.bytes = 0
+        self.requests: int = 0
+        self.in_flight: int = 0
+        self.bytes: int = 0
         self._total = total
         self._done = 0
 

@@ -21,7 +21,7 @@ from dpkt.ip import IP, IP_PROTO_ICMP
 from activations.demo.figures import Ring
 from activations.drivers.net import Interface
 
-ARP_OF_ETHERNET = (ARP_HRD_ETH, ARP_PRO_IP, 6, 4)
+ARP_OF_ETHERNET: tuple[int, int, int, int] = (ARP_HRD_ETH, ARP_PRO_IP, 6, 4)
 """Hardware, protocol, the lengths of their addresses."""
 BROADCAST = b"\xff" * 6
 PAYLOAD = 56

@@ -146,7 +146,7 @@ class WatchedSwitch(Switch):
 
     def __init__(self, meter: Meter) -> None:
         super().__init__()
-        self.frames = 0
+        self.frames: int = 0
         self._meter = meter
 
     def forward(self, source: SwitchPort, frame: bytes) -> None:

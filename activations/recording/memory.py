@@ -38,9 +38,9 @@ class View:
         self._journal = journal
         self._name = name
         self._whole = whole
-        self.known = known
+        self.known: memoryview[int] = known
         self._offset = offset
-        self.readonly = readonly
+        self.readonly: bool = readonly
 
     def __repr__(self) -> str:
         return f"<{len(self.known)} of {self.format!r} at {self._offset} of {self._name}>"
@@ -93,8 +93,6 @@ class View:
 
     def __eq__(self, other: object) -> bool:
         return self._all() == other
-
-    __hash__ = None  # type: ignore[assignment]
 
     def cast(self, code: Any) -> View:
         return self._of(self._whole.cast(code), self.known.cast(code), self._offset)

@@ -15,7 +15,7 @@ from activations.errors import BackendError, LeakWarning
 from activations.lower import LowerHalf
 from activations.own import own_tasks
 from activations.recording.chance import by_journal
-from activations.recording.form import RecordingError, read
+from activations.recording.form import Header, RecordingError, read
 from activations.recording.journal import Differs, Noting, Reading
 from activations.recording.seam import JournalHalf, RecordedLoop
 from activations.running import program
@@ -45,7 +45,7 @@ class Recorder:
             "hashes": os.environ.get(HASHES),
             "debug": bool(os.environ.get("PYTHONASYNCIODEBUG")) or sys.flags.dev_mode,
         }
-        self.journal = Noting(write, header)
+        self.journal: Noting = Noting(write, header)
         self._name = half
 
     @contextmanager
@@ -96,6 +96,7 @@ class Recording:
     """A recording that was read. Raises `RecordingError` for what is none."""
 
     def __init__(self, path: Path) -> None:
+        self.header: Header
         self.header, self._events = read(path)
         self.path = path
 

@@ -62,9 +62,9 @@ class Store(Nodes):
     def __init__(self, connection: StoreConnection, *, owner: str = "this domain") -> None:
         self.watches: dict[str, Watch] = {}
         """The watches that are set, by token."""
-        self.closed = ""
+        self.closed: str = ""
         """Why nothing goes any more; empty while the connection stands."""
-        self.turns = Turns()
+        self.turns: Turns = Turns()
         """Whose turn it is to open a transaction."""
         self._connection = connection
         self._owner = owner

@@ -17,13 +17,13 @@ class StorePage:
     __slots__ = ("_words", "requests", "responses")
 
     def __init__(self, page: memoryview) -> None:
-        self.requests = ByteRing(
+        self.requests: ByteRing = ByteRing(
             page[RING_REQ : RING_REQ + RING_SIZE],
             page,
             cons=xs_wire.REQ_CONS,
             prod=xs_wire.REQ_PROD,
         )
-        self.responses = ByteRing(
+        self.responses: ByteRing = ByteRing(
             page[RING_RSP : RING_RSP + RING_SIZE],
             page,
             cons=xs_wire.RSP_CONS,

@@ -29,7 +29,7 @@ class Link:
         self, fields: Fields, layout: Layout, port: Port, control: Grant, rings: Sequence[Grant]
     ) -> None:
         self.port = port
-        self.closed = False
+        self.closed: bool = False
         self._fields = fields
         self._control = control
         self._rings = rings
@@ -42,7 +42,7 @@ class Link:
             for place in (layout.left, layout.right)
         )
         incoming, outgoing = (left, right) if fields is SERVER else (right, left)
-        self.end = End(fields, control.memory[:], incoming, outgoing, self._notify)
+        self.end: End = End(fields, control.memory[:], incoming, outgoing, self._notify)
 
     @property
     def ref(self) -> int:

@@ -7,14 +7,16 @@ go, then says so. The front end's folder is its own; in the back end's the tools
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from activations.abi.xenbus import XenbusState as State
 from activations.domain import Domain
-from activations.xenbus.device import Device, front_device
+from activations.xenbus.device import Device, Side, front_device
 from activations.xenbus.driver import BackDriver, FrontDriver, Written
 from activations.xenbus.folder import Heard
 from activations.xenbus.handshake import Handshake
 from activations.xenbus.keys import Keys
-from activations.xenbus.states import BACK, BACK_AGAIN, FRONT, FRONT_AGAIN, Phase
+from activations.xenbus.states import BACK, BACK_AGAIN, FRONT, FRONT_AGAIN, Phase, Table
 
 _ANEW = (State.INITIALISING, State.INIT_WAIT)
 
@@ -22,7 +24,11 @@ _ANEW = (State.INITIALISING, State.INIT_WAIT)
 class FrontEnd(Handshake):
     """The front end: `driver` is told when there is a back end, and when it goes."""
 
-    side, other, table, again, patient = "front", "back", FRONT, FRONT_AGAIN, Phase.WAITING
+    side: ClassVar[Side] = "front"
+    other: ClassVar[Side] = "back"
+    table: ClassVar[Table] = FRONT
+    again: ClassVar[Table] = FRONT_AGAIN
+    patient: ClassVar[Phase] = Phase.WAITING
 
     def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
         super().__init__(xen, device, driver)
@@ -70,7 +76,11 @@ class FrontEnd(Handshake):
 class BackEnd(Handshake):
     """The back end: `driver` is told when there is a front end, and when it goes."""
 
-    side, other, table, again, patient = "back", "front", BACK, BACK_AGAIN, Phase.FRESH
+    side: ClassVar[Side] = "back"
+    other: ClassVar[Side] = "front"
+    table: ClassVar[Table] = BACK
+    again: ClassVar[Table] = BACK_AGAIN
+    patient: ClassVar[Phase] = Phase.FRESH
 
     def __init__(self, xen: Domain, device: Device, driver: BackDriver) -> None:
         super().__init__(xen, device, driver)

@@ -54,9 +54,9 @@ class Handshake(ABC):
     """Where this end stands while it has nothing yet of the other, and waits for it."""
 
     def __init__(self, xen: Domain, device: Device, driver: Driver) -> None:
-        self.device = device
-        self.phase = Phase.FRESH
-        self.failure = ""
+        self.device: Device = device
+        self.phase: Phase = Phase.FRESH
+        self.failure: str = ""
         """Why the device was closed, if something was wrong with it; until it connects again."""
         self.driver = driver
         self._xen = xen

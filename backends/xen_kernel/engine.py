@@ -91,7 +91,7 @@ class Program:
     def __init__(self, path: Path, scenario: Scenario) -> None:
         self.path = path
         self.scenario = scenario
-        self.symbols = Symbols(path, (*scenario.kernel, scenario.harness))
+        self.symbols: Symbols = Symbols(path, (*scenario.kernel, scenario.harness))
 
     def search(
         self,

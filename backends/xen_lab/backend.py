@@ -100,7 +100,7 @@ class LabBackend:
         return stock.clean(cache.default(), old=old)
 
 
-backend = LabBackend()
+backend: LabBackend = LabBackend()
 
 
 def _refuse(options: RunOptions) -> None:

@@ -64,6 +64,7 @@ class Machine:
     ) -> None:
         self._log = os.memfd_create("lab-console")
         self._root = _initramfs(image.root, overlay)
+        self.channel: socket.socket
         self.channel, theirs = socket.socketpair()
         self.channel.setblocking(False)
         passed = (self._log, self._root, theirs.fileno())

@@ -24,7 +24,7 @@ class Pace:
     measured; never below 1."""
 
     def __init__(self) -> None:
-        self.factor = 1.0
+        self.factor: float = 1.0
 
     def measured(self, seconds: float, idle: float) -> None:
         """A piece of work took so long, which takes `idle` seconds on an idle machine."""

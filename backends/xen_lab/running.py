@@ -55,7 +55,7 @@ class Part:
         self._noted = Lines()
         self.events: list[Event] = []
         """Its trace, where one is kept."""
-        self.recording = bytearray()
+        self.recording: bytearray = bytearray()
         self._result = bytearray()
 
     @property

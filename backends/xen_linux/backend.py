@@ -148,4 +148,4 @@ async def _main(half: Half, loop: asyncio.AbstractEventLoop) -> Any:
     return await program(half.main, loop.domain)
 
 
-backend = LinuxBackend()
+backend: LinuxBackend = LinuxBackend()

@@ -57,7 +57,7 @@ class LinuxLowerHalf:
     """
 
     clock: Clock = "wall"
-    time_ns = staticmethod(monotonic_ns)
+    time_ns: staticmethod[[], int] = staticmethod(monotonic_ns)
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class LinuxLowerHalf:
         grant_table: LinuxGrantTable,
         resumes: Resumes | None = None,
     ) -> None:
-        self.domid = domid
+        self.domid: int = domid
         self.name = name
         self.grant_table: GrantTable = grant_table
         self._grants = grant_table

@@ -161,4 +161,4 @@ def _outcome(machine: Machine, trouble: BaseException | None) -> Outcome:
     return outcome
 
 
-backend = SimBackend()
+backend: SimBackend = SimBackend()

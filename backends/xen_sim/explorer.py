@@ -72,7 +72,7 @@ class Subject:
 class Explorer:
     """The simulator's."""
 
-    kinds = (Scenario, Programs)
+    kinds: tuple[type[Scenario], type[Programs]] = (Scenario, Programs)
     """What it takes of a file."""
 
     def explore(self, subject: dict[str, Any], effort: dict[str, Any], live: Live) -> Verdict:

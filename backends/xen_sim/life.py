@@ -23,6 +23,7 @@ from xen_sim.schedule.scheduler import Kept, nothing
 if TYPE_CHECKING:
     from xen_sim.build import Built
     from xen_sim.xen.domain import XenDomain
+    from xen_sim.xen.vcpu import VCPU
 
 Main = Callable[[Domain], Awaitable[Any]]
 
@@ -37,11 +38,11 @@ class Life(ABC):
 
     def __init__(self, domain: XenDomain, vcpu: int) -> None:
         self.domain = domain
-        self.vcpu = domain.vcpus[vcpu]
-        self.name = self.vcpu.cpu.name
+        self.vcpu: VCPU = domain.vcpus[vcpu]
+        self.name: str = self.vcpu.cpu.name
         self.result: Any = None
         self.failure: BaseException | None = None
-        self.ended = False
+        self.ended: bool = False
         self.cancelled = False
 
     def __call__(self) -> None:
@@ -58,7 +59,7 @@ class Life(ABC):
         except GreenletExit:
             pass
         except BaseException as error:
-            self.failure = self.failure or error
+            self._failed(error)
         finally:
             self.ended = True
             self.vcpu.trace("end")
@@ -66,6 +67,13 @@ class Life(ABC):
     def _fresh(self) -> Kept:
         """What the thread is to keep for it as it begins."""
         return nothing()
+
+    def _returned(self, result: Any) -> None:
+        self.result = result
+
+    def _failed(self, error: BaseException) -> None:
+        """The first failure is the one that counts."""
+        self.failure = self.failure or error
 
     @abstractmethod
     def _live(self) -> None:
@@ -85,13 +93,13 @@ class PlainLife(Life):
 
     def __init__(self, built: Built, main: Callable[[PlainGuest], Any]) -> None:
         super().__init__(built.domain, 0)
-        self.guest = PlainGuest(built.kernel(0))
+        self.guest: PlainGuest = PlainGuest(built.kernel(0))
         """What its program will be given: ports may be bound before the run, for one."""
         self._main = main
 
     def _live(self) -> None:
         self.vcpu.trace("start", domid=self.domain.domid)
-        self.result = self._main(self.guest)
+        self._returned(self._main(self.guest))
 
     def cancel(self) -> bool:
         """A plain program cannot be asked: it goes on, and is ended with the run at the latest."""
@@ -132,9 +140,9 @@ class LoopLife(Life):
         if self.cancelled:  # before its first instruction
             self._task.cancel()
         try:
-            self.result = _to_its_end(loop, self._task)
+            self._returned(_to_its_end(loop, self._task))
         except KeyboardInterrupt as interrupt:  # whatever comes of giving everything back
-            self.failure = interrupt
+            self._failed(interrupt)
             raise
 
     def _shut_down(self, loop: EventLoop) -> None:

@@ -66,7 +66,7 @@ class Machine:
         if seed is not None and tape is not None:
             raise BackendError("a machine takes a seed or a tape, not both")
         self._tape = Seeded(seed) if seed is not None else tape
-        self.xen = Hypervisor(
+        self.xen: Hypervisor = Hypervisor(
             clock,
             self._tape,
             explored=explore,

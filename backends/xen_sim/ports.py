@@ -32,7 +32,7 @@ class Snapshot:
     """The ports as they were at its moment. Made before the machine runs."""
 
     def __init__(self, machine: Machine, at: int | None) -> None:
-        self.ns = 0
+        self.ns: int = 0
         """When its moment was, since the machine was made."""
         self.ports: list[PortState] | None = None
         """None as long as the moment has not come."""

@@ -19,13 +19,13 @@ class VcpuInfo:
     def __init__(self, frame: Frame, vcpu: int, before: Before | None, owner: str = "") -> None:
         at = vcpu * abi.VCPU_INFO_SIZE
         of = owner + (f" of vcpu {vcpu}" if vcpu else "")
-        self.upcall_pending = frame.view(
+        self.upcall_pending: Words = frame.view(
             "evtchn_upcall_pending" + of, at + abi.UPCALL_PENDING, 1, "B", before
         )
-        self.upcall_mask = frame.view(
+        self.upcall_mask: Words = frame.view(
             "evtchn_upcall_mask" + of, at + abi.UPCALL_MASK, 1, "B", before
         )
-        self.pending_sel = frame.view(
+        self.pending_sel: Words = frame.view(
             "evtchn_pending_sel" + of, at + abi.PENDING_SEL, 8, "Q", before
         )
 
@@ -36,8 +36,10 @@ class EventWords:
     __slots__ = ("mask", "pending")
 
     def __init__(self, frame: Frame, before: Before | None, owner: str = "") -> None:
-        self.pending = frame.view("evtchn_pending" + owner, abi.EVTCHN_PENDING, 512, "Q", before)
-        self.mask = frame.view("evtchn_mask" + owner, abi.EVTCHN_MASK, 512, "Q", before)
+        self.pending: Words = frame.view(
+            "evtchn_pending" + owner, abi.EVTCHN_PENDING, 512, "Q", before
+        )
+        self.mask: Words = frame.view("evtchn_mask" + owner, abi.EVTCHN_MASK, 512, "Q", before)
 
 
 class ControlBlock:
@@ -46,8 +48,8 @@ class ControlBlock:
     __slots__ = ("head", "ready")
 
     def __init__(self, frame: Frame, offset: int, before: Before | None, owner: str = "") -> None:
-        self.ready = frame.view("ready" + owner, offset, 4, "I", before)
-        self.head = frame.view("head" + owner, offset + 8, 64, "I", before)
+        self.ready: Words = frame.view("ready" + owner, offset, 4, "I", before)
+        self.head: Words = frame.view("head" + owner, offset + 8, 64, "I", before)
 
 
 def event_array(frame: Frame, before: Before | None, owner: str = "") -> Words:

@@ -19,6 +19,7 @@ from activations.cli.evtchn.common import (
     run_scenario,
     said_where_else,
 )
+from activations.cli.options import F
 from activations.cli.output import JsonLines, Reporter, Screen
 from activations.cli.status import FAILED, WELL
 from activations.domain import Domain
@@ -31,13 +32,16 @@ from activations.evtchn.scenarios import Work, figures_of, perform
 
 FAILURES = (HalfMissing, XenError, DomainFailed, NoSuchDomain)
 
-wait = click.option(
-    "-w",
-    "--wait",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Wait no longer than this for the other half.  [default: for ever]",
-)
+
+def wait(command: F) -> F:
+    """`--wait`."""
+    return click.option(
+        "-w",
+        "--wait",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Wait no longer than this for the other half.  [default: for ever]",
+    )(command)
 
 
 @click.command(short_help="How long an event takes, there and back.")

@@ -14,9 +14,10 @@ What is served is any `disks.ServedDisk`, and stays its owner's. Front ends come
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from errno import ENOENT
+from typing import ClassVar
 
 from activations.abi import blkif as abi
 from activations.abi.blkif import Info, Layout
@@ -50,7 +51,7 @@ async def serve(
 class BlkBack(BackDriver):
     """The driver below `serve`, for one device over all its connections."""
 
-    writes = (
+    writes: ClassVar[Sequence[str]] = (
         abi.MAX_RING_PAGE_ORDER_KEY,
         abi.MAX_QUEUES,
         abi.MAX_INDIRECT_SEGMENTS,
@@ -70,7 +71,7 @@ class BlkBack(BackDriver):
     def __init__(
         self, xen: Domain, device: Device, disk: ServedDisk, *, max_queues: int = QUEUES
     ) -> None:
-        self.figures = Figures()
+        self.figures: Figures = Figures()
         self._xen = xen
         self._device = device
         self._disk = disk

@@ -31,7 +31,7 @@ class Disk:
     """
 
     def __init__(self, requests: Requests) -> None:
-        self.geometry = Geometry()
+        self.geometry: Geometry = Geometry()
         """What the back end says of the disk; that may change while it is in use."""
         self._requests = requests
 

@@ -77,9 +77,9 @@ class MemoryDisk:
     discard_granularity = SECTOR_SIZE
 
     def __init__(self, content: int | bytes | bytearray, *, read_only: bool = False) -> None:
-        self.data = bytearray(content)
+        self.data: bytearray = bytearray(content)
         self.data += bytes(-len(self.data) % SECTOR_SIZE)
-        self.sectors = len(self.data) // SECTOR_SIZE
+        self.sectors: int = len(self.data) // SECTOR_SIZE
         self.read_only = read_only
 
     def read_into(self, offset: int, buffers: Buffers) -> Done:
@@ -127,9 +127,9 @@ class ObjectDisk:
     def __init__(self, source: Any, size: int, *, sector_size: int = SECTOR_SIZE) -> None:
         if sector_size % SECTOR_SIZE or size % sector_size:
             raise ValueError(f"a disk of {size} bytes in sectors of {sector_size} cannot be")
-        self.sectors = size // SECTOR_SIZE
+        self.sectors: int = size // SECTOR_SIZE
         self.sector_size = sector_size
-        self.read_only = not hasattr(source, "write")
+        self.read_only: bool = not hasattr(source, "write")
         self._source = source
 
     def read_into(self, offset: int, buffers: Buffers) -> Done:

@@ -34,7 +34,7 @@ class ImageError(ActivationsError, OSError):
     """A file or a device cannot be served as a disk. The text is a sentence that begins with its
     path and says what to do."""
 
-    number = errno.EINVAL
+    number: int = errno.EINVAL
 
     def __init__(self, path: os.PathLike[str], why: str) -> None:
         super().__init__(self.number, why, os.fspath(path))
@@ -46,13 +46,13 @@ class ImageError(ActivationsError, OSError):
 class ImageInUse(ImageError, BlockingIOError):
     """Somebody else has it, and one of the two would write to it."""
 
-    number = errno.EBUSY
+    number: int = errno.EBUSY
 
 
 class ImageReadOnly(ImageError):
     """It was to be written, and cannot be."""
 
-    number = errno.EROFS
+    number: int = errno.EROFS
 
 
 class UnfitImage(ImageError, ValueError):

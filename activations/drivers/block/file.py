@@ -82,7 +82,7 @@ class FileDisk:
         read_only: bool = False,
         format: Literal["raw"] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.read_only = read_only
         self._threads = Threads(THREADS, self.path.name)
         self._mute: set[Call] = set()
@@ -91,12 +91,12 @@ class FileDisk:
         try:
             have_alone(self._fd, self.path, read_only)
             self._in_memory = _in_memory(self._fd)
-            self.sector_size = _sector_size(self._fd, self.path)
-            self.size = _size(self._fd, self.path, read_only, format)
+            self.sector_size: int = _sector_size(self._fd, self.path)
+            self.size: int = _size(self._fd, self.path, read_only, format)
         except BaseException:
             os.close(self._fd)
             raise
-        self.sectors = -(-self.size // self.sector_size) * (self.sector_size // SECTOR_SIZE)
+        self.sectors: int = -(-self.size // self.sector_size) * (self.sector_size // SECTOR_SIZE)
 
     def __repr__(self) -> str:
         return f"<FileDisk {self.path}: {self.sectors} sectors>"

@@ -14,9 +14,10 @@ I/O.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from activations.abi import blkif as abi
 from activations.abi.xenbus import XenbusState
@@ -98,7 +99,7 @@ class BlkFront(FrontDriver):
     """The driver below `open`, for one device over all its connections."""
 
     published = XenbusState.INITIALISED
-    writes = (
+    writes: ClassVar[Sequence[str]] = (
         abi.PROTOCOL,
         abi.EVENT_CHANNEL,
         abi.RING_PAGE_ORDER,
@@ -139,8 +140,8 @@ class BlkFront(FrontDriver):
         """The one in which the pages were granted."""
         self._links: list[Link] = []
         self._leftovers = Leftovers()
-        self.requests = Requests(self._pool, device.devid & _HANDLE)
-        self.disk = Disk(self.requests)
+        self.requests: Requests = Requests(self._pool, device.devid & _HANDLE)
+        self.disk: Disk = Disk(self.requests)
 
     # What the handshake calls
 

@@ -135,7 +135,7 @@ class KeptPages:
         """The longest unused first, as far as a limit was reached."""
         self._pages: dict[int, memoryview] = {}
         self._mapping_of: dict[int, _Mapping] = {}
-        self.tight = False
+        self.tight: bool = False
         """A limit is reached, or gone over: `trim` may have something to do."""
 
     def __len__(self) -> int:

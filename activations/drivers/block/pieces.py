@@ -41,15 +41,15 @@ class Transfer:
     def __init__(
         self, op: Op, sector: int, length: int, memory: memoryview | None, finish: Finish
     ) -> None:
-        self.op = op
-        self.sector = sector
-        self.length = length
+        self.op: Op = op
+        self.sector: int = sector
+        self.length: int = length
         self.memory = memory
         self.finish: Finish | None = finish
         """None when nobody waits any more."""
-        self.cut = 0
+        self.cut: int = 0
         """Bytes in pieces."""
-        self.pending = 0
+        self.pending: int = 0
         """Pieces without an answer."""
         self.error: DiskError | None = None
 
@@ -80,10 +80,10 @@ class Piece:
     __slots__ = ("at", "frames", "length", "pages", "transfer")
 
     def __init__(self, transfer: Transfer, at: int, length: int, pages: list[Page]) -> None:
-        self.transfer = transfer
-        self.at = at
-        self.length = length
-        self.pages = pages
+        self.transfer: Transfer = transfer
+        self.at: int = at
+        self.length: int = length
+        self.pages: list[Page] = pages
         self.frames: list[Page] = []
 
     def load(self) -> None:

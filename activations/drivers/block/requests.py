@@ -53,10 +53,10 @@ class Queue:
         start: int = 0,
     ) -> None:
         self.layout = layout
-        self.ring = FrontRing(memory, layout.entry_size, start=start)
+        self.ring: FrontRing = FrontRing(memory, layout.entry_size, start=start)
         self.notify = notify
         self.in_flight: dict[int, Piece] = {}
-        self.fresh = False
+        self.fresh: bool = False
         """Something was put and not yet published."""
 
     def put(self, id: int, piece: Piece, handle: int) -> None:

@@ -31,7 +31,7 @@ class VolatileDisk(MemoryDisk):
         self._survives = survives
         self._medium = bytearray(self.data)
         self._unflushed: list[tuple[int, bytes]] = []
-        self.flushes = 0
+        self.flushes: int = 0
 
     def write(self, offset: int, buffers: Buffers) -> Done:
         super().write(offset, buffers)

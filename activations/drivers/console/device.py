@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from typing import ClassVar
 
 from activations.abi import console as abi
 from activations.domain import Domain
@@ -68,10 +69,10 @@ async def _run(end: Handshake, console: Console) -> AsyncIterator[None]:
 class ConsoleFront(FrontDriver):
     """The front end's driver: a fresh page and port for each connection."""
 
-    writes = (abi.RING_REF, abi.PORT)
+    writes: ClassVar[Sequence[str]] = (abi.RING_REF, abi.PORT)
 
     def __init__(self, xen: Domain, device: Device) -> None:
-        self.console = Console()
+        self.console: Console = Console()
         self._xen = xen
         self._domid = device.back
         self._line: Line | None = None
@@ -109,7 +110,7 @@ class ConsoleBack(BackDriver):
     """The back end's driver: maps what the front end publishes."""
 
     def __init__(self, xen: Domain, device: Device) -> None:
-        self.console = Console()
+        self.console: Console = Console()
         self._xen = xen
         self._domid = device.front
         self._line: Line | None = None

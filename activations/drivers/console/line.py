@@ -45,8 +45,8 @@ class Line:
     def __init__(self, places: tuple[Place, Place], page: Grant, port: Port) -> None:
         self.page = page
         self.port = port
-        self.released = False
-        self.broken = asyncio.Event()
+        self.released: bool = False
+        self.broken: asyncio.Event = asyncio.Event()
         """The other end broke a ring; `error` says how."""
         self.error: RingError | None = None
         incoming, outgoing = places

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from activations.abi import netif as abi
 from activations.domain import Domain
@@ -56,7 +57,7 @@ async def serve(
 class NetBack(BackDriver):
     """The driver below `serve`, for one device over all its connections."""
 
-    writes = (
+    writes: ClassVar[Sequence[str]] = (
         abi.FEATURE_RX_COPY,
         abi.FEATURE_SG,
         abi.FEATURE_SPLIT_EVENT_CHANNELS,
@@ -72,7 +73,7 @@ class NetBack(BackDriver):
         max_queues: int = QUEUES,
         figures: Figures | None = None,
     ) -> None:
-        self.figures = Figures() if figures is None else figures
+        self.figures: Figures = Figures() if figures is None else figures
         self._xen = xen
         self._device = device
         self._wire = wire

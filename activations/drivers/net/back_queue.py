@@ -68,8 +68,8 @@ class Queue:
             rx_ring = BackRing(rx_page.memory, abi.RX_ENTRY_SIZE)
             undo.callback(rx_ring.release)
             self._held = undo.pop_all()
-        self.from_guest = FromGuest(terms, tx_ring, tx_port)
-        self.to_guest = ToGuest(terms, rx_ring, rx_port)
+        self.from_guest: FromGuest = FromGuest(terms, tx_ring, tx_port)
+        self.to_guest: ToGuest = ToGuest(terms, rx_ring, rx_port)
 
     def close(self) -> None:
         """Unmap the rings, close the ports."""

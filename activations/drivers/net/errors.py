@@ -19,7 +19,7 @@ class BadPacket(NetError):
     """
 
     def __init__(self, ids: Sequence[int | None], why: str) -> None:
-        self.ids = tuple(ids)
+        self.ids: tuple[int | None, ...] = tuple(ids)
         super().__init__(why)
 
 

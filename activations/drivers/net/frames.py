@@ -13,7 +13,7 @@ class FrameQueue:
         if capacity < 1:
             raise ValueError(f"a queue of {capacity} frames holds none")
         self.capacity = capacity
-        self.dropped = 0
+        self.dropped: int = 0
         """Frames for which there was no room."""
         self._frames: deque[bytes] = deque()
         self._arrived = asyncio.Event()

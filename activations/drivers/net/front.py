@@ -14,9 +14,10 @@ sends them again, as in any network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from errno import ENOSPC
+from typing import ClassVar
 
 from activations.abi import netif as abi
 from activations.abi.xenbus import XenbusState
@@ -31,7 +32,7 @@ from activations.errors import XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.own import own
-from activations.port import PROGRAM_START
+from activations.port import PROGRAM_START, Port
 from activations.ring import RingError
 from activations.sring import FrontRing
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
@@ -97,19 +98,19 @@ class Queue:
                 self._held.append(grant)
                 return grant
 
-            self.tx_port = undo.enter_context(xen.events.alloc_unbound(domid))
-            self.rx_port = self.tx_port
+            self.tx_port: Port = undo.enter_context(xen.events.alloc_unbound(domid))
+            self.rx_port: Port = self.tx_port
             if split:
                 self.rx_port = undo.enter_context(xen.events.alloc_unbound(domid))
             tx_page, rx_page, tx_data, rx_data = (share(count) for count in (1, 1, pages, pages))
-            self.to_back = ToBack(
+            self.to_back: ToBack = ToBack(
                 FrontRing(tx_page.memory, abi.TX_ENTRY_SIZE),
                 Pages(tx_data.memory, tx_data.refs),
                 bell(self.tx_port),
                 nic.figures,
                 sg=sg,
             )
-            self.from_back = FromBack(
+            self.from_back: FromBack = FromBack(
                 FrontRing(rx_page.memory, abi.RX_ENTRY_SIZE),
                 Pages(rx_data.memory, rx_data.refs),
                 bell(self.rx_port),
@@ -117,7 +118,7 @@ class Queue:
             )
             undo.pop_all()
         self._nic = nic
-        self.keys = QueueKeys(
+        self.keys: QueueKeys = QueueKeys(
             tx_page.refs[0], rx_page.refs[0], self.tx_port.number, self.rx_port.number
         )
 
@@ -164,7 +165,7 @@ class NetFront(FrontDriver):
     """The driver below `open`, for one device over all its connections."""
 
     published = XenbusState.CONNECTED
-    writes = (
+    writes: ClassVar[Sequence[str]] = (
         "*-ring-ref",
         f"{abi.EVENT_CHANNEL}*",
         abi.NUM_QUEUES,

@@ -25,7 +25,7 @@ class Pages:
     def __init__(self, memory: memoryview, refs: Sequence[int]) -> None:
         self._memory = memory
         self.refs = refs
-        self.free = deque(range(len(refs)))
+        self.free: deque[int] = deque(range(len(refs)))
 
     def write(self, number: int, data: memoryview) -> None:
         """Put bytes at a page's beginning."""

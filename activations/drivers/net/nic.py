@@ -29,7 +29,7 @@ class Nic:
         """This end's address, six bytes."""
         self.mtu = mtu
         """Bytes that a frame may have behind its header."""
-        self.figures = Figures()
+        self.figures: Figures = Figures()
         """`lost` are frames that the back end refused or did not answer before it died, and those
         received that nobody took in time."""
         self._put: Put | None = None

@@ -81,7 +81,7 @@ class SwitchPort:
         self.name = name
         self.refused = 0
         """Frames that came in and made no sense."""
-        self.incoming = FrameQueue(capacity)
+        self.incoming: FrameQueue = FrameQueue(capacity)
         """What is to be received here; its `dropped` counts what was not."""
         self._switch = switch
 

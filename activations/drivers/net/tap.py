@@ -44,7 +44,7 @@ class Tap:
         os.set_blocking(self._fd, False)
         self.name: str = self._device.name
         """As Linux knows it."""
-        self.dropped = 0
+        self.dropped: int = 0
         """Frames that Linux did not take: the device was down, or full."""
         self._readers: set[asyncio.Future[None]] = set()
 

@@ -37,8 +37,8 @@ class Line:
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
-        self.decoder = Decoder()
-        self.outgoing = bytearray()
+        self.decoder: Decoder = Decoder()
+        self.outgoing: bytearray = bytearray()
 
     def send(self, message: Message) -> None:
         self.outgoing += encode(message)

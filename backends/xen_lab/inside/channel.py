@@ -43,7 +43,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self.damaged = 0
+        self.damaged: int = 0
         """Messages begun whose checksum or form was wrong; they were given as noise."""
 
     def feed(self, data: bytes) -> Iterator[Message | bytes]:

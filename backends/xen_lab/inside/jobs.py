@@ -23,7 +23,7 @@ class Job:
 
     def __init__(self, pid: int, streams: dict[int, str], inlet: int | None = None) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        self.pidfd: int = os.pidfd_open(pid)
         self.streams = streams
         self._inlet = inlet
         for descriptor in streams:

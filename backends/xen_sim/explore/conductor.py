@@ -39,11 +39,11 @@ class Conductor(Tape):
         self._choose = tape.choose
         self._tape = tape
         self._budget = budget
-        self.steps = 0
-        self.options = bytearray()
-        self.preemptions = bytearray()
+        self.steps: int = 0
+        self.options: bytearray = bytearray()
+        self.preemptions: bytearray = bytearray()
         self.coverage: set[int] = set()
-        self.over = False
+        self.over: bool = False
         """What comes from now on is no part of the run any more: domains are cleaning up."""
         self.checks: list[tuple[Callable[[], object], str]] = []
         """What has to be so before every step."""

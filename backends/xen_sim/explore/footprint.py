@@ -54,7 +54,7 @@ class Footprints:
     """
 
     def __init__(self) -> None:
-        self.actor = ""
+        self.actor: str = ""
         """Whose transition it is."""
         self.moved: Callable[[], None] = lambda: None
         """Called where the transition of one vCPU ends and another's begins with no choice."""
@@ -118,7 +118,7 @@ class NotingTape(Tape):
     """A tape that wants to know what is touched between its choices."""
 
     def __init__(self) -> None:
-        self.footprints = Footprints()
+        self.footprints: Footprints = Footprints()
         self.passed: list[Any] = []
         """What its strategy is to learn of the run."""
 

@@ -66,7 +66,7 @@ class Turns:
     """Whose turn it is."""
 
     def __init__(self, of: list[Strategy]) -> None:
-        self.all = list(dict.fromkeys(of))
+        self.all: list[Strategy] = list(dict.fromkeys(of))
         self._cycle = cycle(of)
         self._length = len(of)
 

@@ -27,7 +27,7 @@ from xen_sim.explore.looking import Looking
 from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.report import with_wrong
 from xen_sim.explore.token import parse_for
-from xen_sim.faults.kinds import NONE, identity, parse
+from xen_sim.faults.kinds import NONE, Enabled, identity, parse
 from xen_sim.guests import catalogue
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.platform import Delivery
@@ -72,10 +72,10 @@ class Programs:
     ) -> None:
         self._well = program
         """The program as it is where nothing goes wrong."""
-        self.faults = parse(faults)
+        self.faults: Enabled = parse(faults)
         self._faults = faults
         with_faults = f"{program.identity} faults {identity(self.faults)}"
-        self.program = replace(program, identity=with_faults) if self.faults else program
+        self.program: Program = replace(program, identity=with_faults) if self.faults else program
         self._reducible = reducible
         self.seed = seed
         """Of the application's own chance."""

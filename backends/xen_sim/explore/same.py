@@ -34,7 +34,7 @@ class SameAgain(Tape):
     def __init__(self, before: Sequence[Taken]) -> None:
         self._before = before
         self._met = 0
-        self.differs = ""
+        self.differs: str = ""
 
     def choose(self, choice: Choice) -> int:
         if not self.differs:

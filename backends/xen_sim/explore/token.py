@@ -96,7 +96,7 @@ class Checked(Tape):
     """A token's course, each deviation held against what is asked."""
 
     def __init__(self, token: Token) -> None:
-        self.rest = list(zip(token.course, token.checks, strict=True))
+        self.rest: list[tuple[Deviation, int]] = list(zip(token.course, token.checks, strict=True))
         """Deviations that are still to come: none, once the run has gone as the token says."""
         self._met = 0
         self._running = 0

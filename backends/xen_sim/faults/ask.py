@@ -28,7 +28,7 @@ class Faults:
 
     def __init__(self, tape: Tape, enabled: Enabled, scheduler: Scheduler) -> None:
         self.enabled = enabled
-        self.happened = 0
+        self.happened: int = 0
         self._tape = tape
         self._scheduler = scheduler
         self._asked = 0

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from activations.abi.event_channel import DOMID_SELF, PER_VCPU_VIRQS, Virq
 from activations.accelerator import accelerator
 from activations.lower import Adopt, Clock, GrantTable, Ready, VirtualLowerHalf
+from activations.shortcut import shorten
 from xen_sim.guests.descriptors import NoDescriptors, WatchedDescriptors
 from xen_sim.guests.fused import FusedSolo5
 from xen_sim.guests.kernel import Kernel
@@ -96,12 +97,12 @@ class Guest:
     descriptors: selectors.BaseSelector
 
     def __init__(self, platform: Platform, kernel: Kernel, devices: Devices) -> None:
-        self.domid = devices.domid
-        self.name = platform.name
+        self.domid: int = devices.domid
+        self.name: str = platform.name
         self.platform = platform
         self.kernel = kernel
-        self.grant_table = devices.grant_table
-        self.time_ns = platform.time_ns
+        self.grant_table: GrantTable = devices.grant_table
+        self.time_ns: Callable[[], int] = platform.time_ns
         self._devices = devices
         self._xen = platform.xen
         self._vcpu = platform.vcpu
@@ -109,12 +110,12 @@ class Guest:
         self.poll: Callable[[], Ready | None] = platform.cpu.give_way
         self.demux: Callable[[], Sequence[int]] = kernel.demux
         self.unmask: Callable[[Sequence[int]], None] = kernel.unmask
-        self.mask = kernel.mask
+        self.mask: Callable[[int], None] = kernel.mask
         if accelerator is not None and isinstance(kernel, FusedSolo5):
             fast = kernel.accelerated(accelerator, AsyncioState)
             self.block, self.demux, self.unmask = fast.block, fast.demux, fast.unmask
-        self.notify = platform.xen.send
-        self.wake = platform.cpu.kick
+        self.notify: Callable[[int], None] = platform.xen.send
+        self.wake: Callable[[], None] = platform.cpu.kick
         platform.cpu.keep = AsyncioState.save
         self.descriptors = self._make_descriptors()
         self.start()
@@ -185,8 +186,7 @@ class WallGuest(Guest):
     ) -> None:
         self._wall = wall
         super().__init__(platform, kernel, devices)
-        self.block = self._block
-        self.poll = self._poll
+        shorten(self, block=self._block, poll=self._poll)
 
     def _block(self, deadline: int | None) -> Ready:
         self.kernel.block(deadline)

@@ -17,7 +17,7 @@ class PerVcpu(InContext):
 
     def __init__(self, platform: Platform) -> None:
         super().__init__(platform)
-        self.here = [0] * 64
+        self.here: list[int] = [0] * 64
         """The ports that are bound to this vCPU, as words of bits. Its own memory."""
 
     def active(self, word: int) -> int:

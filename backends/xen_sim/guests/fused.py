@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from activations.abi.sched import TIMEOUT_LIMIT_NS
+from activations.shortcut import shorten
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.platform import Platform
 from xen_sim.guests.solo5 import Solo5
@@ -40,7 +41,7 @@ class FusedSolo5(Solo5):
         self._apic = platform.cpu.apic
         self._time_ns = platform.time_ns
         self._unmask_by_xen = platform.xen.unmask
-        self.upcall = platform.cpu.apic.eoi  # type: ignore[method-assign]  # and nothing else
+        shorten(self, upcall=platform.cpu.apic.eoi)  # and nothing else
 
     def demux(self) -> Sequence[int]:
         """Take the ports that fired. Each bit that says that there are any goes behind what it
@@ -88,7 +89,7 @@ class FusedSolo5(Solo5):
         if skipped:
             deadline = None
         if deadline is not None or self.timer_set:
-            self.timer_set = deadline is not None
+            self.timer_set: bool = deadline is not None
             self.xen.set_timer(deadline)
         if not skipped:
             self._sleep()

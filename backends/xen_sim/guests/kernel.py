@@ -26,9 +26,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from activations.abi.event_channel import EVTCHN_MASK, MAX_PORTS_2L
+from xen_sim.guests.hypercalls import Hypercalls
 from xen_sim.guests.platform import Platform
-from xen_sim.guests.upcalls import KINDS
-from xen_sim.hardware.memory import BIT
+from xen_sim.guests.upcalls import KINDS, Upcalls
+from xen_sim.hardware.cpu import CPU
+from xen_sim.hardware.memory import BIT, Lock, Words
+from xen_sim.shared_info import VcpuInfo
 
 ALL_BITS = (1 << 64) - 1
 
@@ -43,11 +46,11 @@ class Kernel(ABC):
 
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
-        self.cpu = platform.cpu
-        self.xen = platform.xen
-        self.lock = platform.lock
-        self.info = platform.vcpu_info()
-        self.upcalls = KINDS[platform.delivery](platform, self.info)
+        self.cpu: CPU = platform.cpu
+        self.xen: Hypercalls = platform.xen
+        self.lock: Lock = platform.lock
+        self.info: VcpuInfo = platform.vcpu_info()
+        self.upcalls: Upcalls = KINDS[platform.delivery](platform, self.info)
         self.taken: list[int] = []
         """Ports that a demux has given out and that are not unmasked yet."""
 
@@ -107,10 +110,10 @@ class TwoLevelKernel(Kernel):
     def __init__(self, platform: Platform) -> None:
         super().__init__(platform)
         words = platform.event_words()
-        self.pending = words.pending
-        self.masks = words.mask
-        self.upcall_pending = self.info.upcall_pending
-        self.pending_sel = self.info.pending_sel
+        self.pending: Words = words.pending
+        self.masks: Words = words.mask
+        self.upcall_pending: Words = self.info.upcall_pending
+        self.pending_sel: Words = self.info.pending_sel
 
     def prepare(self) -> None:
         """A port is masked until it is bound: all at once, since nobody looks yet."""

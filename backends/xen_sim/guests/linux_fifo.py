@@ -47,13 +47,13 @@ class LinuxFifo(Kernel):
 
     def __init__(self, platform: Platform) -> None:
         super().__init__(platform)
-        self.upcall_pending = self.info.upcall_pending
+        self.upcall_pending: Words = self.info.upcall_pending
         self.noted: list[int] = []
         """What the handler found, for `demux`."""
         self._heads = [0] * FIFO_QUEUES
         """The port that is next in each queue, as this vCPU knows it; 0 where it has to look."""
         self._frame = platform.new_frame()
-        self.control = ControlBlock(self._frame, 0, self.cpu.before)
+        self.control: ControlBlock = ControlBlock(self._frame, 0, self.cpu.before)
         self._array: list[Frame] = platform.shared.setdefault(_ARRAY, [])
         self._pages: list[Words] = []
         """This vCPU's views of the array."""
@@ -146,7 +146,7 @@ class LinuxFifo(Kernel):
 
     def demux(self) -> Sequence[int]:
         if self.noted:
-            self.taken += self.noted
+            self.taken.extend(self.noted)
             self.noted.clear()
         return self.taken
 

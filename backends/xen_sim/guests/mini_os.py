@@ -62,7 +62,7 @@ class InContext(TwoLevelKernel):
 
     def demux(self) -> Sequence[int]:
         if self.noted:
-            self.taken += self.noted
+            self.taken.extend(self.noted)
             self.noted.clear()
         return self.taken
 

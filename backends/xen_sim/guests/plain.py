@@ -15,7 +15,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from activations.abi.event_channel import DOMID_SELF
+from xen_sim.guests.hypercalls import Hypercalls
 from xen_sim.guests.kernel import Kernel
+from xen_sim.guests.platform import Platform
+from xen_sim.hardware.cpu import CPU
 
 
 class PlainGuest:
@@ -23,11 +26,12 @@ class PlainGuest:
     be used as one likes; the methods are what most programs want of them."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.platform = platform = kernel.platform
-        self.name = platform.name
+        platform = kernel.platform
+        self.platform: Platform = platform
+        self.name: str = platform.name
         self.kernel = kernel
-        self.xen = platform.xen
-        self.cpu = platform.cpu
+        self.xen: Hypercalls = platform.xen
+        self.cpu: CPU = platform.cpu
         self.fired: Counter[int] = Counter()
         """How often each port was delivered and not waited for."""
         kernel.start()

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from xen_sim.guests.kernel import TwoLevelKernel
 from xen_sim.guests.platform import Platform
-from xen_sim.hardware.memory import BIT
+from xen_sim.hardware.memory import BIT, Words
 
 
 class Solo5(TwoLevelKernel):
@@ -29,9 +29,9 @@ class Solo5(TwoLevelKernel):
 
     def __init__(self, platform: Platform) -> None:
         super().__init__(platform)
-        self.announced = self.upcall_pending if self.upcalls.edge else self.pending_sel
+        self.announced: Words = self.upcall_pending if self.upcalls.edge else self.pending_sel
         """What is not 0 when there are events to be demuxed."""
-        self.timer_set = False
+        self.timer_set: bool = False
 
     def upcall(self) -> None:
         self.upcalls.acknowledge()

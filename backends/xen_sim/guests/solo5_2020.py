@@ -59,7 +59,7 @@ class Solo5Of2020(Solo5):
         if self.announced[0]:
             return
         if deadline is not None or self.timer_set:
-            self.timer_set = deadline is not None
+            self.timer_set: bool = deadline is not None
             self.xen.set_timer(deadline)
         self.cpu.hlt()
 

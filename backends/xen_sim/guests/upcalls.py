@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from activations.shortcut import shorten
 from xen_sim.guests.platform import Delivery, Platform
 from xen_sim.hardware.cpu import Handler
 from xen_sim.shared_info import VcpuInfo
@@ -81,7 +82,7 @@ class VectorUpcalls(Upcalls):
 
     def __init__(self, platform: Platform, info: VcpuInfo) -> None:
         super().__init__(platform, info)
-        self.acknowledge = self._cpu.eoi
+        shorten(self, acknowledge=self._cpu.eoi)
 
     def register(self, handler: Handler) -> None:
         self._cpu.idt[UPCALL_VECTOR] = handler
@@ -106,9 +107,7 @@ class PvUpcalls(Upcalls):
 
     def __init__(self, platform: Platform, info: VcpuInfo) -> None:
         super().__init__(platform, info)
-        self.disable = self._set_mask
-        self.enable = self._clear_mask
-        self.sleep = self._xen.block
+        shorten(self, disable=self._set_mask, enable=self._clear_mask, sleep=self._xen.block)
 
     def register(self, handler: Handler) -> None:
         self._xen.set_callbacks(handler)

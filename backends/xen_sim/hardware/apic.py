@@ -19,8 +19,8 @@ class LocalAPIC:
     __slots__ = ("irr", "isr")
 
     def __init__(self) -> None:
-        self.irr = 0
-        self.isr = 0
+        self.irr: int = 0
+        self.isr: int = 0
 
     def request(self, vector: int) -> bool:
         """Set a vector's bit in IRR; true if it was not set."""

@@ -75,13 +75,13 @@ class CPU(Fiber):
 
     def __init__(self, name: str, scheduler: Scheduler) -> None:
         super().__init__(name)
-        self.scheduler = scheduler
-        self.interrupts = False
+        self.scheduler: Scheduler = scheduler
+        self.interrupts: bool = False
         """The interrupt flag, IF."""
-        self.due = False
+        self.due: bool = False
         """The interrupt pin: something was raised on the line, and may still be."""
         self.line: Line = Unconnected()
-        self.apic = LocalAPIC()
+        self.apic: LocalAPIC = LocalAPIC()
         self.idt: dict[int, Handler] = {}
         """The interrupt descriptor table: the guest's handlers, by vector."""
 
@@ -224,7 +224,7 @@ class SteppedCPU(CPU):
         super().__init__(name, scheduler)
         self._shadow = False
         """`sti` was the last instruction: interrupts are held off for one more."""
-        self.late = 0
+        self.late: int = 0
         """The most steps that an interrupt may be late."""
         self._on_its_way = False
         """Another one has raised an interrupt, and how late it is was not asked yet."""

@@ -43,10 +43,10 @@ class Frame:
     __slots__ = ("bytes", "name", "number")
 
     def __init__(self, number: int, name: str = "memory") -> None:
-        self.number = number
+        self.number: int = number
         """Its frame number, by which a guest names it to Xen."""
-        self.name = name
-        self.bytes = bytearray(PAGE_SIZE)
+        self.name: str = name
+        self.bytes: bytearray = bytearray(PAGE_SIZE)
 
     def plain(self, offset: int, size: int, code: str) -> Words:
         """A view that costs nothing. `code` is struct's: `B`, `I`, `Q`."""
@@ -72,7 +72,7 @@ class Stepped:
     def __init__(
         self, words: Words, field: str, offset: int, size: int, before: Before, frame: int = 0
     ) -> None:
-        self.words = words
+        self.words: Words = words
         self._frame = frame
         self._field = field
         self._offset = offset

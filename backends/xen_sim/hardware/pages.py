@@ -73,8 +73,6 @@ class SteppedBytes:
     def __eq__(self, other: object) -> bool:
         return bytes(self) == other
 
-    __hash__ = None  # type: ignore[assignment]
-
     def cast(self, code: str) -> Any:
         """The same memory as words: a load or a store of one is one step."""
         if code == "B":

@@ -133,7 +133,7 @@ class VirtualClock:
 
     def __init__(self, calendar: Calendar) -> None:
         self._calendar = calendar
-        self.now = 0
+        self.now: int = 0
 
     def time_ns(self) -> int:
         return self.now
@@ -166,7 +166,7 @@ class WallClock:
 
     name: ClockName = "wall"
     patience = 0
-    time_ns = staticmethod(monotonic_ns)
+    time_ns: staticmethod[[], int] = staticmethod(monotonic_ns)
 
     def __init__(self, calendar: Calendar) -> None:
         self._calendar = calendar

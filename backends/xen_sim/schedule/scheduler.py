@@ -61,10 +61,10 @@ class Fiber:
     __slots__ = ("asleep", "greenlet", "keep", "kept", "kicked", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.asleep = False
+        self.name: str = name
+        self.asleep: bool = False
         """Written by the scheduler alone."""
-        self.kicked = False
+        self.kicked: bool = False
         """Somebody kicked it since it last slept."""
         self.greenlet: greenlet
         self.keep: Callable[[], Kept] = nothing
@@ -99,13 +99,13 @@ class Scheduler:
         out."""
         self.over: SimulationOver | None = None
         """Why the run is over: what the hub finds when control comes back to it."""
-        self.ending = False
+        self.ending: bool = False
         """Whoever still runs is to end: it gets `GreenletExit` where it next gives way."""
         self.report: Callable[[BlockedForever], BlockedForever] = lambda error: error
         """Says who waits for what, where that is raised with no hub."""
-        self.interrupted = False
+        self.interrupted: bool = False
         """Ctrl-C was pressed; it is raised when the processor is next given away."""
-        self.resting = False
+        self.resting: bool = False
         """Nobody runs, and the wall clock waits for the real world."""
 
     # Who sleeps

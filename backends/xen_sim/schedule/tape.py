@@ -117,7 +117,7 @@ class Schedule(Tape):
     """
 
     def __init__(self, *steps: tuple[str, str] | tuple[str, str, int], armed: bool = True) -> None:
-        self.rest = list(steps)
+        self.rest: list[tuple[str, str] | tuple[str, str, int]] = list(steps)
         self._armed = armed
         self._passed = 0
 

@@ -31,25 +31,25 @@ class Channel:
     )
 
     def __init__(self, port: int) -> None:
-        self.port = port
-        self.status = Status.CLOSED
-        self.vcpu = 0
+        self.port: int = port
+        self.status: Status = Status.CLOSED
+        self.vcpu: int = 0
         """Which vCPU is told (`notify_vcpu_id`)."""
-        self.remote_domid = 0
+        self.remote_domid: int = 0
         """UNBOUND: who may bind; INTERDOMAIN: who has."""
-        self.remote_port = 0
+        self.remote_port: int = 0
         self.peer: EventChannels | None = None
         """INTERDOMAIN: the other end's domain."""
-        self.number = 0
+        self.number: int = 0
         """VIRQ, PIRQ: which one."""
         self.consumer: Callable[[], None] | None = None
         """Xen itself listens at the other end (xenstored here), and this is what it does."""
         self.closed: Callable[[], None] | None = None
         """What it does when the port is closed."""
-        self.priority = FIFO_DEFAULT_PRIORITY
-        self.queue = (0, 0)
+        self.priority: int = FIFO_DEFAULT_PRIORITY
+        self.queue: tuple[int, int] = (0, 0)
         """FIFO: the vCPU and priority of the queue it was last put on (`fifo_lastq`)."""
-        self.pending = False
+        self.pending: bool = False
         """FIFO: an event came before there was an event word for it."""
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from activations.shortcut import shorten
 from xen_sim.hardware.cpu import Handler
 from xen_sim.hardware.memory import Words
 
@@ -58,11 +59,10 @@ class UpcallVector(Delivery):
     def __init__(self, before: Delivery, vector: int) -> None:
         super().__init__(before._cpu, before._upcall_pending, before._upcall_mask)
         self._vector = vector
-        self.bit = 1 << vector
+        self.bit: int = 1 << vector
         self._apic = self._cpu.apic
         # this line is the APIC's own: a call less, in every event of every domain
-        self.raised = self._apic.deliverable  # type: ignore[method-assign]
-        self.acknowledge = self._apic.acknowledge  # type: ignore[method-assign]
+        shorten(self, raised=self._apic.deliverable, acknowledge=self._apic.acknowledge)
         self.announce()
 
     def announce(self) -> None:

@@ -29,16 +29,18 @@ class XenDomain:
         """A classic PV guest: it has no local APIC, and `evtchn_upcall_mask` for interrupt flag."""
         self.frames: dict[int, Frame] = {}
         """Its memory, as far as Xen has to do with it, by frame number."""
-        self.shared_info = self.new_frame("shared_info")
+        self.shared_info: Frame = self.new_frame("shared_info")
         self.polling: dict[int, VCPU] = {}
         """vCPUs that are in SCHEDOP_poll, by number."""
-        self.vcpus = [
+        self.vcpus: list[VCPU] = [
             VCPU(self, number, xen.processor(f"{name}.{number}" if number else name, xen.scheduler))
             for number in range(vcpus)
         ]
         faulty = xen.faults is not None and xen.faults.of("events")
-        self.event_channels = (FaultyChannels if faulty else EventChannels)(self, max_ports)
-        self.grant_table = GrantTable(self)
+        self.event_channels: EventChannels | FaultyChannels = (
+            FaultyChannels if faulty else EventChannels
+        )(self, max_ports)
+        self.grant_table: GrantTable = GrantTable(self)
 
     def __repr__(self) -> str:
         return f"<XenDomain {self.domid} {self.name!r}>"

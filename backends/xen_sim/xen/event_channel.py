@@ -60,11 +60,11 @@ class EventChannels:
 
     def __init__(self, domain: XenDomain, max_ports: int) -> None:
         self.domain = domain
-        self.vcpus = domain.vcpus
+        self.vcpus: list[VCPU] = domain.vcpus
         self.max_ports = max_ports
         """The highest port number (`max_event_channels`)."""
         self.ops: TwoLevel | Fifo = two_level(domain)
-        self.valid = BUCKET
+        self.valid: int = BUCKET
         """How many ports the table has room for now."""
         self._channels: dict[int, Channel] = {}
         """Every port that was ever bound."""

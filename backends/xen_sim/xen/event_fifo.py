@@ -55,7 +55,7 @@ class Queues:
 
     def __init__(self) -> None:
         self.control: ControlBlock | None = None
-        self.tails = [0] * FIFO_QUEUES
+        self.tails: list[int] = [0] * FIFO_QUEUES
 
 
 class Fifo:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from errno import EBUSY, EINVAL, ENOSPC
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from activations.abi.grant_table import ENTRY, PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
 from activations.errors import XenError
@@ -35,7 +35,7 @@ class Allocation(bytearray):
 
     def __init__(self, pages: int, owner: GrantTable) -> None:
         super().__init__(pages * PAGE_SIZE)
-        self.owner = owner
+        self.owner: GrantTable = owner
 
 
 class Frame(NamedTuple):
@@ -58,7 +58,7 @@ class GrantTable:
 
     def __init__(self, domain: XenDomain) -> None:
         self.domain = domain
-        self.generation = 0
+        self.generation: int = 0
         """How often the domain was suspended: what was granted or mapped before is no more."""
         self.mappings: dict[MappedPages, None] = {}
         """What this domain maps of others'."""
@@ -233,7 +233,7 @@ class _Pages(ABC):
         """The bytes themselves."""
         before = table.domain.guest_before
         if before is None:
-            self.memory = memory if writable else memory.toreadonly()
+            self.memory: Any = memory if writable else memory.toreadonly()
         else:
             self.memory = stepped(memory, f"memory {refs[0]}", before, readonly=not writable)
         self._clear_byte: int | None = None

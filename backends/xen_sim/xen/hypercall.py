@@ -12,8 +12,10 @@ from errno import EBUSY, EINVAL, ENOENT
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from activations.abi.event_channel import DOMID_SELF
 from activations.accelerator import accelerator
 from activations.errors import XenError
+from activations.shortcut import shorten
 from xen_sim.hardware.apic import FIRST_VECTOR
 from xen_sim.hardware.cpu import Handler
 from xen_sim.schedule.step import Step
@@ -55,23 +57,10 @@ class Hypercalls:
     def __init__(self, vcpu: VCPU) -> None:
         self._vcpu = vcpu
         self._domain = domain = vcpu.domain
-        channels = domain.event_channels
-        self.alloc_unbound = channels.alloc_unbound
-        self.bind_interdomain = channels.bind_interdomain
-        self.bind_virq = channels.bind_virq
-        self.bind_pirq = channels.bind_pirq
-        self.bind_ipi = channels.bind_ipi
-        self.bind_vcpu = channels.bind_vcpu
-        self.close = channels.close
-        self.send = self._send(channels) if domain.xen.trace is None else self._traced_send
-        self.unmask = channels.unmask
-        self.status = channels.status
-        self.reset = channels.reset
-        self.init_control = channels.init_control
-        self.expand_array = channels.expand_array
-        self.set_priority = channels.set_priority
-        self.set_timer = vcpu.timers.set_timer
-        self.block = vcpu.block
+        self._channels = channels = domain.event_channels
+        shorten(self, **{name: getattr(channels, name) for name in _OPERATIONS})
+        shorten(self, set_timer=vcpu.timers.set_timer, block=vcpu.block)
+        shorten(self, send=self._send(channels) if domain.xen.trace is None else self._traced_send)
 
     def _send(self, channels: EventChannels) -> Callable[[int], None]:
         plain = not (self._domain.xen.explored or self._domain.xen.faults)
@@ -92,7 +81,69 @@ class Hypercalls:
         """
         evtchn_op.perform(self._domain.event_channels, command, argument)
 
+    # Event channels: each is `EventChannels`'s own, and takes its place when this is made
+
+    def alloc_unbound(self, domid: int, remote_domid: int) -> int:
+        """EVTCHNOP_alloc_unbound: a port for the remote domain to bind; it need not exist yet."""
+        return self._channels.alloc_unbound(domid, remote_domid)
+
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
+        """EVTCHNOP_bind_interdomain: a port, pending once, to another domain's."""
+        return self._channels.bind_interdomain(remote_domid, remote_port)
+
+    def bind_virq(self, virq: int, vcpu: int = 0) -> int:
+        """EVTCHNOP_bind_virq: a port for a virtual interrupt, of this vCPU."""
+        return self._channels.bind_virq(virq, vcpu)
+
+    def bind_pirq(self, pirq: int) -> int:
+        """EVTCHNOP_bind_pirq: a port for a physical interrupt. Here it never fires."""
+        return self._channels.bind_pirq(pirq)
+
+    def bind_ipi(self, vcpu: int = 0) -> int:
+        """EVTCHNOP_bind_ipi: a port that tells this vCPU."""
+        return self._channels.bind_ipi(vcpu)
+
+    def bind_vcpu(self, port: int, vcpu: int) -> None:
+        """EVTCHNOP_bind_vcpu: tell this vCPU from now on."""
+        self._channels.bind_vcpu(port, vcpu)
+
+    def close(self, port: int) -> None:
+        """EVTCHNOP_close: the port is free; the peer's becomes unbound."""
+        self._channels.close(port)
+
+    def send(self, port: int) -> None:
+        """EVTCHNOP_send: set the peer's port pending."""
+        self._channels.send(port)
+
+    def unmask(self, port: int) -> None:
+        """EVTCHNOP_unmask: clear the port's mask bit; if it is pending it fires."""
+        self._channels.unmask(port)
+
+    def status(self, domid: int, port: int) -> Channel:
+        """EVTCHNOP_status: a port's state, as it stands."""
+        return self._channels.status(domid, port)
+
+    def reset(self, domid: int = DOMID_SELF, *, resuming: bool = False) -> None:
+        """EVTCHNOP_reset: close every port, and go back to two levels."""
+        self._channels.reset(domid, resuming=resuming)
+
+    def init_control(self, gfn: int, offset: int, vcpu: int) -> int:
+        """EVTCHNOP_init_control: a vCPU's control block for the FIFO ABI; the bits of a link."""
+        return self._channels.init_control(gfn, offset, vcpu)
+
+    def expand_array(self, gfn: int) -> None:
+        """EVTCHNOP_expand_array: words for 1,024 further ports of the FIFO ABI."""
+        self._channels.expand_array(gfn)
+
+    def set_priority(self, port: int, priority: int) -> None:
+        """EVTCHNOP_set_priority: of what comes from now on, on the FIFO ABI."""
+        self._channels.set_priority(port, priority)
+
     # Timers
+
+    def set_timer(self, deadline: int | None) -> None:
+        """set_timer_op, absolute nanoseconds; None stops it."""
+        self._vcpu.timers.set_timer(deadline)
 
     def set_singleshot_timer(self, deadline: int | None, vcpu: int | None = None) -> None:
         """VCPUOP_set_singleshot_timer, of this vCPU (EINVAL for another); None stops it."""
@@ -105,6 +156,10 @@ class Hypercalls:
         self._vcpu.timers.set_periodic(period)
 
     # Sleeping
+
+    def block(self) -> None:
+        """SCHEDOP_block: enable delivery, then sleep unless an upcall is due."""
+        self._vcpu.block()
 
     def yield_(self) -> None:
         """SCHEDOP_yield."""

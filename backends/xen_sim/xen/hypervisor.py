@@ -12,7 +12,7 @@ from activations.trace import Trace
 from xen_sim.faults.ask import ORDINARY, Faults
 from xen_sim.faults.kinds import NOTHING, Enabled
 from xen_sim.hardware.cpu import CPU, SteppedCPU
-from xen_sim.hardware.memory import PLAIN, STEPPED
+from xen_sim.hardware.memory import PLAIN, STEPPED, Lock
 from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
 from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
 from xen_sim.schedule.tape import Tape
@@ -36,15 +36,17 @@ class Hypervisor:
         keep: Callable[[], Kept] = nothing,
         faults: Enabled = NOTHING,
     ) -> None:
-        self.calendar = Calendar(tape)
+        self.calendar: Calendar = Calendar(tape)
         self.clock: Clock = (VirtualClock if clock == "virtual" else WallClock)(self.calendar)
-        self.scheduler = Scheduler(self.clock, tape, keep)
+        self.scheduler: Scheduler = Scheduler(self.clock, tape, keep)
         self.explored = explored
         """Whether vCPUs can be preempted at every step."""
         self.processor: type[CPU] = SteppedCPU if explored else CPU
         """What domains' vCPUs are."""
-        self.lock = STEPPED if explored else PLAIN
-        self.faults = Faults(tape, faults, self.scheduler) if faults and tape else None
+        self.lock: Lock = STEPPED if explored else PLAIN
+        self.faults: Faults | None = (
+            Faults(tape, faults, self.scheduler) if faults and tape else None
+        )
         """What may go wrong; None where nothing does, and nobody asks."""
         self.trace = trace
         self._xenstored: Xenstored | None = None

@@ -6,6 +6,7 @@ xen/common/sched/core.c, and VCPUOP_* in xen/common/domain.c.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EINVAL
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ class Timers:
         self._vcpu = vcpu
         self._calendar = vcpu.domain.xen.calendar
         self._name = f"{vcpu.cpu.name} timer"
-        self.now = vcpu.domain.xen.clock.time_ns
+        self.now: Callable[[], int] = vcpu.domain.xen.clock.time_ns
         self._singleshot: Entry | None = None
         self._periodic: Entry | None = None
         self._period = 0

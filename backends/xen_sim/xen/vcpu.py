@@ -34,19 +34,21 @@ class VCPU:
         self.domain = domain
         self.number = number
         self.cpu = cpu
-        self.info = VcpuInfo(domain.shared_info, number, domain.before, f" of {domain.name}")
+        self.info: VcpuInfo = VcpuInfo(
+            domain.shared_info, number, domain.before, f" of {domain.name}"
+        )
         self._plain = VcpuInfo(domain.shared_info, number, None)
         self._lock = domain.xen.lock
         self.virqs: dict[int, int] = {}
         """Ports by the VIRQ they are bound to (`virq_to_evtchn`)."""
         faults = domain.xen.faults
         faulty = faults is not None and faults.of("timers")
-        self.timers = FaultyTimers(self) if faulty else Timers(self)
+        self.timers: FaultyTimers | Timers = FaultyTimers(self) if faulty else Timers(self)
         self.delivery: Delivery
         self.deliver_by(Delivery(cpu, self._plain.upcall_pending, self._plain.upcall_mask))
         self.entry: Callable[[], None] | None = None
         """Where it begins (VCPUOP_initialise)."""
-        self.up = number == 0
+        self.up: bool = number == 0
         self._polls: int | None = None
         """The port it polls; None when it does not."""
 

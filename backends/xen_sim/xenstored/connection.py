@@ -42,8 +42,8 @@ class Connection:
         self.domid = domid
         self.number = number
         """Which connection this is, counted from the server's start."""
-        self.broken = False
-        self.outstanding = 0
+        self.broken: bool = False
+        self.outstanding: int = 0
         """A guest's requests of which not all is taken that came of them."""
         self.on_turn: Callable[[], object] = lambda: False
         self.on_restart: Callable[[], None] = lambda: None

@@ -86,7 +86,7 @@ class Database:
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._owned: Counter[int] = Counter()
-        self.generation = 0
+        self.generation: int = 0
         """The last that was given to a node."""
 
     def get(self, path: str) -> Node | None:
@@ -133,11 +133,11 @@ class Transaction:
     nodes, if there is a limit: ENOSPC, and it is spoilt."""
 
     def __init__(self, database: Database, limit: int | None = None) -> None:
-        self.spoilt = False
+        self.spoilt: bool = False
         """Whether it can only be dropped."""
         self._database = database
         self._limit = limit
-        self.made = False
+        self.made: bool = False
         """Whether a node was to be made, so that quotas are asked at the end."""
         self._seen: dict[str, Node | None] = {}
         self._now: dict[str, Node | None] = {}

@@ -32,13 +32,13 @@ class Xenstored:
     """
 
     def __init__(self, quota: Quota | None = None) -> None:
-        self.quota = quota or Quota()
-        self.database = Database()
-        self.watches = Watches()
-        self.domains = Domains(lambda: self.database.generation)
+        self.quota: Quota = quota or Quota()
+        self.database: Database = Database()
+        self.watches: Watches = Watches()
+        self.domains: Domains = Domains(lambda: self.database.generation)
         self.introduced: dict[int, bool] = {PRIVILEGED: False}
         """The domains that are introduced, and whether each has shut down."""
-        self.special = {
+        self.special: dict[str, Node] = {
             path: Node(_CLOSED) for path in (paths.INTRODUCE_DOMAIN, paths.RELEASE_DOMAIN)
         }
         """Who may hear of domains that come and go."""

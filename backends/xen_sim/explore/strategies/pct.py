@@ -86,7 +86,7 @@ class Pct:
         self._depth = depth
         self._steps = 100
         self._most = 1
-        self.runs = 0
+        self.runs: int = 0
 
     def next(self) -> Recipe | None:
         self._seed += 1

@@ -52,7 +52,7 @@ class ReducedTape(NotingTape):
 
     def __init__(self, answers: bytes, asleep: Sleep) -> None:
         super().__init__()
-        self.cut = False
+        self.cut: bool = False
         """Whether it was given up as redundant."""
         self._answers = answers
         self._given = asleep

@@ -30,7 +30,7 @@ class Swarming:
     """Another strategy, with faults."""
 
     def __init__(self, schedule: Strategy, seed: int) -> None:
-        self.name = f"{schedule.name}, with faults by chance"
+        self.name: str = f"{schedule.name}, with faults by chance"
         self._schedule = schedule
         self._seed = seed * 1_000_003
 
