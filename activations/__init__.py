@@ -9,6 +9,10 @@
     activations.run(main)                       # on a simulated Xen, in this process
     activations.run(main, backend="linux")      # on the Xen this domain runs on
 
+Public is what this package, `activations.store`, `.vchan`, `.xenbus`, `.drivers.block`,
+`.drivers.net`, `.drivers.console` and `.promises` list in `__all__`; for drivers of your own
+`.ring` and `.sring`, for backends `.backend` and `.lower`; in `.abi` every name that is Xen's own. All else may change.
+
 docs/architecture.md says where to begin reading.
 """
 
@@ -67,3 +71,7 @@ __all__ = [
     "new_event_loop",
     "run",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,6 +14,12 @@ from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
 
+__all__ = ["Backend", "Check", "Kept", "load", "refuse"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

@@ -152,6 +152,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self.set_debug(self._debug)
 
     def close(self) -> None:
+        """As asyncio's; with it goes its lower half, with all that it holds."""
         if self.is_running() or self.is_closed():
             super().close()
             return
@@ -172,6 +173,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._lower.close()
 
     def set_debug(self, enabled: bool) -> None:
+        """As asyncio's; a loop in debug mode does without its shortcuts."""
         super().set_debug(enabled)
         if self._debug:
             self._slow_down()

@@ -23,6 +23,27 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+__all__ = [
+    "Adopt",
+    "Clock",
+    "Foreign",
+    "GrantTable",
+    "GrantedPages",
+    "LowerHalf",
+    "Ready",
+    "Segment",
+    "StoreConnection",
+    "StoreUser",
+    "VirtualLowerHalf",
+    "Waitable",
+    "monotonic_ns",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Clock = Literal["virtual", "wall"]
 
 monotonic_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC)
@@ -36,11 +57,14 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 class Waitable(Protocol):
     """As much of a port as a connection to xenstored needs."""
 
-    def next_event(self) -> Future[None]: ...
+    def next_event(self) -> Future[None]:
+        """Done at the next event."""
 
-    def notify(self) -> None: ...
+    def notify(self) -> None:
+        """Send an event through the port. Raises `XenError`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the port."""
 
 
 Adopt = Callable[[int, str], Waitable]
@@ -62,7 +86,8 @@ class LowerHalf(Protocol):
     """Where asyncio registers its descriptors. The virtual clock refuses them."""
     grant_table: GrantTable
 
-    def time_ns(self) -> int: ...
+    def time_ns(self) -> int:
+        """Now, in nanoseconds: the clock that deadlines are of."""
 
     def block(self, deadline: int | None) -> Ready | None:
         """Set the one-shot timer to an absolute time (None stops it), then give up the processor
@@ -81,17 +106,23 @@ class LowerHalf(Protocol):
     def unmask(self, ports: Sequence[int]) -> None:
         """Let these ports fire again; one that became pending meanwhile fires at once."""
 
-    def mask(self, port: int) -> None: ...
+    def mask(self, port: int) -> None:
+        """Have the port not fire until it is unmasked."""
 
-    def notify(self, port: int) -> None: ...
+    def notify(self, port: int) -> None:
+        """Send an event through the port. Raises `XenError`."""
 
-    def alloc_unbound(self, remote_domid: int) -> int: ...
+    def alloc_unbound(self, remote_domid: int) -> int:
+        """A port that `remote_domid` may bind. Raises `XenError`."""
 
-    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int: ...
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
+        """A port bound to another domain's. Raises `XenError`."""
 
-    def bind_virq(self, virq: int) -> int: ...
+    def bind_virq(self, virq: int) -> int:
+        """A port bound to a virtual interrupt. Raises `XenError`."""
 
-    def close_port(self, port: int) -> None: ...
+    def close_port(self, port: int) -> None:
+        """Close the port. Raises `XenError`."""
 
     def open_store(self, adopt: Adopt) -> StoreConnection:
         """A new connection to xenstored; one that goes by a port has it adopted."""
@@ -162,7 +193,8 @@ class GrantedPages(Protocol):
         """The other domain."""
 
     @property
-    def refs(self) -> tuple[int, ...]: ...
+    def refs(self) -> tuple[int, ...]:
+        """The pages' grant references, in order."""
 
     @property
     def memory(self) -> memoryview:
@@ -172,7 +204,8 @@ class GrantedPages(Protocol):
         """When these pages go (closed, or the domain dies): clear the byte at this offset,
         send an event through this port (IOCTL_GNTDEV_SET_UNMAP_NOTIFY's two actions)."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the pages back. Raises `XenError`."""
 
 
 class StoreUser(Protocol):

@@ -80,10 +80,12 @@ class Port:
 
     @property
     def closed(self) -> bool:
+        """Whether it is closed, by `close` or from outside."""
         return self._end is not None
 
     @property
     def figures(self) -> PortFigures:
+        """What it counted since it was made."""
         return PortFigures(self._count, self._woken, self._coalesced, self._last)
 
     # Waiting

@@ -16,6 +16,12 @@ from typing import Protocol
 
 from activations.errors import ActivationsError
 
+__all__ = ["PromiseBroken", "always", "eventually", "sometimes", "unreachable"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class PromiseBroken(ActivationsError, AssertionError):
     """A program did what it had promised not to do."""

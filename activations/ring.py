@@ -16,6 +16,13 @@ from __future__ import annotations
 
 from activations.errors import ActivationsError
 
+__all__ = ["ByteRing", "RingError"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _U32 = 0xFFFFFFFF
 
 

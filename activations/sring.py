@@ -26,6 +26,13 @@ from threading import Lock
 from activations.abi import ring as abi
 from activations.ring import RingError
 
+__all__ = ["BackRing", "FrontRing", "RingFull"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _U32 = 0xFFFFFFFF
 
 

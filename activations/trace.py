@@ -37,16 +37,19 @@ class Trace:
         self.events: list[Event] = []
 
     def note(self, ns: int, domain: str, what: str, **details: Any) -> None:
+        """Add an event; `ns` is the clock's nanoseconds."""
         self.events.append({"ns": ns, "domain": domain, "what": what, **details})
 
     def lines(self) -> str:
+        """All of it as text, one JSON object a line."""
         return "".join(map(line, self.events))
 
 
 class Notes(Protocol):
     """Where events are noted: a `Trace`, or another that keeps them elsewhere."""
 
-    def note(self, ns: int, domain: str, what: str, **details: Any) -> None: ...
+    def note(self, ns: int, domain: str, what: str, **details: Any) -> None:
+        """Add an event; `ns` is the clock's nanoseconds."""
 
 
 def line(event: Mapping[str, Any]) -> str:

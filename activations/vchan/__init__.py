@@ -18,3 +18,7 @@ from activations.vchan.server import VchanListener, listen
 from activations.vchan.stream import VchanStream
 
 __all__ = ["VchanError", "VchanListener", "VchanStream", "connect", "listen"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -33,17 +33,21 @@ class Device:
 
     @property
     def front_path(self) -> str:
+        """The front end's folder in xenstore."""
         return f"/local/domain/{self.front}/device/{self.kind}/{self.devid}"
 
     @property
     def back_path(self) -> str:
+        """The back end's folder in xenstore."""
         served_as = self.served_as or self.kind
         return f"/local/domain/{self.back}/backend/{served_as}/{self.front}/{self.devid}"
 
     def path(self, side: Side) -> str:
+        """This side's folder in xenstore."""
         return self.front_path if side == "front" else self.back_path
 
     def domid(self, side: Side) -> int:
+        """The domain that this side is in."""
         return self.front if side == "front" else self.back
 
     def error_path(self, side: Side) -> str:

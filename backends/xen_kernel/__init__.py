@@ -17,3 +17,7 @@ from xen_kernel.scenario import KERNELS, Scenario
 from xen_kernel.verdicts import decide, replay
 
 __all__ = ["KERNELS", "KernelError", "Limits", "Scenario", "decide", "replay"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -66,10 +66,12 @@ class Scenario:
 
     @property
     def name(self) -> str:
+        """The names of the kernel's files."""
         return ", ".join(path.name for path in self.kernel)
 
     @property
     def title(self) -> str:
+        """Its name, and the scenario in a line."""
         return f"{self.name} {self.told}"
 
     @property

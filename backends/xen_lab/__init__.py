@@ -10,3 +10,7 @@ from xen_lab.lab import Lab
 from xen_lab.machine import Shape
 
 __all__ = ["Lab", "LabBackend", "Shape", "backend"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -101,6 +101,7 @@ class LabBackend:
 
 
 backend: LabBackend = LabBackend()
+"""What the entry point names: the emulated Xen."""
 
 
 def _refuse(options: RunOptions) -> None:

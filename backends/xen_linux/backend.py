@@ -149,3 +149,4 @@ async def _main(half: Half, loop: asyncio.AbstractEventLoop) -> Any:
 
 
 backend: LinuxBackend = LinuxBackend()
+"""What the entry point names: the domain that this process runs in."""

@@ -41,6 +41,7 @@ class Device:
         self._fd = open_device(path)
 
     def fileno(self) -> int:
+        """The device's file descriptor."""
         return self._fd
 
     def close(self) -> None:

@@ -162,3 +162,4 @@ def _outcome(machine: Machine, trouble: BaseException | None) -> Outcome:
 
 
 backend: SimBackend = SimBackend()
+"""What the entry point names: the simulator."""

@@ -26,3 +26,7 @@ __all__ = [
     "VolatileDisk",
     "devid_of",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

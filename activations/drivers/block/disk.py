@@ -56,14 +56,17 @@ class Disk:
 
     @property
     def read_only(self) -> bool:
+        """Whether the back end refuses writes."""
         return self.geometry.read_only
 
     @property
     def can_flush(self) -> bool:
+        """Whether the back end offers `flush`."""
         return self.geometry.flush
 
     @property
     def can_discard(self) -> bool:
+        """Whether the back end offers `discard`."""
         return self.geometry.discard
 
     async def read(self, offset: int, length: int) -> bytes:

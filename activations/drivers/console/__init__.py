@@ -28,3 +28,7 @@ __all__ = [
     "serve_first",
     "serve_page",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -35,7 +35,8 @@ class Place(NamedTuple):
 
 _IN = Place(abi.IN_AT, abi.IN_SIZE, abi.IN_CONS, abi.IN_PROD)
 _OUT = Place(abi.OUT_AT, abi.OUT_SIZE, abi.OUT_CONS, abi.OUT_PROD)
-FRONT, BACK = (_IN, _OUT), (_OUT, _IN)
+FRONT = (_IN, _OUT)
+BACK = (_OUT, _IN)
 """The ring that an end reads, and the one that it writes."""
 
 

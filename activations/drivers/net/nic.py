@@ -86,6 +86,7 @@ class Nic:
         self._room.set()
 
     def arrived(self, frame: bytes) -> None:
+        """Take in a frame: for the front end below, not for who uses the interface."""
         if not self._incoming.put(frame):
             self.figures.lost += 1
 

@@ -130,4 +130,5 @@ class TwoLevelKernel(Kernel):
         self.upcall_pending[0] = 1
 
     def is_pending(self, port: int) -> bool:
+        """Whether the port's pending bit is set."""
         return self.pending[port >> 6] & BIT[port & 63] != 0

@@ -45,6 +45,7 @@ class PlainGuest:
         return self._bound(self.xen.bind_interdomain(remote_domid, remote_port))
 
     def send(self, port: int) -> None:
+        """EVTCHNOP_send."""
         self.xen.send(port)
 
     def take(self) -> Sequence[int]:

@@ -122,6 +122,7 @@ class Schedule(Tape):
         self._passed = 0
 
     def arm(self) -> None:
+        """Begin to go by the steps, if it was made with `armed=False`."""
         self._armed = True
 
     def choose(self, choice: Choice) -> int:

@@ -17,3 +17,7 @@ from xen_sim.views.page import page
 from xen_sim.views.perfetto import perfetto
 
 __all__ = ["page", "perfetto"]
+
+
+def __dir__() -> list[str]:
+    return __all__
