@@ -12,6 +12,7 @@ import gc
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from weakref import WeakSet
 
@@ -79,6 +80,7 @@ def leaves_no_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     pending: list[asyncio.Task[object]] = []
     close = EventLoop.close
 
+    @wraps(close)
     def note_and_close(loop: EventLoop) -> None:
         pending.extend(asyncio.all_tasks(loop) | own_tasks(loop))
         close(loop)
