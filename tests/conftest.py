@@ -16,12 +16,11 @@ from functools import wraps
 from pathlib import Path
 from weakref import WeakSet
 
-import eager
 import pytest
-import reporting
 from hypothesis import HealthCheck, settings
-from needs import LEFT_OUT, leave_out
-from pace import patience
+from support import eager, reporting
+from support.needs import LEFT_OUT, leave_out
+from support.pace import patience
 
 import xen_lab
 from activations import BackendError, EventLoop

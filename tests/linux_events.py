@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from debian import kept
+from support.debian import kept
+from support.places import EXAMPLES
 
 from activations.errors import ActivationsError
 from xen_kernel import Limits, Scenario, decide
@@ -25,7 +26,7 @@ from xen_lab import packages
 PACKAGE = "linux-source-6.1"
 FOLDER = "drivers/xen/events"
 TAKEN = ("events_2l.c", "events_fifo.c", "events_internal.h")
-OURS = Path(__file__).resolve().parents[1] / "examples" / "kernels" / "linux"
+OURS = EXAMPLES / "kernels" / "linux"
 ABIS, DELIVERIES = ("2l", "fifo"), ("vector", "callback", "pv")
 SCENARIOS: tuple[dict[str, Any], ...] = (
     {"ports": 1, "sends": 2},

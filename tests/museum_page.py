@@ -11,7 +11,8 @@ import ast
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cache
-from pathlib import Path
+
+from support.places import HOME
 
 from activations.scenario import load_one
 from xen_kernel import KERNELS, Scenario, decide
@@ -20,7 +21,6 @@ from xen_sim.explore.programs import Programs
 from xen_sim.explore.search import Effort, explore
 from xen_sim.explore.verdict import Found, Verdict
 
-HOME = Path(__file__).parent.parent
 MUSEUM = HOME / "examples" / "museum"
 PAGE = HOME / "docs" / "museum.md"
 

@@ -6,30 +6,18 @@ simulator and not on a real Xen is a fault of the simulator.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-from parameters import scenarios_in, some_in
+from support.parameters import some_in
+from support.places import RULES
+from support.rules import LAB_ONLY, check, rules_in
 
-from activations import Scenario, scenario
+from activations import scenario
 from xen_lab import Lab
 
-RULES = Path(__file__).parent / "rules"
-LAB_ONLY = Path(__file__).parent / "lab_only"
 OTHER_ORDERS = [
     pytest.param(0, marks=pytest.mark.once),
     *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5)),
 ]
-
-
-def rules_in(folder: Path) -> list[Any]:
-    return scenarios_in(*sorted(folder.glob("*.py")))
-
-
-def check(target: str, backend: str) -> None:
-    rule: Scenario = scenario.load(target)
-    rule.run(backend)
 
 
 @pytest.mark.parametrize("rule", rules_in(RULES))

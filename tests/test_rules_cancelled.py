@@ -16,7 +16,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio import BrokenResourceError, EndOfStream
-from test_rules import RULES, rules_in
+from support.places import RULES
+from support.rules import rules_in
 
 from activations import ActivationsError, Domain, EventLoop, scenario
 from xen_sim import Machine

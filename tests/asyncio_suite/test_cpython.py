@@ -14,7 +14,7 @@ import unittest
 from collections.abc import Callable
 
 import pytest
-from needs import leave_out
+from support.needs import leave_out
 
 import activations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from debian import need_compiler, unpacked
+from support.debian import need_compiler, unpacked
 
 from . import steps
 

@@ -1,1 +1,1 @@
-../libxenvchan/much.py
+../peers/libxenvchan/much.py

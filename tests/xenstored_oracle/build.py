@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from debian import kept, need_compiler, source
+from support.debian import kept, need_compiler, source
 
 WHAT = "Xen's own xenstored"
 HERE = Path(__file__).resolve().parent

@@ -1,0 +1,141 @@
+"""Lower halves in C: each is right under every delivery, and each fault planted in one is found."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import product
+
+import pytest
+from support.needs import leave_out
+
+from xen_kernel import KERNELS, Scenario, decide, replay
+from xen_sim.explore.finding import LOST_WAKEUP, OVER_AND_OVER
+from xen_sim.explore.verdict import EXHAUSTED
+
+if shutil.which("gcc") is None:
+    leave_out("kernels in C", "apt install gcc libc6-dev")
+
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
+
+NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
+DELIVERIES = ("vector", "callback", "pv")
+MANY = ("freebsd", "linux_2l", "linux_fifo")
+"""Those that keep the ports of one vCPU from those of another."""
+
+SHORTLY = ("solo5", "linux_2l", "linux_fifo")
+"""Those of the plain run under each delivery."""
+
+FAULTS = {
+    ("solo5", 1): {},
+    ("solo5", 2): {},
+    ("solo5", 3): {},
+    ("solo5", 4): {},
+    ("solo5", 5): {"ports": 2, "sends": 1},
+    ("mini_os", 1): {},
+    ("mini_os", 2): {"ports": 2, "sends": 1},
+    ("mini_os", 3): {},
+    ("mini_os", 4): {},
+    ("mini_os", 5): {},
+    ("linux_2l", 1): {},
+    ("linux_2l", 2): {"vcpus": 2, "ports": 2, "sends": 1},
+    ("linux_2l", 3): {"ports": 2, "sends": 1},
+    ("linux_2l", 4): {},
+    ("linux_2l", 5): {"ports": 2, "sends": 1},
+    ("linux_fifo", 1): {"ports": 2, "sends": 1},
+    ("linux_fifo", 2): {},
+    ("linux_fifo", 3): {"ports": 2, "sends": 1},
+    ("linux_fifo", 4): {"ports": 2, "sends": 1},
+    ("freebsd", 1): {},
+    ("freebsd", 2): {"ports": 2, "sends": 1},
+    ("freebsd", 3): {},
+    ("freebsd", 4): {},
+    ("zephyr", 1): {"ports": 2, "sends": 1},
+    ("zephyr", 2): {"ports": 2, "sends": 1},
+    ("zephyr", 3): {},
+    ("openbsd", 1): {"ports": 2, "sends": 1, "spread": True},
+    ("openbsd", 2): {},
+    ("openbsd", 3): {"ports": 2, "sends": 2, "spread": True},
+    ("openbsd", 4): {"ports": 2, "sends": 1},
+}
+"""In which scenario each is found: by the upcall vector, one port and two events else."""
+
+
+def of(name: str, fault: int = 0, **options: object) -> Scenario:
+    return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "delivery"),
+    [
+        pytest.param(name, delivery, marks=() if name in SHORTLY else pytest.mark.long)
+        for name, delivery in product(NAMES, DELIVERIES)
+    ],
+)
+def test_a_right_lower_half_loses_nothing_in_any_order(name: str, delivery: str) -> None:
+    verdict = decide(of(name, delivery=delivery, ports=2, sends=1))
+    assert verdict.kind == EXHAUSTED, verdict
+
+
+MORE = ({"sends": 3}, {"ports": 2, "sends": 1, "spread": True}, {"sends": 2, "buffers": True})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("options", MORE, ids=str)
+@pytest.mark.parametrize("delivery", DELIVERIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_nor_in_more_scenarios(name: str, delivery: str, options: dict[str, object]) -> None:
+    verdict = decide(of(name, delivery=delivery, **options))
+    assert verdict.kind == EXHAUSTED, verdict
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_one_for_many_vcpus_loses_nothing_on_two(name: str) -> None:
+    verdict = decide(of(name, vcpus=2, ports=2, sends=1))
+    assert verdict.kind == EXHAUSTED, verdict
+
+
+def test_a_timer_takes_nothing_away() -> None:
+    assert decide(of("solo5", timer=True, sends=1)).kind == EXHAUSTED
+
+
+SHORT = [
+    (name, fault)
+    for name, fault in FAULTS
+    if name == "solo5" or (fault == 1 and name not in SHORTLY)
+]
+LONG = [each for each in FAULTS if each not in SHORT]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [*SHORT, *(pytest.param(*each, marks=pytest.mark.long) for each in LONG)]
+)
+def test_a_planted_fault_is_found(name: str, fault: int) -> None:
+    verdict = decide(of(name, fault, **FAULTS[name, fault]))
+    assert verdict.found, verdict
+    assert verdict.found[0].finding.kind in (LOST_WAKEUP, OVER_AND_OVER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_has_three_faults_at_least(name: str) -> None:
+    assert len([fault for planted, fault in FAULTS if planted == name]) >= 3
+
+
+def test_the_schedule_has_the_lines_of_the_source() -> None:
+    found = decide(of("solo5", 4)).found[0]
+    lines = (KERNELS / "solo5.c").read_text().split("\n")
+    notes = [moment.note for moment in found.moments if moment.what == "hlt"]
+    assert [note.partition(":")[0] for note in notes] == ["solo5.c"]
+    assert '"hlt"' in lines[int(notes[0].partition(":")[2]) - 1]
+    assert found.table().index("upcall") < found.table().index("hlt")
+
+
+def test_a_token_gives_the_same_run_again() -> None:
+    scenario = of("solo5", 4)
+    found = decide(scenario).found[0]
+    again = replay(scenario, found.token)
+    assert (again.finding, again.moments) == (found.finding, found.moments)
+
+
+def test_what_the_model_leaves_out_stands_in_the_verdict() -> None:
+    assert any("store buffers" in each for each in decide(of("solo5")).leaves_out)
+    assert not any("store buffers" in each for each in decide(of("solo5", buffers=True)).leaves_out)

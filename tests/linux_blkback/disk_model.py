@@ -1,1 +1,0 @@
-../rules/disk_model.py

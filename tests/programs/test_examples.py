@@ -1,0 +1,61 @@
+"""Every example runs, to the same results, on the simulator and on a real Xen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.parameters import one_in
+from support.places import EXAMPLES
+
+from activations import scenario
+
+RESULTS: dict[str, dict[str, Any]] = {
+    "echo_guest": {"dom0": ["00:16:3e:00:00:01", "howdy", "hello"], "guest": 3},
+    "fan_in": {"dom0": {"red": 3, "green": 3, "blue": 3}, "red": 3, "green": 3, "blue": 3},
+    "function_disk": {"dom0": 3, "guest": f"    {'#' * 48}=-::......."},
+    "http_disk": {"dom0": 176, "guest": "Read from a disk, which got it from the web."},
+    "lost_wakeup": {"dom0": 1, "guest": None},
+    "packet_logger": {"dom0": 6, "guest": ["one", "two", "three"]},
+    "pingpong": {"dom0": 10, "guest": 10},
+    "shared_page": {"dom0": "42", "guest": "what is the answer?"},
+    "ticker": {"dom0": None, "guest": 5},
+    "vchan_echo": {"dom0": 17, "guest": "HELLO FROM THE GUEST"},
+}
+"""What each example's halves return, anywhere."""
+
+SERVERS = {"nbd_server"}
+"""Those that run until somebody ends them: tests/programs/test_nbd_server.py."""
+
+Run = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(params=["sim", pytest.param("lab", marks=pytest.mark.lab)])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run an example on this backend; on the lab that is booted, where it is the lab."""
+    if request.param == "lab":
+        request.getfixturevalue("lab")
+    return lambda name: perform(name, request.param)
+
+
+def perform(name: str, backend: str, **options: Any) -> dict[str, Any]:
+    """Run an example, and give what its halves returned."""
+    return scenario.load(str(EXAMPLES / f"{name}.py")).run(backend, **options)
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(RESULTS) | SERVERS
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_an_example_gives_the_same_results_everywhere(name: str, run: Run) -> None:
+    """Twice: nothing may be left in xenstore that the next run would take for its own."""
+    for _ in range(2):
+        assert run(name) == RESULTS[name]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("seed", one_in(5, range(50)))
+def test_an_example_gives_the_same_results_on_every_schedule(name: str, seed: int) -> None:
+    assert perform(name, "sim", seed=seed) == RESULTS[name]

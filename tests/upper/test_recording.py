@@ -1,0 +1,512 @@
+"""Recordings: what a domain takes in on `linux` is noted, and makes the same program do the same
+without it. The device is a stand-in, the store a simulated one behind a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import secrets
+import signal
+import sys
+import textwrap
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.linux_fakes import FakeEventDevice, FakeResumes
+from support.places import EXAMPLES
+from support.served_store import served_store
+
+import xen_linux.lower
+from activations import Domain, GenerationEnded, Scenario, XenError, vchan
+from activations.cli import main as command
+from activations.errors import BackendError
+from activations.lower import Foreign, Segment
+from activations.outcome import Outcome, RunOptions
+from activations.recording.form import RecordingError
+from activations.recording.session import Interrupted, Recording
+from activations.ring import ByteRing
+from activations.scenario import Silent, load
+from activations.sring import BackRing, FrontRing
+from xen_linux.grants import LinuxGrantTable
+from xen_linux.identity import Identity
+from xen_linux.lower import LinuxLowerHalf
+
+PEER = random.Random(1)
+"""Chance of the other domain's, which is no part of a recording."""
+
+
+class FakePages:
+    def __init__(self, domid: int, refs: Sequence[int], writable: bool) -> None:
+        self.domid, self.refs = domid, tuple(refs)
+        self.bytes = bytearray(4096 * len(refs))
+        self.memory = memoryview(self.bytes) if writable else memoryview(self.bytes).toreadonly()
+
+    def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.memory.release()
+
+
+class FakeGrantTable(LinuxGrantTable):
+    """Pages that the test writes as the peer does."""
+
+    def __init__(self) -> None:
+        super().__init__(3, "PVH")
+        self.made: list[FakePages] = []
+
+    def share(self, domid: int, pages: int, writable: bool) -> Any:
+        return self.map(domid, range(8, 8 + pages), True)
+
+    def map(self, domid: int, refs: Sequence[int], writable: bool) -> Any:
+        if domid == 66:
+            raise XenError(22, "GNTTABOP_map_grant_ref", "domain 66", "there is none")
+        self.made.append(FakePages(domid, refs, writable))
+        return self.made[-1]
+
+    def copy(self, segments: Sequence[Segment]) -> list[int]:
+        for segment in segments:
+            if not isinstance(segment.dest, Foreign):
+                memoryview(segment.dest).cast("B")[: segment.length] = PEER.randbytes(
+                    segment.length
+                )
+        return [0] * len(segments)
+
+
+class OnStandIn:
+    """`linux`, where devices are stand-ins."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.device: FakeEventDevice
+        self.resumes: FakeResumes
+        self.table: FakeGrantTable
+        self.live = False
+        """Whether there is anything below: not in a replay."""
+        self.path = folder / "it.rec"
+        backend = sys.modules["xen_linux.backend"]
+        patch.setattr(backend, "new_lower_half", self._make)
+        patch.setattr(xen_linux.lower, "identify", lambda: Identity(4, "guest", "PVH"))
+
+    def _make(self, name: str | None) -> LinuxLowerHalf:
+        self.device, self.resumes, self.table = FakeEventDevice(), FakeResumes(), FakeGrantTable()
+        return LinuxLowerHalf(0, name or "dom0", self.device, self.table, self.resumes)
+
+    def peer(self, act: Callable[[], object]) -> None:
+        """What another domain does, while there is one."""
+        if self.live:
+            act()
+
+    def record(self, main: Any, trace: Path | None = None) -> Outcome:
+        scenario = Scenario("it")
+        scenario.domain("dom0")(main)
+        self.live = True
+        try:
+            how = RunOptions(only="dom0", record=self.path, trace=trace)
+            outcome: Outcome = xen_linux.backend.run(scenario, how, Silent())
+        finally:
+            self.live = False
+        return outcome
+
+    def twice(self, main: Any) -> Any:
+        """What it gave as it was recorded, and in its replay: the same."""
+        outcome = self.record(main)
+        assert not outcome.failures
+        replayed = Recording(self.path).replay(main)
+        assert replayed == outcome.results["dom0"]
+        return replayed
+
+
+@pytest.fixture
+def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[OnStandIn]:
+    with served_store(tmp_path, monkeypatch):
+        yield OnStandIn(monkeypatch, tmp_path)
+
+
+# The same state
+
+
+def test_events_come_again_as_they_came(linux: OnStandIn) -> None:
+    chance = random.Random(5)
+
+    async def main(xen: Domain) -> list[Any]:
+        told: list[Any] = []
+        with xen.events.alloc_unbound(1) as one, xen.events.bind_interdomain(1, 7) as other:
+
+            async def wait(port: Any) -> None:
+                for _ in range(3):
+                    told.append((port.number, await port.wait()))
+
+            for _ in range(3):
+                linux.peer(lambda: linux.device.fire(one.number, other.number))
+            waits = [asyncio.create_task(wait(port)) for port in (one, other)]
+            while not all(each.done() for each in waits):
+                await asyncio.sleep(0.001)
+                linux.peer(lambda: linux.device.fire(chance.choice((one, other)).number))
+                one.mask()
+                one.unmask()
+            return [*told, one.figures, other.figures]
+
+    told = linux.twice(main)
+    assert told[-2].fired >= 3
+
+
+def test_the_store_answers_as_it_did(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> list[Any]:
+        told: list[Any] = []
+        async with xen.store.watch("/tool") as changes:
+            await xen.store.write("/tool/a", os.urandom(4).hex())
+            async for path in changes:
+                told.append(path)
+                if path == "/tool/a":
+                    break
+        with pytest.raises(OSError, match="nosuch"):
+            await xen.store.read("/tool/nosuch")
+        reads = [xen.store.read("/tool/a") for _ in range(20)]
+        told += await asyncio.gather(*reads)
+        return told
+
+    assert linux.twice(main)[0] == "/tool"
+
+
+def test_chance_and_time_are_the_same(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> list[Any]:
+        began = xen.loop.time()
+        await asyncio.sleep(0.01)
+        time.sleep(0.001)
+        return [
+            *(random.random(), random.SystemRandom().random(), secrets.token_hex()),
+            *(str(uuid.uuid1()), str(uuid.uuid4()), os.urandom(3)),
+            *(time.time(), time.time_ns(), time.monotonic(), time.perf_counter_ns()),
+            *(xen.loop.time() - began, xen.time_ns()),
+        ]
+
+    state = random.getstate()
+    linux.twice(main)
+    assert random.getstate() == state
+
+
+def test_pages_are_read_as_they_were(linux: OnStandIn) -> None:
+    def scribble() -> None:
+        for page in linux.table.made:
+            page.bytes[:] = PEER.randbytes(len(page.bytes))
+
+    async def main(xen: Domain) -> list[Any]:
+        told: list[Any] = []
+        with xen.grants.map(1, [5, 6], writable=False) as theirs, xen.grants.share(1) as ours:
+            for memory in (theirs.memory, ours.memory):
+                linux.peer(scribble)
+                words = memory.cast("I")
+                told += [memory[3], memory[-1], words[7], bytes(memory[10:20]), words.tobytes()]
+                told += [len(memory), len(words), list(memory[4090:4096]), memory[5:9].hex()]
+                words.release()
+            with pytest.raises(TypeError):
+                theirs.memory[0] = 1
+            with pytest.raises(IndexError):
+                theirs.memory[8192]
+            ours.memory[0:4] = b"mine"
+            ours.memory[4] = 9
+            told.append(bytes(ours.memory[0:5]))
+        data = bytearray(6)
+        xen.grants.copy([Segment(Foreign(1, 8), data, 6)])
+        with pytest.raises(XenError, match="there is none") as refused:
+            xen.grants.map(66, [1])
+        return [*told, bytes(data), refused.value.errno, str(refused.value)]
+
+    assert linux.twice(main)[-4] == b"mine\x09"
+
+
+def test_rings_in_shared_pages_are_taken_from_as_they_were(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> list[Any]:
+        told: list[Any] = []
+        with xen.grants.share(1) as pages, xen.grants.share(1) as bytes_:
+            ring = FrontRing(pages.memory, 16)
+            pipe = ByteRing(bytes_.memory[:1024], bytes_.memory[1024:1032], cons=0, prod=4)
+            for number in range(20):
+                ring.put(number.to_bytes(16, "little"))
+                ring.push()
+                linux.peer(lambda: _answer(linux.table.made[0].bytes))
+                while (response := ring.take()) is not None:
+                    told.append(response)
+                told.append(ring.idle())
+                pipe.write(os.urandom(100))
+                told.append(pipe.read(60))
+            ring.release()
+            pipe.release()
+        return told
+
+    assert len([each for each in linux.twice(main) if isinstance(each, bytes)]) == 40
+
+
+def test_a_vchan_is_offered_in_recorded_pages(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> list[str]:
+        async with vchan.listen(xen, "/tool/it", 1):
+            return [
+                await xen.store.read(f"/tool/it/{key}") for key in ("ring-ref", "event-channel")
+            ]
+
+    assert linux.twice(main) == ["8", "1"]
+
+
+def _answer(page: bytearray) -> None:
+    back = BackRing(memoryview(page), 16)
+    while (request := back.take()) is not None:
+        back.put(bytes(reversed(request)))
+    back.push()
+    back.release()
+
+
+def test_a_suspend_comes_at_the_same_place(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> list[Any]:
+        port = xen.events.alloc_unbound(1)
+        before = (xen.domid, xen.generation)
+        linux.peer(lambda: linux.resumes.resume())
+        with pytest.raises(GenerationEnded):
+            await port.wait()
+        await xen.store.write("/tool/again", 1)
+        with xen.events.alloc_unbound(1) as port:
+            return [before, xen.domid, xen.generation, port.number]
+
+    assert linux.twice(main) == [(0, 0), 4, 1, 1]
+
+
+def test_what_a_half_raises_it_raises_again(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> None:
+        raise ValueError(await xen.store.exists("/local"))
+
+    assert "ValueError" in linux.record(main).failures["dom0"]
+    with pytest.raises(ValueError, match="True"):
+        Recording(linux.path).replay(main)
+
+
+def test_it_can_be_traced_too(linux: OnStandIn, tmp_path: Path) -> None:
+    async def main(xen: Domain) -> None:
+        with xen.events.bind_interdomain(1, 7) as port:
+            await port.wait()
+            port.notify()
+
+    outcome = linux.record(main, trace=tmp_path / "t")
+    assert not outcome.failures
+    Recording(linux.path).replay(main)
+    told = [json.loads(line)["what"] for line in (tmp_path / "t").read_text().splitlines()]
+    assert told == ["start", "bind_interdomain", "demux", "wake", "send", "close", "end"]
+
+
+def test_asyncios_debug_mode_is_that_of_the_recording(
+    linux: OnStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at the clock more often."""
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    assert not linux.record(two_ports).failures
+    monkeypatch.delenv("PYTHONASYNCIODEBUG")
+    assert Recording(linux.path).replay(two_ports) == 1
+
+
+def test_a_run_that_ctrl_c_ended_is_replayed_as_far_as_that(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> None:
+        told.append(await xen.store.list("/"))
+        linux.peer(lambda: signal.raise_signal(signal.SIGINT))
+        await asyncio.sleep(3600)
+
+    told: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        linux.record(main)
+    with pytest.raises(Interrupted, match="replayed as far as Ctrl-C"):
+        Recording(linux.path).replay(main)
+    assert told[0] == told[1]
+
+
+# What does not fit
+
+
+async def two_ports(xen: Domain) -> int:
+    with xen.events.alloc_unbound(1) as one, xen.events.alloc_unbound(2):
+        one.notify()
+        await xen.store.write("/tool/x", 1)
+        return one.number
+
+
+async def other_domain(xen: Domain) -> None:
+    xen.events.alloc_unbound(9).close()
+
+
+async def other_value(xen: Domain) -> None:
+    with xen.events.alloc_unbound(1) as one, xen.events.alloc_unbound(2):
+        one.notify()
+        await xen.store.write("/tool/x", 2)
+
+
+async def looks_at_its_clock(xen: Domain) -> None:
+    xen.time_ns()
+
+
+async def too_little(xen: Domain) -> None:
+    with xen.events.alloc_unbound(1), xen.events.alloc_unbound(2):
+        try:
+            await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0)
+
+
+async def catches_all(xen: Domain) -> None:
+    while True:
+        try:
+            xen.events.alloc_unbound(9)
+        except Exception:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        (
+            other_domain,
+            r"event \d+ of \d+: the program asks for alloc_unbound 9 at .*test_recording",
+        ),
+        (other_domain, r"when it was recorded, it asks for alloc_unbound 1$"),
+        (
+            other_value,
+            r"the program asks for send 0, .*/tool/x.*; when it was recorded, it asks for",
+        ),
+        (looks_at_its_clock, "the program looks at its clock at .*test_recording.*; when it was"),
+        (too_little, r"the program looks whether .*; when it was recorded, it asks for notify 1$"),
+        (catches_all, "alloc_unbound 9"),
+    ],
+)
+def test_the_first_difference_is_named_and_ends_the_replay(
+    program: Any, says: str, linux: OnStandIn
+) -> None:
+    linux.record(two_ports)
+    with pytest.raises(RecordingError, match=says):
+        Recording(linux.path).replay(program)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda data: data[:-1], "was cut short in its frame"),
+        (lambda data: data[:40], "was cut short"),
+        (lambda data: data[:16], "was cut short"),
+        (lambda data: b"", "is no recording: make one by"),
+        (lambda data: b"#!/bin/sh\n" + data, "is no recording"),
+        (lambda data: data[:15] + b"\x02" + data[16:], "is a recording of version 2, this reads"),
+        (lambda data: data[:-3] + b"abc", "is damaged: at byte"),
+    ],
+)
+def test_a_file_that_is_broken_is_told_in_one_error(
+    harm: Callable[[bytes], bytes], says: str, linux: OnStandIn
+) -> None:
+    linux.record(two_ports)
+    linux.path.write_bytes(harm(linux.path.read_bytes()))
+    with pytest.raises(RecordingError, match=says):
+        Recording(linux.path)
+
+
+def test_no_part_of_a_recording_is_taken_for_one(linux: OnStandIn) -> None:
+    """However it was cut, and whichever byte is wrong; as a run that was killed leaves it too."""
+    linux.record(two_ports)
+    data = linux.path.read_bytes()
+    for cut in range(len(data)):
+        linux.path.write_bytes(data[:cut])
+        with pytest.raises(RecordingError):
+            Recording(linux.path)
+    for at in range(len(data)):
+        linux.path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(RecordingError):
+            Recording(linux.path)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="nosuch: No such file"):
+        Recording(tmp_path / "nosuch")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda loop: loop.run_in_executor(None, print),
+        lambda loop: loop.add_signal_handler(signal.SIGUSR1, print),
+        lambda loop: loop.add_reader(0, print),
+        lambda loop: loop.subprocess_exec(asyncio.SubprocessProtocol, "true"),
+    ],
+)
+def test_what_would_not_be_noted_is_refused_as_it_is_recorded(does: Any, linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> None:
+        does(xen.loop)
+
+    assert "cannot be recorded" in linux.record(main).failures["dom0"]
+
+
+def test_a_page_is_no_buffer_while_it_is_recorded(linux: OnStandIn) -> None:
+    async def main(xen: Domain) -> None:
+        with xen.grants.share(1) as pages:
+            zlib.crc32(pages.memory)
+
+    assert "TypeError" in linux.record(main).failures["dom0"]
+
+
+def test_a_recording_that_cannot_be_written_is_told(linux: OnStandIn) -> None:
+    linux.path = Path("/dev/full")
+    with pytest.raises(BackendError, match="the recording is lost: /dev/full: No space left"):
+        linux.record(two_ports)
+
+
+# As a user does it
+
+
+PROGRAM = """
+from activations import Scenario
+it = Scenario("it")
+
+@it.domain("dom0")
+async def dom0(xen):
+    with xen.events.alloc_unbound({domid}) as port:
+        print("port", port.number)
+    return port.number
+"""
+
+
+def test_the_command_records_and_replays(
+    linux: OnStandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, other = tmp_path / "it.py", tmp_path / "other.py"
+    file.write_text(textwrap.dedent(PROGRAM.format(domid=1)))
+    other.write_text(textwrap.dedent(PROGRAM.format(domid=2)))
+    run = ["run", str(file), "-b", "linux", "--as", "dom0", "--record", str(linux.path)]
+    assert command(run) == 0
+    assert capsys.readouterr().out == "port 1\n"
+    for words in ([str(linux.path)], [str(file), str(linux.path)]):
+        assert command(["replay", *words]) == 0
+        assert "port 1\n" in capsys.readouterr().out
+    assert command(["replay", str(other), str(linux.path)]) == 2
+    said = capsys.readouterr().err
+    assert "the program asks for alloc_unbound 2" in said
+    assert "Traceback" not in said
+    assert command(["replay", str(file)]) == 2
+    assert "it.py is no recording" in capsys.readouterr().err
+
+
+def test_the_simulator_records_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "it.py"
+    file.write_text(PROGRAM.format(domid=1))
+    assert command(["run", str(file), "--record", str(tmp_path / "r")]) == 2
+    assert "a seed or a token repeats its runs" in capsys.readouterr().err
+
+
+@pytest.mark.lab
+def test_a_run_in_the_lab_is_replayed_here(lab: Any, tmp_path: Path) -> None:
+    scenario = load(str(EXAMPLES / "pingpong.py"))
+    outcome = lab.run(scenario, Silent(), record=tmp_path / "pp.rec")
+    assert not outcome.failures
+    for half in scenario.halves.values():
+        recording = Recording(tmp_path / f"pp.{half.name}.rec")
+        assert recording.replay(half.main) == outcome.results[half.name]
