@@ -21,7 +21,7 @@ async def echo(xen: Domain) -> int:
     echoed = 0
     path = f"/local/domain/{guest}/{KEY}"
     async with (
-        vchan.listen(xen, path, guest) as listener,
+        vchan.listen(xen, guest, path) as listener,
         await listener.accept() as stream,
     ):
         async for data in stream:

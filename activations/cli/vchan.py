@@ -130,7 +130,7 @@ async def accepted(xen: Domain, domain: str, path: str, **sizes: int) -> AsyncIt
     """The first client's stream. The offer is taken back as soon as it has come, and whatever
     happens meanwhile, it is parted with."""
     async with AsyncExitStack() as stack:
-        async with vchans.listen(xen, path, await find(xen, domain), **sizes) as listener:
+        async with vchans.listen(xen, await find(xen, domain), path, **sizes) as listener:
             stream = await stack.enter_async_context(await listener.accept())
         yield stream
 

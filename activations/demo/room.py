@@ -169,7 +169,7 @@ async def _alice(xen: Domain, plan: Plan) -> dict[str, Any]:
         nic = await _nic(xen, stack, meter, "eth0 alice")
         with meter.naming("vchan"):
             listener = await stack.enter_async_context(
-                vchan.listen(xen, path, bob, left=RING, right=RING)
+                vchan.listen(xen, bob, path, left=RING, right=RING)
             )
         stream = await stack.enter_async_context(await listener.accept())
         async with asyncio.TaskGroup() as tasks:

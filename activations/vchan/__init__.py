@@ -1,6 +1,6 @@
 """vchan: byte streams between two domains, compatible with libxenvchan.
 
-    async with vchan.listen(xen, f"/local/domain/{guest}/data/echo", guest) as listener:
+    async with vchan.listen(xen, guest, f"/local/domain/{guest}/data/echo") as listener:
         async with await listener.accept() as stream:            # the server
             await stream.send(await stream.receive())
 

@@ -38,15 +38,15 @@ RING_SIZE = 1 << 14
 
 @asynccontextmanager
 async def listen(
-    xen: Domain, path: str, remote_domid: int, *, left: int = RING_SIZE, right: int = RING_SIZE
+    xen: Domain, domid: int, path: str, *, left: int = RING_SIZE, right: int = RING_SIZE
 ) -> AsyncIterator[VchanListener]:
-    """Offer a vchan below `path` in xenstore to clients in `remote_domid`.
+    """Offer a vchan below `path` in xenstore to clients in `domid`.
 
     `left` is the least size in bytes of the ring that the client writes, `right` of the one that
     the server writes; 1 MiB at most each. The offer stands when the block is entered. Raises
     `ValueError` for sizes that cannot be, `XenError` and `StoreError` for what is refused.
     """
-    listener = VchanListener(xen, path, remote_domid, layout_for(left, right))
+    listener = VchanListener(xen, domid, path, layout_for(left, right))
     try:
         await listener.offer()
         yield listener
@@ -60,9 +60,9 @@ class VchanListener(Listener[VchanStream]):
     Streams that were accepted live on when it is closed.
     """
 
-    def __init__(self, xen: Domain, path: str, remote_domid: int, layout: Layout) -> None:
+    def __init__(self, xen: Domain, domid: int, path: str, layout: Layout) -> None:
         self.path = path
-        self.domid = remote_domid
+        self.domid = domid
         self._xen = xen
         self._layout = layout
         self._offered: Link | None = None

@@ -39,7 +39,7 @@ async def run(*arguments: object) -> str:
 
 async def take(xen: Domain, path: str, guest: int, ring: int, total: int) -> float:
     """Seconds from the first byte to the last."""
-    async with vchan.listen(xen, path, guest, left=ring, right=1024) as listener:
+    async with vchan.listen(xen, guest, path, left=ring, right=1024) as listener:
         stream = await listener.accept()
     async with stream:
         left = total - len(await stream.receive(READ))

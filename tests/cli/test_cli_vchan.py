@@ -94,7 +94,7 @@ def client(use: Peer) -> Callable[[Domain], Any]:
 
 def server(use: Peer) -> Callable[[Domain], Any]:
     async def guest(xen: Domain) -> None:
-        async with vchan.listen(xen, KEY, 0) as listener:
+        async with vchan.listen(xen, 0, KEY) as listener:
             stream = await listener.accept()
         async with stream:
             await use(stream)

@@ -223,7 +223,7 @@ def test_a_front_end_parts_in_order(kind: Kind, leave: Leaving, clock: Any) -> N
 def test_a_listener_takes_its_offer_back(leave: Leaving, clock: Any) -> None:
     async def dom0(xen: Domain) -> None:
         async with tidy(xen):
-            listen = partial(vchan.listen, xen, "data/echo", 0)
+            listen = partial(vchan.listen, xen, 0, "data/echo")
             await leave(holding(listen, partial(asyncio.sleep, 0)))
             assert not await xen.store.exists("data/echo")
 

@@ -58,7 +58,7 @@ def test_one_guest_listens_on_or_connects_to_thirty_vchans_at_once(guest_serves:
     async def serve(xen: Domain, home: str, peer: int) -> None:
         async def echo(number: int) -> None:
             async with (
-                vchan.listen(xen, f"{home}/data/{number}", peer) as listener,
+                vchan.listen(xen, peer, f"{home}/data/{number}") as listener,
                 await listener.accept() as stream,
             ):
                 await stream.send(await stream.receive())
@@ -91,7 +91,7 @@ def test_listening_under_ever_new_names_leaves_no_folders() -> None:
 
     async def guest(xen: Domain) -> None:
         for number in range(600):
-            async with vchan.listen(xen, f"data/echo/{number}/here", 0):
+            async with vchan.listen(xen, 0, f"data/echo/{number}/here"):
                 assert await xen.store.exists(f"data/echo/{number}/here")
         assert await xen.store.list("data") == []
         await xen.store.write("data/done", "1")
@@ -103,17 +103,17 @@ def test_a_listener_leaves_folders_that_were_there_or_hold_something_else() -> N
     async def dom0(xen: Domain) -> None:
         store = xen.store
         await store.mkdir("/tool/there")
-        async with vchan.listen(xen, "/tool/there", 0):
+        async with vchan.listen(xen, 0, "/tool/there"):
             pass
         assert await store.list("/tool/there") == []
 
-        async with vchan.listen(xen, "/tool/new/outer", 0):
-            async with vchan.listen(xen, "/tool/new/outer/inner", 0):
+        async with vchan.listen(xen, 0, "/tool/new/outer"):
+            async with vchan.listen(xen, 0, "/tool/new/outer/inner"):
                 pass
             await store.write("/tool/new/note", "somebody else's")
         assert await store.list("/tool/new") == ["note"]
 
-        async with vchan.listen(xen, "/tool/away/x", 0):
+        async with vchan.listen(xen, 0, "/tool/away/x"):
             await store.rm("/tool/away")  # by a toolstack that has cleaned up
         assert not await store.exists("/tool/away")
 
@@ -129,8 +129,8 @@ def test_folders_of_a_listener_go_with_its_last_offer() -> None:
         guest = await xen.find("guest")
         home = f"/local/domain/{guest}/data"
         async with AsyncExitStack() as stack:
-            outer = await stack.enter_async_context(vchan.listen(xen, f"{home}/outer", guest))
-            async with vchan.listen(xen, f"{home}/outer/inner", guest):
+            outer = await stack.enter_async_context(vchan.listen(xen, guest, f"{home}/outer"))
+            async with vchan.listen(xen, guest, f"{home}/outer/inner"):
                 await xen.store.write(f"{home}/listens", "1")
                 async with await outer.accept():
                     assert await xen.store.list(f"{home}/outer") == ["inner"]

@@ -46,7 +46,7 @@ def two(
         path = f"/local/domain/{guest}/{KEY}"
         with leaves_nothing(xen):
             async with asyncio.timeout(PATIENCE):
-                async with vchan.listen(xen, path, guest, left=left, right=right) as listener:
+                async with vchan.listen(xen, guest, path, left=left, right=right) as listener:
                     stream = await listener.accept()
                 async with stream:
                     await serve(xen, stream)
@@ -220,7 +220,7 @@ def against(name: str, serve: Serve, do: Callable[[memoryview], None]) -> Scenar
         home = f"/local/domain/{guest}"
         async with asyncio.timeout(PATIENCE):
             path = f"{home}/{KEY}"
-            async with vchan.listen(xen, path, guest, left=1024, right=1024) as listener:
+            async with vchan.listen(xen, guest, path, left=1024, right=1024) as listener:
                 stream = await listener.accept()
             async with stream:
                 await serve(xen, stream)
@@ -295,7 +295,7 @@ async def serve_three(xen: Domain) -> None:
     guest = await xen.find("guest")
     path = f"/local/domain/{guest}/{KEY}"
     with leaves_nothing(xen):
-        async with asyncio.timeout(PATIENCE), vchan.listen(xen, path, guest) as listener:
+        async with asyncio.timeout(PATIENCE), vchan.listen(xen, guest, path) as listener:
             for number in range(3):
                 async with await listener.accept() as stream:
                     await stream.send(b"%d" % number)
@@ -318,7 +318,7 @@ async def an_offer_nobody_takes_up_is_taken_back(xen: Domain) -> None:
     path = f"/local/domain/0/{KEY}"
     guest = 7
     with leaves_nothing(xen):
-        async with vchan.listen(xen, path, guest) as listener:
+        async with vchan.listen(xen, guest, path) as listener:
             permissions = await xen.store.get_perms(f"{path}/ring-ref")
             assert [str(each) for each in permissions] == ["n0", "r7"]
             with suppress(TimeoutError):

@@ -397,7 +397,7 @@ def test_steps_on_shared_pages_are_explored_inside_rings_and_vchan() -> None:
     async def server(xen: Domain) -> bytes:
         guest = await xen.find("guest")
         async with (
-            vchan.listen(xen, "data/vchan", guest) as listener,
+            vchan.listen(xen, guest, "data/vchan") as listener,
             await listener.accept() as stream,
         ):
             data = b""

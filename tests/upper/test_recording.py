@@ -246,7 +246,7 @@ def test_rings_in_shared_pages_are_taken_from_as_they_were(linux: OnStandIn) -> 
 
 def test_a_vchan_is_offered_in_recorded_pages(linux: OnStandIn) -> None:
     async def main(xen: Domain) -> list[str]:
-        async with vchan.listen(xen, "/tool/it", 1):
+        async with vchan.listen(xen, 1, "/tool/it"):
             return [
                 await xen.store.read(f"/tool/it/{key}") for key in ("ring-ref", "event-channel")
             ]

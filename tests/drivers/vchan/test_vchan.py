@@ -54,7 +54,7 @@ def pair(
     """Run both on the two ends of a vchan with rings of 1 and 2 KiB."""
 
     async def dom0(xen: Domain) -> Any:
-        async with vchan.listen(xen, PATH, 1, left=1024, right=1024) as listener:
+        async with vchan.listen(xen, 1, PATH, left=1024, right=1024) as listener:
             stream = await listener.accept()
         async with stream:
             return await serve(stream)
@@ -90,7 +90,7 @@ def test_both_directions_at_once_wherever_a_vcpu_is_preempted(seed: int) -> None
 @pytest.mark.parametrize("index", [2**31 - 5, 2**32 - 1, 2**32 - 700, 2**32 - 2048])
 def test_indices_that_begin_just_below_their_wrap(index: int) -> None:
     async def dom0(xen: Domain) -> bytes:
-        async with vchan.listen(xen, PATH, 1, left=1024, right=4096) as listener:
+        async with vchan.listen(xen, 1, PATH, left=1024, right=4096) as listener:
             control = xen.grants.open[0]
             pack_into("<4I", control.memory, 0, *[index] * 4)
             await xen.store.write(f"{PATH}/go", 1)
@@ -149,7 +149,7 @@ def test_a_server_can_close_while_the_client_still_maps_its_pages() -> None:
 
 def test_a_client_that_never_lets_go_does_not_hang_the_server() -> None:
     async def dom0(xen: Domain) -> None:
-        async with vchan.listen(xen, PATH, 1) as listener:
+        async with vchan.listen(xen, 1, PATH) as listener:
             stream = await listener.accept()
         before = xen.loop.time()
         with pytest.raises(XenError, match="mapped by domain 1"):
@@ -180,7 +180,7 @@ def test_suspend_breaks_the_stream() -> None:
     machine = Machine()
 
     async def dom0(xen: Domain) -> None:
-        async with vchan.listen(xen, PATH, 1) as listener:
+        async with vchan.listen(xen, 1, PATH) as listener:
             stream = await listener.accept()
         async with stream:
             await asyncio.sleep(5)  # nobody tells this end
@@ -200,7 +200,7 @@ def test_suspend_breaks_the_stream() -> None:
 
 def test_a_server_cancelled_as_it_closes_still_takes_its_pages_back() -> None:
     async def dom0(xen: Domain) -> None:
-        async with vchan.listen(xen, PATH, 1) as listener:
+        async with vchan.listen(xen, 1, PATH) as listener:
             stream = await listener.accept()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
@@ -214,7 +214,7 @@ def test_a_server_cancelled_as_it_closes_still_takes_its_pages_back() -> None:
 
 def test_a_server_that_ends_as_it_closes_takes_back_what_it_can() -> None:
     async def dom0(xen: Domain) -> None:
-        async with vchan.listen(xen, PATH, 1) as listener:
+        async with vchan.listen(xen, 1, PATH) as listener:
             stream = await listener.accept()
         closing = asyncio.create_task(stream.aclose())
         await asyncio.sleep(1.99)
@@ -355,7 +355,7 @@ def test_a_listener_serves_as_anyio_s_do() -> None:
             async with stream:
                 await stream.send(await stream.receive())
 
-        async with vchan.listen(xen, PATH, 1) as listener, anyio_task_group() as group:
+        async with vchan.listen(xen, 1, PATH) as listener, anyio_task_group() as group:
             group.start_soon(listener.serve, echo)
             await xen.store.wait_for(f"{PATH}/enough")
             group.cancel_scope.cancel()
@@ -376,7 +376,7 @@ def test_a_listener_serves_as_anyio_s_do() -> None:
 
 def test_closing_a_listener_wakes_who_accepts() -> None:
     async def dom0(xen: Domain) -> None:
-        async with vchan.listen(xen, PATH, 1) as listener:
+        async with vchan.listen(xen, 1, PATH) as listener:
             accepting = asyncio.create_task(listener.accept())
             await asyncio.sleep(1)
             await listener.aclose()
@@ -397,7 +397,7 @@ def test_an_offer_that_xenstore_refuses_leaves_nothing() -> None:
 
     async def guest(xen: Domain) -> None:
         with pytest.raises(XenError, match="/local/domain/0"):
-            async with vchan.listen(xen, "/local/domain/0/vchan", 0):
+            async with vchan.listen(xen, 0, "/local/domain/0/vchan"):
                 pass
         assert not xen.grants.open
 
@@ -487,7 +487,7 @@ def test_what_things_are_called() -> None:
         return repr(stream), stream.domid
 
     async def dom0(xen: Domain) -> str:
-        async with vchan.listen(xen, PATH, 1) as listener:
+        async with vchan.listen(xen, 1, PATH) as listener:
             assert isinstance(listener, VchanListener)
             said = repr(listener)
             stream = await listener.accept()

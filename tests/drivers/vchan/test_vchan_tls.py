@@ -32,7 +32,7 @@ def test_tls_over_a_vchan(authority: trustme.CA, trusted: bool) -> None:
 
     async def dom0(xen: Domain) -> None:
         guest = await xen.find("guest")
-        async with vchan.listen(xen, f"/local/domain/{guest}/{KEY}", guest) as listener:
+        async with vchan.listen(xen, guest, f"/local/domain/{guest}/{KEY}") as listener:
             stream = await listener.accept()
         async with stream:
             try:

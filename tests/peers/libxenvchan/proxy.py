@@ -126,7 +126,7 @@ async def connects_to_the_proxy(xen: Domain, size: int) -> dict[str, str]:
 
 async def serves_the_proxy(xen: Domain, size: int) -> dict[str, str]:
     async with asyncio.timeout(PATIENCE):
-        async with vchan.listen(xen, KEY, 0, left=RING, right=RING) as listener:
+        async with vchan.listen(xen, 0, KEY, left=RING, right=RING) as listener:
             stream = await listener.accept()
         async with stream:
             sums = await exchange_by(stream, size)

@@ -44,7 +44,7 @@ async def in_c(*arguments: object) -> int:
 
 @asynccontextmanager
 async def served(xen: Domain, left: int, right: int) -> Any:
-    async with vchan.listen(xen, KEY, 0, left=left, right=right) as listener:
+    async with vchan.listen(xen, 0, KEY, left=left, right=right) as listener:
         stream = await listener.accept()
     async with stream:
         yield stream
