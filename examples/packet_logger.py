@@ -7,9 +7,9 @@ dom0 plugs a device into the guest. Behind its back end is a cable, and between 
 that passes everything on and writes it into a file, which tcpdump and Wireshark read.
 """
 
-from contextlib import closing, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import suppress
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 from dpkt import pcap
 
@@ -30,12 +30,9 @@ WORDS = [b"one", b"two", b"three"]
 class Logged:
     """An interface, and every frame that goes through it in a file."""
 
-    def __init__(self, inner: Interface, path: Path, xen: Domain) -> None:
+    def __init__(self, inner: Interface, file: BinaryIO, xen: Domain) -> None:
         self.inner, self.xen = inner, xen
-        self.pcap = pcap.Writer(path.open("wb"), snaplen=65535)
-
-    def close(self) -> None:
-        self.pcap.close()
+        self.pcap = pcap.Writer(file, snaplen=65535)
 
     async def send(self, frame: bytes) -> None:
         await self.inner.send(self.logged(frame))
@@ -54,27 +51,19 @@ class Logged:
 
 @packet_logger.domain("dom0")
 async def log(xen: Domain) -> int:
-    guest = await xen.find("guest")
-    device = Device(KIND, 0, guest, 0)
+    device = Device(KIND, 0, await xen.find("guest"), 0)
     near, far = cable()
     await plug(xen, device, front={"mac": MAC})
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "guest.pcap")
-        with closing(Logged(far, path, xen)) as wire:
-            async with netback.serve(xen, device, wire):
-                for word in WORDS:
-                    frame = await near.receive()
-                    assert frame[14:] == word
-                    await near.send(frame[6:12] + frame[:6] + frame[12:])
-                await unplug(xen, device)
-        written = frames_in(path)
-    print("in the file:", *(frame[14:].decode() for frame in written))
+    with TemporaryFile() as file:
+        async with netback.serve(xen, device, Logged(far, file, xen)):
+            for _ in WORDS:
+                frame = await near.receive()
+                await near.send(frame[6:12] + frame[:6] + frame[12:])
+            await unplug(xen, device)
+        file.seek(0)
+        written = [frame[14:].decode() for _, frame in pcap.Reader(file)]
+    print("in the file:", *written)
     return len(written)
-
-
-def frames_in(path: Path) -> list[bytes]:
-    with path.open("rb") as file:
-        return [frame for _, frame in pcap.Reader(file)]
 
 
 @packet_logger.domain("guest")

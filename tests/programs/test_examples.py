@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,12 @@ from support.parameters import one_in
 from support.places import EXAMPLES
 
 from activations import scenario
+
+FILES = {
+    path.stem: path for folder in (EXAMPLES, EXAMPLES / "programs") for path in folder.glob("*.py")
+}
+SCREEN_AND_A_HALF = 80
+"""Lines."""
 
 RESULTS: dict[str, dict[str, Any]] = {
     "echo_guest": {"dom0": ["00:16:3e:00:00:01", "howdy", "hello"], "guest": 3},
@@ -41,11 +48,17 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 def perform(name: str, backend: str, **options: Any) -> dict[str, Any]:
     """Run an example, and give what its halves returned."""
-    return scenario.load(str(EXAMPLES / f"{name}.py")).run(backend, **options)
+    return scenario.load(str(FILES[name])).run(backend, **options)
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(RESULTS) | SERVERS
+    assert set(FILES) == set(RESULTS) | SERVERS
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_taken_in_at_a_glance(path: Path) -> None:
+    """What is longer is a program, and stands in a folder that says how to use it."""
+    assert len(path.read_text().splitlines()) <= SCREEN_AND_A_HALF
 
 
 @pytest.mark.parametrize("name", RESULTS)

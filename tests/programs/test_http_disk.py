@@ -25,7 +25,7 @@ from activations.drivers.block.errors import DiskError
 from activations.xenbus import front_device
 from xen_sim import Machine
 
-EXAMPLE = EXAMPLES / "http_disk.py"
+EXAMPLE = EXAMPLES / "programs" / "http_disk.py"
 IMAGE = Random(1).randbytes(100_000)
 """No whole number of sectors."""
 SECTORS = 196

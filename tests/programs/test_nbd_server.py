@@ -26,7 +26,7 @@ from activations.drivers.block import front as blkfront
 from activations.xenbus import front_device
 from xen_sim import Machine
 
-EXAMPLE = EXAMPLES / "nbd_server.py"
+EXAMPLE = EXAMPLES / "programs" / "nbd_server.py"
 ABORT, LIST, STARTTLS, INFO, GO = 2, 3, 5, 6, 7
 READ, WRITE, DISC, FLUSH, TRIM = range(5)
 

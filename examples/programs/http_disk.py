@@ -1,7 +1,7 @@
 """A disk whose bytes are on a web server, and fetched as they are read: HTTP's range requests.
 
-    activations run examples/http_disk.py
-    HTTP_DISK=http://server/image activations run examples/http_disk.py
+    activations run examples/programs/http_disk.py
+    HTTP_DISK=http://server/image activations run examples/programs/http_disk.py
 
 dom0 serves the disk; the guest has it by our front end. What goes wrong on the way to the server is
 an I/O error in the guest, and dom0's log says what it was. Sockets need the wall clock. Without

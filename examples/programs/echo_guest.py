@@ -1,7 +1,7 @@
 """A guest that answers ARP, pings, and whatever comes by UDP: a server without a network stack.
 
-    activations run examples/echo_guest.py
-    activations run examples/echo_guest.py --backend lab
+    activations run examples/programs/echo_guest.py
+    activations run examples/programs/echo_guest.py --backend lab
 
 dom0 plugs a device into the guest and asks at the other end of a cable. With a TAP device in the
 cable's place the guest would answer dom0's own `ping`. dpkt makes and reads the packets.

@@ -1,6 +1,6 @@
 """A disk from another domain, for programs on the network: an NBD server on a block front end.
 
-    activations run examples/nbd_server.py
+    activations run examples/programs/nbd_server.py
     qemu-img info nbd://127.0.0.1:10809/disk         # meanwhile, in another shell; Ctrl-C ends it
 
 dom0 serves a disk in memory. The guest has it by our front end, and offers it to NBD clients: each
