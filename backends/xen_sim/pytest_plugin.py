@@ -1,4 +1,4 @@
-"""pytest's side of the explorer: a test that is run in many interleavings.
+"""pytest's side of the simulator: tests that run in a domain, and tests that are explored.
 
     @pytest.mark.xen(explore=1000)
     def test_nothing_is_lost(xen_machine):
@@ -6,91 +6,280 @@
         xen_machine.boot("guest", client)
         assert xen_machine.run()["dom0"] == 1
 
-The body is called once for each run, with a machine that is new each time; its other fixtures are
-those of the test, and are the same in all runs. A failure comes with its table and its token, and
-`pytest --xen-replay TOKEN` runs that test once more on that very course, under a debugger if need
-be.
+    @pytest.mark.xen(domains={"guest": client})
+    async def test_the_guest_rings(xen_domain):
+        assert await serve(xen_domain) == 1
+
+A plain function boots what it likes on the machine it is given, and runs it. A coroutine function
+is dom0's program: it runs on that domain's loop, whatever other plugins do with coroutines.
+
+Where it is explored the test is called once for each run, with a machine that is new each time; its
+other fixtures are those of the test, and are the same in all runs. A failure says how to have it
+again: by a token, or by the seed of its schedule. docs/pytest.md is the user's view.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from activations.domain import Domain
     from xen_sim.explore.programs import Programs
+    from xen_sim.life import Main
     from xen_sim.machine import Machine
 
-MACHINE = "xen_machine"
-"""The fixture that a marked test takes."""
-OPTIONS = {"explore", "seconds", "strategy", "limit", "jobs", "seed", "faults"}
+MACHINE, DOMAIN = "xen_machine", "xen_domain"
+"""The fixtures that a test takes."""
+SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults"}
+"""What a mark says of a search: any of them asks for one."""
+OPTIONS = SEARCH | {"seed", "domains"}
+RUNS = 1000
+"""Of a search whose mark does not say."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
+    group = parser.getgroup("xen", "simulated Xen")
+    group.addoption(
+        "--xen-seed",
+        type=int,
+        metavar="N",
+        help="schedule machines of tests by this seed, and search with it",
+    )
+    group.addoption(
+        "--xen-explore",
+        type=int,
+        metavar="N",
+        help="explore every test that takes xen_machine or xen_domain, in N runs; 0: none",
+    )
+    group.addoption(
         "--xen-replay",
         metavar="TOKEN",
-        help="run tests marked xen(explore=...) on the course of this token alone",
+        help="run tests that are explored on the course of this token alone",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "xen(explore=N): run the test in N interleavings of the machine it is given"
+        "markers",
+        "xen(explore=N, seed=N, domains={name: program}): run the test on a simulated Xen; with "
+        "explore, in N interleavings",
     )
+    if (config.getoption("--xen-explore") or 0) < 0:
+        raise pytest.UsageError("--xen-explore takes a number of runs, or 0 for none")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    asked = {name: config.getoption(f"--xen-{name}") for name in ("seed", "explore", "replay")}
+    said = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+    return f"xen: {said}" if said else None
 
 
 @pytest.fixture
-def xen_machine() -> Machine:
-    """A simulated machine; an explored one where the test is marked so."""
+def xen_machine(request: pytest.FixtureRequest) -> Machine:
+    """A simulated machine; an explored one, anew for each run, where the test is explored."""
     from xen_sim.machine import Machine
 
-    return Machine()
+    return Machine(seed=_seed(request.node))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Call a marked test as often as its mark says."""
-    mark = pyfuncitem.get_closest_marker("xen")
-    if mark is None:
+@pytest.fixture
+def xen_domain(request: pytest.FixtureRequest) -> Domain:
+    """The domain in which a coroutine function marked `xen` runs: dom0 of a simulated machine."""
+    if request.node.get_closest_marker("xen") is None:
+        raise pytest.UsageError(
+            f"{request.node.nodeid}: `{DOMAIN}` is for tests marked xen; where another plugin runs "
+            "the test on our loop, its domain is activations.current()"
+        )
+    return None  # type: ignore[return-value]  # there is one as soon as the test runs
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Put a plain function in the test's place, whatever other plugins have made of it."""
+    test = _test(pyfuncitem)
+    if test is None:
+        return (yield)
+    own, pyfuncitem.obj = pyfuncitem.obj, test
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = own
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed on a machine, and was not explored, says by which schedule."""
+    report = yield
+    names = getattr(item, "fixturenames", ())
+    if report.when == "call" and report.failed and {MACHINE, DOMAIN} & set(names):
+        assert isinstance(item, pytest.Function)
+        if _runs(item) is None and item.config.getoption("--xen-replay") is None:
+            report.sections.append(("Xen", _schedule(item)))
+    return report
+
+
+def _schedule(item: pytest.Function) -> str:
+    seed = _seed(item)
+    if seed is None:
+        return (
+            "every domain ran in turn\n"
+            f'pytest "{item.nodeid}" --xen-seed 1        another order\n'
+            f'pytest "{item.nodeid}" --xen-explore 1000  a thousand, and the shortest that fails'
+        )
+    return f'scheduled by seed {seed}\npytest "{item.nodeid}" --xen-seed {seed}'
+
+
+# What is asked of a test
+
+
+def _said(item: pytest.Function) -> dict[str, Any]:
+    """What its mark says. Raises `UsageError` for what no mark can say."""
+    mark = item.get_closest_marker("xen")
+    said = dict(mark.kwargs) if mark is not None else {}
+    if unknown := said.keys() - OPTIONS:
+        raise pytest.UsageError(
+            f"{item.nodeid}: xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
+        )
+    return said
+
+
+def _seed(item: pytest.Function) -> int | None:
+    """By which its machine is scheduled, or its search goes: the command line's, or its mark's."""
+    given: int | None = item.config.getoption("--xen-seed")
+    return given if given is not None else _said(item).get("seed")
+
+
+def _runs(item: pytest.Function) -> int | None:
+    """In how many runs it is explored; None where it is not."""
+    given: int | None = item.config.getoption("--xen-explore")
+    if given is not None:
+        return given or None
+    said = _said(item)
+    return said.get("explore", RUNS) if SEARCH & said.keys() else None
+
+
+# The test
+
+
+def _test(item: pytest.Function) -> _Once | _Explored | None:
+    """What takes the test's place; None where it is a test like any other."""
+    marked = item.get_closest_marker("xen") is not None
+    takes = {MACHINE, DOMAIN} & item.funcargs.keys()
+    body = _body(item)
+    if marked and not takes and not iscoroutinefunction(body):
+        raise pytest.UsageError(f"{item.nodeid}: a test marked xen takes `{MACHINE}`")
+    if DOMAIN in takes and not iscoroutinefunction(body):
+        raise pytest.UsageError(
+            f"{item.nodeid}: `{DOMAIN}` is the domain that a coroutine function runs in: write "
+            f"`async def`, or take `{MACHINE}`"
+        )
+    if not marked and (not takes or iscoroutinefunction(body)):
         return None
-    how = dict(mark.kwargs)
-    if unknown := how.keys() - OPTIONS:
-        raise pytest.UsageError(f"xen() knows no {', '.join(unknown)}: {', '.join(OPTIONS)}")
-    if MACHINE not in pyfuncitem.funcargs:
-        raise pytest.UsageError(f"{pyfuncitem.nodeid}: a test marked xen() takes `{MACHINE}`")
-    engine = _engine(pyfuncitem).faulty(how.get("faults", "none"))
-    token = pyfuncitem.config.getoption("--xen-replay")
-    if token is not None:
-        engine.again(token)
-    else:
-        _explore(pyfuncitem, engine, how)
-    return True
+    domains = _said(item).get("domains", {})
+    if domains and not iscoroutinefunction(body):
+        raise pytest.UsageError(
+            f"{item.nodeid}: domains= is for coroutine functions; a plain one boots its own"
+        )
+    program = _Program(body, domains)
+    if _runs(item) is None:
+        return _Once(item, program)
+    return _Explored(item, program)
 
 
-def _explore(item: pytest.Function, engine: Programs, how: dict[str, Any]) -> None:
-    from xen_sim.explore.database import FOLDER, Database
-    from xen_sim.explore.search import Effort, explore
-
-    effort = Effort(runs=how.pop("explore", 1000), **{"seconds": None, **how})
-    verdict = explore(engine, effort, database=Database(item.config.rootpath / FOLDER))
-    if verdict.interrupted:
-        raise KeyboardInterrupt
-    for found in verdict.found:
-        told = f"\n{found.table()}\n" if found.moments else ""
-        again = f'pytest "{item.nodeid}" --xen-replay {found.token}'
-        pytest.fail(f"{verdict}\n{told}\n{found.finding}\n{found.how()}\n\n{again}", pytrace=False)
+def _body(item: pytest.Function) -> Any:
+    """The test as it was written. pytest-asyncio has a plain function in a coroutine's place."""
+    body = item.obj
+    while not iscoroutinefunction(body) and hasattr(body, "__wrapped__"):
+        body = body.__wrapped__
+    return body if iscoroutinefunction(body) else item.obj
 
 
-def _engine(item: pytest.Function) -> Programs:
-    from xen_sim.explore.engine import Program
-    from xen_sim.explore.programs import Programs
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A test, and the domains that its mark names."""
 
-    names = item._fixtureinfo.argnames
-    others = {name: item.funcargs[name] for name in names if name != MACHINE}
-    module = item.module.__name__.rpartition(".")[2]
-    identity = f"{module}::{item.name}"
-    return Programs(
-        Program(item.name, identity), lambda machine: item.obj(**{MACHINE: machine}, **others)
-    )
+    body: Any
+    domains: Mapping[str, Main]
+    """What runs beside a coroutine function."""
+
+    def run(self, machine: Machine, arguments: dict[str, Any]) -> object:
+        """Run it on this machine, once."""
+        here = {name: machine for name in arguments if name == MACHINE}
+        if not iscoroutinefunction(self.body):
+            return self.body(**{**arguments, **here})
+
+        async def main(xen: Domain) -> object:
+            mine = {name: xen for name in arguments if name == DOMAIN}
+            return await self.body(**{**arguments, **here, **mine})
+
+        machine.boot("dom0", main)
+        for name, program in self.domains.items():
+            machine.boot(name, program)
+        machine.run()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """A test on one machine."""
+
+    item: pytest.Function
+    program: _Program
+
+    def __call__(self, **arguments: Any) -> None:
+        from xen_sim.machine import Machine
+
+        machine = arguments.get(MACHINE) or Machine(seed=_seed(self.item))
+        self.program.run(machine, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Explored:
+    """A test in many interleavings, or in the one of a token."""
+
+    item: pytest.Function
+    program: _Program
+
+    def __call__(self, **arguments: Any) -> None:
+        engine = self._engine(arguments).faulty(_said(self.item).get("faults", "none"))
+        token = self.item.config.getoption("--xen-replay")
+        if token is not None:
+            engine.again(token)
+        else:
+            self._explore(engine)
+
+    def _engine(self, arguments: dict[str, Any]) -> Programs:
+        from xen_sim.explore.engine import Program
+        from xen_sim.explore.programs import Programs
+
+        module = self.item.module.__name__.rpartition(".")[2]
+        program = Program(self.item.name, f"{module}::{self.item.name}")
+        return Programs(program, lambda machine: self.program.run(machine, arguments))
+
+    def _explore(self, engine: Programs) -> None:
+        from xen_sim.explore.database import FOLDER, Database
+        from xen_sim.explore.search import Effort, explore
+
+        said = {key: value for key, value in _said(self.item).items() if key in SEARCH}
+        how = {"seconds": None, **said, "seed": _seed(self.item) or 0}
+        how["runs"] = _runs(self.item)
+        how.pop("explore", None)
+        effort = Effort(**how)
+        verdict = explore(engine, effort, database=Database(self.item.config.rootpath / FOLDER))
+        if verdict.interrupted:
+            raise KeyboardInterrupt
+        for found in verdict.found:
+            told = f"\n{found.table()}\n" if found.moments else ""
+            again = f'pytest "{self.item.nodeid}" --xen-replay {found.token}'
+            search = f"searched with seed {effort.seed}"
+            pytest.fail(
+                f"{verdict}\n{told}\n{found.finding}\n{found.how()}; {search}\n\n{again}",
+                pytrace=False,
+            )

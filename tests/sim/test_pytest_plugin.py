@@ -1,0 +1,229 @@
+"""The plugin for pytest, beside those of anyio and pytest-asyncio, in a project of its own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+PROGRAMS = """
+import anyio, asyncio, pytest, activations
+
+
+async def client(xen):
+    number = int(await xen.store.wait_for("data/port"))
+    with xen.events.bind_interdomain(0, number) as port:
+        port.notify()
+
+
+async def serve(xen):
+    guest = await xen.find("guest")
+    with xen.events.alloc_unbound(guest) as port:
+        await xen.store.write(f"/local/domain/{guest}/data/port", port.number)
+        return await port.wait()
+"""
+
+IN_A_DOMAIN = """
+@pytest.mark.xen(domains={"guest": client})
+async def test_in_a_domain(xen_domain):
+    assert activations.current() is xen_domain
+    assert await serve(xen_domain) == 1
+"""
+
+RACE = """
+async def late(xen):
+    await xen.store.write("data/late", "")
+
+
+@pytest.mark.xen(explore=200, domains={"guest": late})
+async def test_who_is_first(xen_domain):
+    assert not await xen_domain.store.exists("/local/domain/1/data/late")
+"""
+"""dom0 is, in the ordinary course."""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder with a configuration of its own, and no options from outside."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeini("""
+[pytest]
+addopts = --strict-markers
+asyncio_default_fixture_loop_scope = function
+filterwarnings =
+    error
+    ignore:Unknown config option. asyncio:pytest.PytestConfigWarning
+""")
+    return pytester
+
+
+def ran(project: pytest.Pytester, code: str, *options: str) -> pytest.RunResult:
+    project.makepyfile(PROGRAMS + code)
+    return project.runpytest_inprocess("-p", "no:cacheprovider", *options)
+
+
+MODES = [
+    pytest.param((), id="strict"),
+    pytest.param(("--asyncio-mode=auto",), id="pytest-asyncio takes all coroutines"),
+    pytest.param(("--anyio-mode=auto",), id="anyio takes all coroutines"),
+    pytest.param(("-p", "no:asyncio", "-p", "no:anyio"), id="neither is there"),
+]
+
+
+@pytest.mark.parametrize("options", MODES)
+def test_a_coroutine_function_runs_in_a_domain_whoever_else_takes_coroutines(
+    project: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    ran(project, IN_A_DOMAIN, *options).assert_outcomes(passed=1)
+
+
+def test_tests_of_three_plugins_stand_in_one_file(project: pytest.Pytester) -> None:
+    theirs = """
+@pytest.mark.asyncio
+async def test_of_pytest_asyncio():
+    await asyncio.sleep(0)
+    assert not isinstance(asyncio.get_running_loop(), activations.EventLoop)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_of_anyio():
+    await anyio.sleep(0)
+    assert not isinstance(asyncio.get_running_loop(), activations.EventLoop)
+
+
+def test_of_nobody(xen_machine):
+    xen_machine.boot("dom0", serve)
+    xen_machine.boot("guest", client)
+    assert xen_machine.run()["dom0"] == 1
+"""
+    ran(project, IN_A_DOMAIN + theirs).assert_outcomes(passed=4)
+
+
+def test_other_fixtures_are_the_tests_own(project: pytest.Pytester) -> None:
+    code = """
+@pytest.mark.xen(explore=5)
+@pytest.mark.parametrize("number", [1, 2])
+async def test_it(number, tmp_path, xen_domain, xen_machine):
+    assert tmp_path.is_dir() and number in (1, 2)
+    assert xen_domain.loop in [life.loop for life in xen_machine.lives]
+
+
+class TestIt:
+    @pytest.mark.xen
+    async def test_method(self, xen_domain):
+        assert isinstance(self, TestIt)
+        assert xen_domain.domid == 0
+"""
+    ran(project, code).assert_outcomes(passed=3)
+
+
+def test_a_failure_of_an_explored_test_has_its_token_and_the_seed_of_the_search(
+    project: pytest.Pytester,
+) -> None:
+    said = str(ran(project, RACE, "--xen-seed", "5").stdout)
+    assert "searched with seed 5" in said
+    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', said)
+    assert found is not None
+    again = project.runpytest_inprocess(found[1], "--xen-replay", found[2])
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["E *assert not*"])
+
+
+def test_explore_on_the_command_line_overrules_the_mark(project: pytest.Pytester) -> None:
+    ran(project, RACE, "--xen-explore", "0").assert_outcomes(passed=1)
+    plain = RACE.replace("explore=200, ", "")
+    ran(project, plain).assert_outcomes(passed=1)
+    ran(project, plain, "--xen-explore", "200").assert_outcomes(failed=1)
+
+
+def test_a_failure_on_a_machine_says_the_seed_of_its_schedule(project: pytest.Pytester) -> None:
+    """And the command that it names fails in the same way."""
+    code = """
+async def late(xen):
+    await xen.store.write("data/late", "")
+
+
+async def early(xen):
+    return await xen.store.exists("/local/domain/1/data/late")
+
+
+def test_who_is_first(xen_machine):
+    xen_machine.boot("dom0", early)
+    xen_machine.boot("guest", late)
+    assert not xen_machine.run()["dom0"]
+"""
+    seeds = [seed for seed in range(8) if ran(project, code, f"--xen-seed={seed}").ret]
+    assert seeds, "some order breaks it"
+    assert not ran(project, code).ret, "in turn it is well"
+    said = ran(project, code, f"--xen-seed={seeds[0]}")
+    said.stdout.fnmatch_lines([f"scheduled by seed {seeds[0]}", f"*--xen-seed {seeds[0]}"])
+
+
+def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pytester) -> None:
+    said = ran(project, "def test_it(xen_machine):\n    assert not xen_machine.run() == {}")
+    said.stdout.fnmatch_lines(["every domain ran in turn", "*--xen-seed 1 *"])
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("@pytest.mark.xen(exlore=1)\ndef test_it(xen_machine): ...", "xen() knows no exlore"),
+        ("@pytest.mark.xen\ndef test_it(): ...", "takes `xen_machine`"),
+        ("@pytest.mark.xen\ndef test_it(xen_domain): ...", "write `async def`"),
+        (
+            "@pytest.mark.xen(domains={'guest': client})\ndef test_it(xen_machine): ...",
+            "a plain one boots its own",
+        ),
+        (
+            "@pytest.mark.asyncio\nasync def test_it(xen_domain): ...",
+            "`xen_domain` is for tests marked xen",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_would_be_right(
+    project: pytest.Pytester, code: str, words: str
+) -> None:
+    said = ran(project, code)
+    assert said.ret != 0
+    assert words in str(said.stdout) + str(said.stderr)
+
+
+# Others' plugins, with our loop
+
+OURS = """
+async def test_on_our_loop({fixture}):
+    xen = activations.current()
+    near = xen.events.alloc_unbound(xen.domid)
+    with near, xen.events.bind_interdomain(xen.domid, near.number) as far:
+        far.notify()
+        assert await near.wait() == 1
+    before = xen.time_ns()
+    await {sleep}(3600)
+    assert xen.time_ns() - before == 3600 * 10**9
+"""
+
+
+def test_anyios_plugin_runs_tests_on_our_loop(project: pytest.Pytester) -> None:
+    project.makeconftest("""
+import activations, pytest
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"loop_factory": activations.new_event_loop}
+""")
+    code = "@pytest.mark.anyio" + OURS.format(fixture="", sleep="anyio.sleep")
+    ran(project, code).assert_outcomes(passed=1)
+
+
+def test_pytest_asyncio_runs_tests_on_our_loop(project: pytest.Pytester) -> None:
+    project.makeconftest("""
+import activations
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"xen": activations.new_event_loop}
+""")
+    code = "@pytest.mark.asyncio" + OURS.format(fixture="", sleep="asyncio.sleep")
+    ran(project, code).assert_outcomes(passed=1)
