@@ -42,7 +42,8 @@ def pattern(text: str) -> list[str]:
 @pytest.mark.parametrize("code", [b for b in blocks(README, "python") if "def test_" in b])
 def test_a_test_of_the_readme_passes(code: str, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(code)
-    pytest_on_it = [sys.executable, "-m", "pytest", "-q", "-W", "error", "test_it.py"]
+    options = ["-q", "-W", "error", "-p", "no:asyncio"]  # which warns where it is not configured
+    pytest_on_it = [sys.executable, "-m", "pytest", *options, "test_it.py"]
     subprocess.run(pytest_on_it, cwd=tmp_path, check=True)
 
 
