@@ -28,11 +28,13 @@ Kind = Literal["dom0", "pvh", "pv"]
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One domain of a scenario: its name, its kind of guest, and what it runs."""
+    """One domain of a scenario: its name, its kind of guest, what it runs, and whether a fault may
+    kill it (None for guests alone)."""
 
     name: str
     kind: Kind
     main: Main
+    restart: bool | None = None
 
 
 class Scenario:
@@ -56,16 +58,21 @@ class Scenario:
     def __repr__(self) -> str:
         return f"<Scenario {self.name!r}: {', '.join(self.halves) or 'no domains'}>"
 
-    def domain(self, name: str, *, kind: Kind | None = None) -> Callable[[MainT], MainT]:
+    def domain(
+        self, name: str, *, kind: Kind | None = None, restart: bool | None = None
+    ) -> Callable[[MainT], MainT]:
         """Declare a domain; the decorated coroutine function is what it runs.
 
         `kind` is `pvh` (the default) or `pv` for a guest; the simulator treats them alike.
+        `restart` says to the explorer's faults whether they may kill it (docs/explorer.md): where
+        nothing is said a guest they may, and dom0's program not.
         """
         if name in self.halves:
             raise ScenarioError(f"scenario {self.name!r} has two domains called {name!r}")
 
         def declare(main: MainT) -> MainT:
-            self.halves[name] = Half(name, "dom0" if name == "dom0" else kind or "pvh", main)
+            guest: Kind = "dom0" if name == "dom0" else kind or "pvh"
+            self.halves[name] = Half(name, guest, main, restart)
             return main
 
         return declare

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from activations import registry
@@ -26,6 +27,21 @@ EVERY = 0.1
 """Seconds between two looks of the line that is live."""
 
 
+def _list_faults(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """`--faults list`: every fault there is, and nothing else is done."""
+    if value != "list":
+        return value
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("--faults", "", "what happens"):
+        table.add_column(column)
+    for kind, name, safe, what in registry.find("sim").explorer.faults():
+        table.add_row(f"{kind}:{name}", "safe" if safe else "by name", what)
+    Screen(spinner=False).out.print(table)
+    context.exit()
+
+
 def _subject(command: F) -> F:
     """What is explored, on what, and where what is found is written."""
     for option in (
@@ -39,7 +55,10 @@ def _subject(command: F) -> F:
             "--delivery", metavar="WAY", help="vector (the default), callback, pv; for C all."
         ),
         click.option(
-            "--faults", metavar="KINDS", help="What may go wrong: events,timers, safe, all, none."
+            "--faults",
+            metavar="KINDS",
+            callback=_list_faults,
+            help="What may go wrong: events,timers, safe, all, none; list says what there is.",
         ),
         click.option("--guest", metavar="KERNEL", help="The event code of guests: see run."),
     ):

@@ -17,7 +17,7 @@ from xen_sim.explore.programs import Programs, of_scenario
 from xen_sim.explore.search import Effort, Live, explore
 from xen_sim.explore.token import parse_for
 from xen_sim.explore.verdict import FOUND, OPEN, Figures, Found, Verdict
-from xen_sim.faults.kinds import SAFE
+from xen_sim.faults.kinds import SAFE, listed
 from xen_sim.guests import catalogue
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.schedule.tape import Diverged, Replay, Tape
@@ -74,6 +74,10 @@ class Explorer:
 
     kinds: tuple[type[Scenario], type[Programs]] = (Scenario, Programs)
     """What it takes of a file."""
+
+    def faults(self) -> list[tuple[str, str, bool, str]]:
+        """What may go wrong: kind, name, whether every program has to stand it, what happens."""
+        return listed()
 
     def explore(self, subject: dict[str, Any], effort: dict[str, Any], live: Live) -> Verdict:
         """Search it; what is found is kept in `.activations/`."""

@@ -35,6 +35,10 @@ class Life(ABC):
     """The event loop, where it has one."""
     bring_up: Callable[[], None] | None = None
     """What it does first: as a kernel that boots, start the vCPUs that have no program."""
+    boots: Callable[[], object] | None = None
+    """Boots a domain like this one once more; of a domain's lives the first has it."""
+    mortal = False
+    """Whether a fault may kill the domain."""
 
     def __init__(self, domain: XenDomain, vcpu: int) -> None:
         self.domain = domain
@@ -82,6 +86,10 @@ class Life(ABC):
     @abstractmethod
     def cancel(self) -> bool:
         """Ask the program to end in an orderly way; false where it cannot be asked."""
+
+    def die(self) -> None:
+        """The domain was killed: nothing of this is run any more."""
+        self.ended = self.cancelled = True
 
     @abstractmethod
     def close(self) -> None:
@@ -159,6 +167,12 @@ class LoopLife(Life):
             self._task.cancel()
             self.vcpu.cpu.kick()
         return not self.ended
+
+    def die(self) -> None:
+        """What it holds is gone already, and is not to be given back once more."""
+        super().die()
+        self.loop.set_exception_handler(lambda loop, context: None)
+        self.loop.domain.new_generation()
 
     def close(self) -> None:
         """Its loop and its tasks, if it did not come to that. What is left is no mistake of the

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 from greenlet import GreenletExit, getcurrent
@@ -25,6 +26,8 @@ from activations.lower import Clock as ClockName
 from activations.trace import Trace
 from xen_sim import waiting
 from xen_sim.build import Built, build
+from xen_sim.fate import Fate
+from xen_sim.faults.doomed import DoomedCPU
 from xen_sim.faults.kinds import NONE, Enabled, parse
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.kernel import Kernel
@@ -78,8 +81,12 @@ class Machine:
         self._built: dict[EventLoop, Built] = {}
         self._idling: list[Built] = []
         """Domains with vCPUs that have no program."""
+        self._replaced: list[Life] = []
+        """Lives of domains that were killed, and booted again."""
         self._threads = frozenset(threading.enumerate())
         self._run = False
+        if self.xen.faults is not None and self.xen.faults.of("domains"):
+            self.xen.processor = partial(DoomedCPU, Fate(self, self.xen.faults).befall)
         self.xen.scheduler.report = lambda error: self.blocked(error, list(self._built))
 
     def _faults(self, text: str, *, explore: bool) -> Enabled:
@@ -109,13 +116,16 @@ class Machine:
         delivery: Delivery = "vector",
         vcpus: int | None = None,
         max_ports: int = MAX_PORTS_DEFAULT,
+        restart: bool | None = None,
     ) -> LoopLife:
         """A domain that runs `main(domain)` when the machine runs.
 
         Several programs run on a vCPU each, with an event loop each, the first one on vCPU 0; what
         the others return is under `name.1` and so on. `kernel` is the lower half that the guest is
         built with, `delivery` how Xen interrupts it, `max_ports` its `max_event_channels`. vCPUs
-        without a program idle, where the kernel knows more than one.
+        without a program idle, where the kernel knows more than one. `restart` says whether a fault
+        may kill the domain; where nothing is said it may kill guests, and not dom0, of which it
+        kills the program alone.
 
         Raises `BackendError` for what cannot be.
         """
@@ -137,6 +147,14 @@ class Machine:
         ]
         self.lives += lives
         self._let_idle(built, lives[0], len(programs))
+        how: dict[str, Any] = {
+            "kernel": kernel,
+            "delivery": delivery,
+            "vcpus": vcpus,
+            "max_ports": max_ports,
+        }
+        lives[0].boots = partial(Machine.boot, self, name, main, restart=restart, **how)
+        lives[0].mortal = name != "dom0" if restart is None else restart
         return lives[0]
 
     def plain(
@@ -148,14 +166,38 @@ class Machine:
         delivery: Delivery = "vector",
         vcpus: int = 1,
         max_ports: int = MAX_PORTS_DEFAULT,
+        restart: bool = False,
     ) -> PlainLife:
         """A domain that runs a plain function on vCPU 0, without an event loop: see
-        `guests.plain`. Options and errors are those of `boot`."""
+        `guests.plain`. Options and errors are those of `boot`; a fault kills it if `restart`."""
         built = build(self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports)
         life = PlainLife(built, main)
         self.lives.append(life)
         self._let_idle(built, life, 1)
+        how: dict[str, Any] = {
+            "kernel": kernel,
+            "delivery": delivery,
+            "vcpus": vcpus,
+            "max_ports": max_ports,
+        }
+        life.boots = partial(Machine.plain, self, name, main, restart=restart, **how)
+        life.mortal = restart
         return life
+
+    def boot_again(self, life: Life) -> Sequence[Life]:
+        """A domain like that of this life, which was killed, in its place: it stands before its
+        first instruction. Called on the hub, while the machine runs."""
+        assert life.boots is not None
+        old = [each for each in self.lives if each.domain is life.domain]
+        at, count = self.lives.index(life), len(self.lives)
+        life.boots()
+        new = self.lives[count:]
+        self.lives[at : at + len(old)] = new
+        del self.lives[count - len(old) + len(new) :]
+        self._replaced += old
+        for each in new:
+            self._start(each)
+        return new
 
     def _loops(self, built: Built, count: int) -> list[EventLoop]:
         loops = [built.make_loop(vcpu, of=count) for vcpu in range(count)]
@@ -246,6 +288,9 @@ class Machine:
         living = [life for life in self.lives if not life.ended]
         try:
             scheduler.run(scheduler.next(), None)
+            if (errand := scheduler.errand) is not None:
+                scheduler.errand = None
+                errand()
         except SimulationOver as error:
             scheduler.over = error
         except KeyboardInterrupt as error:
@@ -275,14 +320,15 @@ class Machine:
     def _kill(self) -> None:
         """End what would not end by itself: its tasks are not asked any more."""
         self.xen.scheduler.ending = True
-        cpus = [life.vcpu.cpu for life in self.lives]
+        everybody = [*self.lives, *self._replaced]
+        cpus = [life.vcpu.cpu for life in everybody]
         cpus += [cpu for built in self._idling for cpu in built.started]
         for cpu in cpus:
             while not cpu.greenlet.dead:
                 with suppress(GreenletExit):  # one that never ran lets it through
                     cpu.greenlet.throw(GreenletExit)
         self.xen.scheduler.ended()
-        for life in self.lives:
+        for life in everybody:
             life.close()
 
 

@@ -333,7 +333,7 @@ def test_a_machine_that_is_not_explored_has_no_faults() -> None:
 
 def test_kinds_are_named_once() -> None:
     for kind in KINDS.values():
-        names = kind.always + kind.by_name
+        names = [*kind.always, *kind.by_name]
         assert len(set(names)) == len(names)
 
 
@@ -399,4 +399,4 @@ def test_the_command_finds_by_what_any_program_has_to_stand_and_replays_it(
     assert explored("--faults", "none")[0] == 0
     status, said = explored("--faults", "gremlins")
     assert status == 2
-    assert "there are: events, timers, store, safe, all, none" in " ".join(said.split())
+    assert "there are: events, timers, store, domains, safe, all, none" in " ".join(said.split())

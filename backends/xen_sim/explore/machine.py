@@ -11,6 +11,7 @@ from typing import Any
 from activations.errors import BlockedForever, LeakWarning
 from activations.loop import EventLoop
 from activations.promises import PromiseBroken
+from xen_sim.build import Built
 from xen_sim.explore import asleep
 from xen_sim.explore.conductor import Broken, Conductor
 from xen_sim.explore.finding import ASLEEP_DEAF, EVENTUALLY, EXCEPTION, LEAK, UNSEEN, Finding
@@ -54,11 +55,7 @@ class ExploredMachine(Machine):
         kernel: type[Kernel] | None = None,
         **how: Any,
     ) -> LoopLife:
-        life = super().boot(name, main, kernel=watched(kernel or self._kernel), **how)
-        for each in self.lives:
-            if each.loop is not None:
-                each.loop.set_exception_handler(self._exception)
-        return life
+        return super().boot(name, main, kernel=watched(kernel or self._kernel), **how)
 
     def plain(
         self,
@@ -75,6 +72,12 @@ class ExploredMachine(Machine):
         self._conductor.checks.append((check, said))
         if self._conductor.footprints is not None:
             self._conductor.footprints.all_meet()
+
+    def _loops(self, built: Built, count: int) -> list[EventLoop]:
+        loops = super()._loops(built, count)
+        for each in loops:
+            each.set_exception_handler(self._exception)
+        return loops
 
     # Whom promises are told
 

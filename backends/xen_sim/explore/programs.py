@@ -218,7 +218,13 @@ class Halves:
 
     def __call__(self, machine: ExploredMachine) -> object:
         for half in self._scenario.halves.values():
-            machine.boot(half.name, half.main, delivery=self.delivery, vcpus=self._vcpus)
+            machine.boot(
+                half.name,
+                half.main,
+                delivery=self.delivery,
+                vcpus=self._vcpus,
+                restart=half.restart,
+            )
         return machine.run()
 
     def __reduce__(self) -> tuple[object, ...]:

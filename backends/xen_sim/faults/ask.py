@@ -7,6 +7,8 @@ has not got through what befell him by its end is found out as for a deadlock or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from activations.errors import SimulationOver
 from xen_sim.faults.kinds import Enabled
 from xen_sim.schedule.scheduler import Scheduler
@@ -45,7 +47,12 @@ class Faults:
     def ask(self, kind: str, who: str, what: str, *names: str) -> str:
         """Which of these faults of a kind befalls this vCPU in what it is about to do; `ORDINARY`
         for none."""
-        options = tuple([name for name in names if (kind, name) in self.enabled])
+        return self.choose(
+            kind, who, what, [name for name in names if (kind, name) in self.enabled]
+        )
+
+    def choose(self, kind: str, who: str, what: str, options: Sequence[str]) -> str:
+        """As `ask`, of faults that are enabled, in words of their own."""
         if not options or self.calm:
             return ORDINARY
         self._asked += 1

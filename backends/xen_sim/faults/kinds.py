@@ -7,7 +7,8 @@ that was killed waits for good. Those have to be asked for, by the name of their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from activations.errors import BackendError
 
@@ -16,18 +17,45 @@ from activations.errors import BackendError
 class Kind:
     """Faults that are switched on together."""
 
-    always: tuple[str, ...] = ()
-    """What every program has to stand."""
-    by_name: tuple[str, ...] = ()
+    always: Mapping[str, str] = field(default_factory=dict)
+    """What every program has to stand: names, and what happens."""
+    by_name: Mapping[str, str] = field(default_factory=dict)
     """What only a program has to stand that says so."""
+    rate: tuple[float, float] = (0.3, 3.0)
+    """One that a run has happens once in 10 to the power of something between these, of the times
+    that it is asked for."""
 
 
 KINDS = {
-    "events": Kind(("late", "with the next", "an upcall for nothing"), ("once more",)),
-    "timers": Kind(
-        ("late", "early"), ("twice as long", "after stolen time", "after a jump of the clock")
+    "events": Kind(
+        {
+            "late": "an event comes 1 ms late",
+            "with the next": "an event comes with the next one, or 10 ms late",
+            "an upcall for nothing": "1 ms behind an event, an upcall that finds none",
+        },
+        {"once more": "1 ms behind an event, another one that stands for nothing"},
     ),
-    "store": Kind(("conflict",)),
+    "timers": Kind(
+        {
+            "late": "a timer fires 1 ms late",
+            "early": "a timer fires when half of its time is over",
+        },
+        {
+            "twice as long": "a timer fires when twice its time is over",
+            "after stolen time": "100 ms pass as a timer is set",
+            "after a jump of the clock": "an hour passes as a timer is set",
+        },
+    ),
+    "store": Kind({"conflict": "the end of a transaction is refused with EAGAIN"}),
+    "domains": Kind(
+        by_name={
+            "paused": "a vCPU is not run for 20 ms",
+            "killed": "a domain is destroyed",
+            "restarted": "a domain is destroyed, and booted again with another number",
+            "migrated": "a guest is suspended, and resumed with its ports and grants gone",
+        },
+        rate=(2.0, 4.5),
+    ),
 }
 
 ALL, NONE, SAFE = "all", "none", "safe"
@@ -65,4 +93,14 @@ def identity(enabled: Enabled) -> str:
 
 def _names(kind: str, *, every: bool) -> tuple[str, ...]:
     of = KINDS[kind]
-    return of.always + of.by_name if every else of.always
+    return (*of.always, *of.by_name) if every else tuple(of.always)
+
+
+def listed() -> list[tuple[str, str, bool, str]]:
+    """Every fault there is: kind, name, whether every program has to stand it, what happens."""
+    return [
+        (kind, name, of is each.always, what)
+        for kind, each in KINDS.items()
+        for of in (each.always, each.by_name)
+        for name, what in of.items()
+    ]

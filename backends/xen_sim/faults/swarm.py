@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from xen_sim.faults.kinds import KINDS
 from xen_sim.schedule.step import Choice, Step
 from xen_sim.schedule.tape import Tape
-
-OFTEN, SELDOM = 0.3, 3.0
-"""A fault happens once in 10 to the power of something between these."""
 
 
 class Swarm(Tape):
@@ -41,7 +39,7 @@ class Swarm(Tape):
             # of the seed and the fault alone: not of what a run comes by first
             draw = Random(f"rate {self._seed} {kind} {name}")
             on = draw.random() < 0.5
-            self._rates[kind, name] = 10 ** -draw.uniform(OFTEN, SELDOM) if on else 0.0
+            self._rates[kind, name] = 10 ** -draw.uniform(*KINDS[kind].rate) if on else 0.0
         return self._rates[kind, name]
 
     def begin(self, run: Sequence[str]) -> None:

@@ -4,9 +4,10 @@ A vCPU is a fiber, which runs on a greenlet. One that sleeps picks the next runn
 switches to it directly; there is no loop in between. Because the switch is a plain call, a fiber
 can be preempted wherever `preempt` is called from, Xen's own code included.
 
-The invariant: a fiber that neither runs nor sleeps is in the queue, wherever an exception out of a
-signal handler strikes: it is entered before it is said to be awake, and again where a switch is
-broken off. So it may be there twice, and be woken for nothing; no wake-up is lost here.
+The invariant: a fiber that neither runs nor sleeps, and was not put away, is in the queue, wherever
+an exception out of a signal handler strikes: it is entered before it is said to be awake, and again
+where a switch is broken off. So it may be there twice, and be woken for nothing; no wake-up is lost
+here.
 
 What the thread keeps that belongs to a fiber (asyncio keeps its running loop there) changes hands
 at the switch: a fiber's `keep` says what that is, and the scheduler does not ask.
@@ -78,7 +79,8 @@ class Scheduler:
 
     __slots__ = (
         *("_clock", "_free_turns", "_keep", "_tape", "_turns", "_virtual"),
-        *("current", "ending", "hub", "interrupted", "over", "queue", "report", "resting"),
+        *("current", "ending", "errand", "hub", "interrupted", "over"),
+        *("queue", "report", "resting"),
     )
 
     def __init__(self, clock: Clock, tape: Tape | None, keep: Callable[[], Kept] = nothing) -> None:
@@ -99,6 +101,8 @@ class Scheduler:
         out."""
         self.over: SimulationOver | None = None
         """Why the run is over: what the hub finds when control comes back to it."""
+        self.errand: Callable[[], None] | None = None
+        """What the hub is to do before anybody runs again."""
         self.ending: bool = False
         """Whoever still runs is to end: it gets `GreenletExit` where it next gives way."""
         self.report: Callable[[BlockedForever], BlockedForever] = lambda error: error
@@ -184,6 +188,31 @@ class Scheduler:
             return False
         self._turns = 0
         return True
+
+    # Who is put away
+
+    def put_away(self, fiber: Fiber) -> None:
+        """This fiber neither runs nor sleeps, and nobody wakes it, until `bring_back`. The running
+        one goes on until it calls `leave`."""
+        fiber.asleep = False
+        while fiber in self.queue:
+            self.queue.remove(fiber)
+
+    def bring_back(self, fiber: Fiber) -> None:
+        """Who was put away is runnable."""
+        self.queue.append(fiber)
+
+    def leave(self, fiber: Fiber) -> None:
+        """The running fiber was put away: others run, until it is brought back."""
+        self._run_next(fiber)
+
+    def at_hub(self, fiber: Fiber, errand: Callable[[], None]) -> None:
+        """Have the hub do this, on no fiber's greenlet. Then the running fiber goes on, if it was
+        not put away by that."""
+        assert self.hub is not None
+        self.errand = errand
+        self.queue.appendleft(fiber)
+        self._switch_to(self.hub, fiber)
 
     # Who runs
 
@@ -322,7 +351,9 @@ class Scheduler:
 
     def _to_hub(self, fiber: Fiber, error: SimulationOver) -> None:
         """Control goes to the hub; it comes back if the fiber is to clean up."""
-        hub = self._hub_hears_of(error)
+        self._switch_to(self._hub_hears_of(error), fiber)
+
+    def _switch_to(self, hub: greenlet, fiber: Fiber) -> None:
         kept = fiber.keep()
         fiber.greenlet = getcurrent()
         try:

@@ -192,13 +192,17 @@ class GrantTable:
     def forget(self) -> None:
         """The domain is saved and restored: its new table is empty, and it maps nothing. Peers keep
         what they map of the old one's pages."""
-        for mapped in list(self.mappings):
-            mapped.lose()
+        self.lose_all()
         self.generation += 1
         self._begin()
 
+    def lose_all(self) -> None:
+        """What it maps is gone, and nobody is told: a domain that Xen destroys tells nobody."""
+        for mapped in list(self.mappings):
+            mapped.lose()
+
     def unmap_all(self) -> None:
-        """The domain dies: what it maps is unmapped, and its peers are told as they asked."""
+        """The domain ends: what it maps is unmapped, and its peers are told as they asked."""
         for mapped in list(self.mappings):
             mapped.close()
 

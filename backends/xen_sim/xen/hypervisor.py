@@ -41,7 +41,7 @@ class Hypervisor:
         self.scheduler: Scheduler = Scheduler(self.clock, tape, keep)
         self.explored = explored
         """Whether vCPUs can be preempted at every step."""
-        self.processor: type[CPU] = SteppedCPU if explored else CPU
+        self.processor: Callable[[str, Scheduler], CPU] = SteppedCPU if explored else CPU
         """What domains' vCPUs are."""
         self.lock: Lock = STEPPED if explored else PLAIN
         self.faults: Faults | None = (
@@ -108,10 +108,18 @@ class Hypervisor:
         self._names.add(name)
         return domain
 
+    def kill(self, domain: XenDomain) -> None:
+        """A domain dies where it stands (`xl destroy`). dom0 itself goes on: there its program
+        dies, and the kernel unmaps what that mapped, as for any process."""
+        if not domain.privileged:
+            domain.grant_table.lose_all()
+        self.destroy(domain)
+
     def destroy(self, domain: XenDomain) -> None:
         """A domain is gone, and xenstored is told."""
         domain.release()
-        if self.domains.pop(domain.domid, None):
+        if self.domains.get(domain.domid) is domain:
+            del self.domains[domain.domid]
             self._names.discard(domain.name)
             if domain.domid:
                 self._tell(partial(toolstack.release, domid=domain.domid))
