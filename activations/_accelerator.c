@@ -227,7 +227,7 @@ static int run(Turn *self, PyObject *entry) {
     return result != NULL ? well(result) : report(self, entry);
 }
 
-/* Port.fire: complete the futures of those who wait */
+/* Port._fire: complete the futures of those who wait */
 static int complete(Turn *self, PyObject *port, PyObject *waiting) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting); i++) {
         PyObject *waiter = PyList_GET_ITEM(waiting, i);
@@ -244,7 +244,7 @@ static int complete(Turn *self, PyObject *port, PyObject *waiting) {
     return counted;
 }
 
-/* Port.fire */
+/* Port._fire */
 static int fire(Turn *self, PyObject *port, PyObject *now) {
     if (PyDict_GET_SIZE(SLOT(port, self->waiters)) > 0) {
         PyObject *waiting = PyDict_Keys(SLOT(port, self->waiters));

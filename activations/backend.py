@@ -14,7 +14,7 @@ from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
 
-__all__ = ["Backend", "Check", "Kept", "load", "refuse"]
+__all__ = ["Backend", "Check", "Kept", "load", "new_generation", "refuse"]
 
 
 def __dir__() -> list[str]:
@@ -66,6 +66,13 @@ def load(name: str) -> Backend:
     """The backend of this name. Raises `BackendError` if there is none that fits."""
     backend: Backend = registry.find(name)
     return backend
+
+
+def new_generation(loop: EventLoop) -> None:
+    """For a backend to say: the loop's domain was suspended and resumed. Xen has closed its ports
+    and its way to xenstored; who waits on them is told `GenerationEnded`. Its domid may be another
+    one."""
+    loop.domain._new_generation()
 
 
 def refuse(backend: str, options: Mapping[str, Any], why: str) -> None:

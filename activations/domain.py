@@ -54,7 +54,7 @@ class Domain:
     def store(self) -> Store:
         """This domain's connection to xenstored, made at its first use."""
         if self._store is None:
-            connection = self._lower.open_store(self.events.adopt)
+            connection = self._lower.open_store(self.events._adopt)
             self._store = Store(connection, owner=f"domain {self.domid}")
         return self._store
 
@@ -88,13 +88,13 @@ class Domain:
                         continue  # it went away, or has no name yet
         raise ActivationsError(f"xenstore's watch ended before a domain {name!r} appeared")
 
-    def new_generation(self) -> None:
+    def _new_generation(self) -> None:
         """The domain was suspended and resumed: ports and the store's connection are gone. Those
         who wait are told `GenerationEnded`; the store is connected anew at its next use. The
         domid may be another one."""
         self.generation += 1
         self.domid = self._lower.domid
-        self.events.new_generation()
+        self.events._new_generation()
         self._close_store("the domain was suspended")
 
     def leaks(self) -> list[str]:

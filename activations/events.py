@@ -43,7 +43,7 @@ class Events:
         """A new port on which Xen raises this virtual interrupt (EVTCHNOP_bind_virq)."""
         return self._own(self.port_class(self, self.lower.bind_virq(virq), f"virq {virq}"))
 
-    def adopt(self, number: int, remote: str) -> Port:
+    def _adopt(self, number: int, remote: str) -> Port:
         """A port that is bound already, as the toolstack's for xenstore and the console."""
         return self._own(self.port_class(self, number, remote))
 
@@ -53,15 +53,17 @@ class Events:
         try:
             self.lower.close_port(port.number)
         finally:
-            port.end()
+            port._finish()
 
-    def new_generation(self) -> None:
+    def _new_generation(self) -> None:
         """The domain was suspended and resumed: Xen has closed every port. Waiters fail with
         `GenerationEnded`, and bind again."""
         ended, self.ports = dict(self.ports), self.ports
         self.ports.clear()
         for port in ended.values():
-            port.end(GenerationEnded(f"port {port.number} was lost when the domain was suspended"))
+            port._finish(
+                GenerationEnded(f"port {port.number} was lost when the domain was suspended")
+            )
 
     def _own(self, port: Port) -> Port:
         self.ports[port.number] = port

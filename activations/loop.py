@@ -94,7 +94,7 @@ class Idle(selectors.BaseSelector):
             now = lower.time_ns()
             for number in fired:
                 if port := ports.get(number):
-                    port.fire(now)
+                    port._fire(now)
             lower.unmask(fired)
         if sleepers.heap:
             sleepers.wake(lower.time_ns(), self.ready)

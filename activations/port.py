@@ -173,7 +173,7 @@ class Port:
 
     # What the idle step and the owner do
 
-    def fire(self, now: int) -> None:
+    def _fire(self, now: int) -> None:
         """An event was delivered: count it, and let every waiter run this turn. (Broken off by an
         exception out of a signal handler, it is delivered again, before anybody runs.)"""
         waiters = self._waiters
@@ -188,7 +188,7 @@ class Port:
         self._count += 1
         self._last = now
 
-    def end(self, error: PortError | None = None) -> None:
+    def _finish(self, error: PortError | None = None) -> None:
         """No event will come any more: every waiter, now and later, is told why."""
         self._end = error or PortClosed(f"port {self.number} (to {self.remote}) was closed")
         self._seen = self._count

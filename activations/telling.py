@@ -86,12 +86,12 @@ class TimedPort(Port):
         if self._sent_at is None:
             self._sent_at = now
 
-    def fire(self, now: int) -> None:
+    def _fire(self, now: int) -> None:
         self._fired_at = fired = perf_counter_ns()
         if self._sent_at is not None:
             self.answers.append(fired - self._sent_at)
             self._sent_at = None
-        super().fire(now)
+        super()._fire(now)
 
     def told(self) -> dict[str, Any]:
         figures = self.figures

@@ -24,7 +24,7 @@ PUBLIC = {
         VirtualClockError XenError current new_event_loop run
     """,
     "activations.backend": """
-        Backend Check Kept load refuse
+        Backend Check Kept load new_generation refuse
     """,
     "activations.drivers.block": """
         BadRequest BlkBack BlockError Disk DiskError DiskGone FileDisk MemoryDisk ObjectDisk

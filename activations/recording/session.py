@@ -66,7 +66,7 @@ class Recorder:
         """A loop on this lower half, of which everything is noted."""
         half = JournalHalf(self.journal, lower, self._name)
         loop = RecordedLoop(half)
-        half.resumed = loop.domain.new_generation
+        half.resumed = loop.domain._new_generation
         return loop
 
 
@@ -121,7 +121,7 @@ class Recording:
         def make_loop() -> RecordedLoop:
             halves.append(JournalHalf(journal, None, self.half))
             loop = RecordedLoop(halves[0])
-            halves[0].resumed = loop.domain.new_generation
+            halves[0].resumed = loop.domain._new_generation
             loop.set_exception_handler(_tell_of_others)
             return loop
 

@@ -127,6 +127,11 @@ class Handshake(ABC):
         except TimeoutError:
             raise HandshakeTimeout(await self.explain()) from None
 
+    async def finished(self, within: float | None = None) -> None:
+        """Wait until the other end has used the device and left, or the device is gone, as with a
+        guest that ends. Raises `HandshakeTimeout`."""
+        await self.reached(Phase.CLOSED, Phase.UNPLUGGED, within=within)
+
     async def phases(self) -> AsyncGenerator[Phase, None]:
         """Where this end stands: now, and each time it has moved; a phase that it only passed
         through may be left out. Ends when the device is gone."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from activations import traced, watched
-from activations.backend import Check, refuse
+from activations.backend import Check, new_generation, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.outcome import Observer, Outcome, RunOptions
@@ -66,7 +67,7 @@ class LinuxBackend:
             loop: EventLoop = recorder.make_loop(lower)
         else:
             loop = EventLoop(lower)
-            lower.resumed = loop.domain.new_generation
+            lower.resumed = partial(new_generation, loop)
         if note is not None:
             noting, resumed = note, lower.resumed
             lower.resumed = lambda: (noting("suspend"), resumed())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from activations.abi.event_channel import MAX_PORTS_DEFAULT
+from activations.backend import new_generation
 from activations.errors import BackendError
 from activations.loop import EventLoop, VirtualEventLoop
 from activations.traced import deliveries
@@ -102,7 +103,7 @@ class Built:
         was bound before is told."""
         guest = self._guests[loop]
         guest.start()
-        loop.domain.new_generation()
+        new_generation(loop)
         guest.platform.cpu.kick()
 
     def _open_store(self) -> tuple[memoryview, int]:

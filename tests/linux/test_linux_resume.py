@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import pytest
 from support.linux_fakes import FakeEventDevice, FakeResumes
@@ -15,6 +16,7 @@ from support.pace import patience
 from activations import Domain, EventLoop, GenerationEnded, PortClosed, XenError
 from activations.abi.event_channel import DOMID_SELF
 from activations.abi.xs_wire import MessageType
+from activations.backend import new_generation
 from activations.store import StoreClosed
 from activations.store.wire import Decoder, Message
 from xen_linux import resume, store
@@ -55,7 +57,7 @@ class Guest:
     def run(self, main: Callable[[Domain], Awaitable[None]]) -> None:
         def make() -> EventLoop:
             loop = EventLoop(self.lower)
-            self.lower.resumed = loop.domain.new_generation
+            self.lower.resumed = partial(new_generation, loop)
             return loop
 
         async def bounded(xen: Domain) -> None:

@@ -73,7 +73,7 @@ async def test_a_shielded_wait_goes_on(port: activations.Port) -> None:
     with anyio.CancelScope() as outer:
         outer.cancel()
         with anyio.CancelScope(shield=True):
-            activations.current().loop.call_later(0.01, port.fire, 0)
+            activations.current().loop.call_later(0.01, port._fire, 0)
             assert await port.wait() == 1
         await anyio.sleep(1000)
     assert outer.cancelled_caught
@@ -83,7 +83,7 @@ async def test_a_shielded_wait_goes_on(port: activations.Port) -> None:
 async def test_an_event_that_came_during_the_cancellation_is_kept(port: activations.Port) -> None:
     with anyio.move_on_after(0.01):
         await port.wait()
-    port.fire(0)
+    port._fire(0)
     assert await port.wait() == 1
 
 
