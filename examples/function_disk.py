@@ -11,7 +11,7 @@ from activations import Domain, Scenario
 from activations.drivers.block import ObjectDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.xenbus import Device, Phase, front_device, plug, unplug
+from activations.xenbus import Device, front_device, plug, unplug
 
 function_disk = Scenario("function_disk")
 
@@ -50,7 +50,7 @@ async def serve(xen: Domain) -> int:
     await plug(xen, device, front={"virtual-device": XVDA, "device-type": "disk"})  # as Linux wants
     picture = Mandelbrot()
     async with blkback.serve(xen, device, ObjectDisk(picture, WIDTH * HEIGHT)) as end:
-        await end.reached(Phase.CLOSED, Phase.UNPLUGGED)  # the guest has come, and left
+        await end.finished()  # the guest has come, and left
     await unplug(xen, device)
     print(f"drew {picture.drawn} sectors")
     return picture.drawn

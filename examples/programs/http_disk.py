@@ -22,7 +22,7 @@ from activations import Domain, Scenario
 from activations.drivers.block import ObjectDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.xenbus import Device, Phase, front_device, plug, unplug
+from activations.xenbus import Device, front_device, plug, unplug
 
 http_disk = Scenario("http_disk", clock="wall")
 
@@ -126,7 +126,7 @@ async def serve(xen: Domain) -> int:
         disk = await Remote(url).open()
         await plug(xen, device)
         async with blkback.serve(xen, device, disk) as end:
-            await end.reached(Phase.CLOSED, Phase.UNPLUGGED)  # the guest has come, and left
+            await end.finished()  # the guest has come, and left
         await unplug(xen, device)
     print(f"{url}: {disk.sectors} sectors")
     return disk.sectors

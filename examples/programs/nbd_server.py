@@ -22,7 +22,7 @@ from activations import Domain, Scenario
 from activations.drivers.block import Disk, MemoryDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.xenbus import Device, Phase, front_device, plug
+from activations.xenbus import Device, front_device, plug
 
 nbd_server = Scenario("nbd_server", clock="wall")
 
@@ -68,7 +68,7 @@ async def serve_disk(xen: Domain) -> None:
     device = Device("vbd", XVDA, await xen.find("guest"), xen.domid, "nbd-example")
     await plug(xen, device)
     async with blkback.serve(xen, device, MemoryDisk(SIZE)) as end:
-        await end.reached(Phase.CLOSED, Phase.UNPLUGGED)
+        await end.finished()
 
 
 @nbd_server.domain("guest")

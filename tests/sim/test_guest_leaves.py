@@ -8,7 +8,7 @@ from activations import Domain
 from activations.drivers.block import MemoryDisk, devid_of
 from activations.drivers.block import back as blkback
 from activations.drivers.block import front as blkfront
-from activations.xenbus import Device, Phase, front_device, plug, unplug
+from activations.xenbus import Device, front_device, plug, unplug
 from xen_sim import Machine
 
 XVDA = devid_of("xvda")
@@ -19,7 +19,7 @@ async def dom0(xen: Domain) -> float:
     device = Device("vbd", XVDA, await xen.find("guest"), xen.domid)
     await plug(xen, device)
     async with blkback.serve(xen, device, MemoryDisk(bytes(4096))) as end:
-        await end.reached(Phase.CLOSED, Phase.UNPLUGGED)
+        await end.finished()
     await unplug(xen, device)
     return xen.loop.time()
 
