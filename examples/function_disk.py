@@ -8,9 +8,8 @@ A Linux guest that has this disk from its own blkfront gets the picture by `cat 
 """
 
 from activations import Domain, Scenario
+from activations.drivers import block
 from activations.drivers.block import ObjectDisk, devid_of
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, front_device, plug, unplug
 
 function_disk = Scenario("function_disk")
@@ -49,7 +48,7 @@ async def serve(xen: Domain) -> int:
     device = Device("vbd", XVDA, await xen.find("guest"), xen.domid, served_as="function-disk")
     await plug(xen, device, front={"virtual-device": XVDA, "device-type": "disk"})  # as Linux wants
     picture = Mandelbrot()
-    async with blkback.serve(xen, device, ObjectDisk(picture, WIDTH * HEIGHT)) as end:
+    async with block.serve(xen, device, ObjectDisk(picture, WIDTH * HEIGHT)) as end:
         await end.finished()  # the guest has come, and left
     await unplug(xen, device)
     print(f"drew {picture.drawn} sectors")
@@ -59,7 +58,7 @@ async def serve(xen: Domain) -> int:
 @function_disk.domain("guest")
 async def look(xen: Domain) -> str:
     device = await front_device(xen, "vbd", XVDA)
-    async with blkfront.open(xen, device) as disk:
+    async with block.open(xen, device) as disk:
         lines = (await disk.read(0, disk.size)).decode().splitlines()
     print(*lines, sep="\n")
     return lines[HEIGHT // 2]

@@ -14,9 +14,8 @@ from typing import BinaryIO
 from dpkt import pcap
 
 from activations import Domain, Scenario
+from activations.drivers import net
 from activations.drivers.net import Interface, NicClosed, cable
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import Device, front_device, plug, unplug
 
 packet_logger = Scenario("packet_logger")
@@ -55,7 +54,7 @@ async def log(xen: Domain) -> int:
     near, far = cable()
     await plug(xen, device, front={"mac": MAC})
     with TemporaryFile() as file:
-        async with netback.serve(xen, device, Logged(far, file, xen)):
+        async with net.serve(xen, device, Logged(far, file, xen)):
             for _ in WORDS:
                 frame = await near.receive()
                 await near.send(frame[6:12] + frame[:6] + frame[12:])
@@ -69,7 +68,7 @@ async def log(xen: Domain) -> int:
 @packet_logger.domain("guest")
 async def chat(xen: Domain) -> list[str]:
     heard = []
-    async with netfront.open(xen, await front_device(xen, KIND, 0)) as nic:
+    async with net.open(xen, await front_device(xen, KIND, 0)) as nic:
         for word in WORDS:
             await nic.send(b"\xff" * 6 + nic.mac + b"\x88\xb5" + word)
             heard.append((await nic.receive())[14:].decode())

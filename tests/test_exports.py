@@ -27,15 +27,16 @@ PUBLIC = {
         Backend Check Kept load new_generation refuse
     """,
     "activations.drivers.block": """
-        BadRequest BlkBack BlockError Disk DiskError DiskGone FileDisk MemoryDisk ObjectDisk
-        ServedDisk VolatileDisk devid_of
+        BadRequest BlkBack BlkFront BlockError Disk DiskError DiskGone FileDisk ImageError
+        ImageInUse ImageReadOnly MemoryDisk ObjectDisk ServedDisk UnfitImage VolatileDisk
+        devid_of open serve
     """,
     "activations.drivers.console": """
         BACK Console ConsoleBack ConsoleFront FRONT Line open serve serve_first serve_page
     """,
     "activations.drivers.net": """
-        BadPacket CableEnd Figures Interface NetError Nic NicClosed Switch SwitchPort Tap
-        cable join
+        BadPacket CableEnd Figures Interface NetBack NetError NetFront Nic NicClosed Switch
+        SwitchPort Tap cable join open serve
     """,
     "activations.lower": """
         Adopt Clock Foreign GrantTable GrantedPages LowerHalf Ready Segment StoreConnection

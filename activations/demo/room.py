@@ -31,13 +31,10 @@ from activations.demo.ping import Pinger, Pings, Station
 from activations.demo.plan import Plan
 from activations.demo.talk import Talk
 from activations.domain import Domain
+from activations.drivers import block, net
 from activations.drivers.block import FileDisk, devid_of
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.drivers.block.disk import Disk
 from activations.drivers.net import Switch, SwitchPort
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.drivers.net.nic import Nic
 from activations.scenario import Scenario
 from activations.xenbus import BackEnd, Device, Phase, front_device, plug, unplug
@@ -114,7 +111,7 @@ async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
 async def _disk(xen: Domain, domid: int, image: Image) -> AsyncIterator[BackEnd]:
     device = Device("vbd", XVDA, domid, xen.domid, SERVED_AS)
     await plug(xen, device)
-    async with blkback.serve(xen, device, image) as end:
+    async with block.serve(xen, device, image) as end:
         await end.reached(Phase.OFFERED, within=SOON)
         yield end
     await unplug(xen, device)
@@ -128,7 +125,7 @@ async def _interface(
     await plug(xen, device, front={MAC: station.mac.hex(":")})
     port = switch.port()
     try:
-        async with netback.serve(xen, device, port) as end:
+        async with net.serve(xen, device, port) as end:
             await end.reached(Phase.OFFERED, within=SOON)
             yield end
     finally:
@@ -165,7 +162,7 @@ async def _alice(xen: Domain, plan: Plan) -> dict[str, Any]:
     async with _unless_left(), AsyncExitStack() as stack:
         with meter.naming("xvda"):
             found = await front_device(xen, "vbd", XVDA)
-            disk = await stack.enter_async_context(blkfront.open(xen, found, within=SOON))
+            disk = await stack.enter_async_context(block.open(xen, found, within=SOON))
         nic = await _nic(xen, stack, meter, "eth0 alice")
         with meter.naming("vchan"):
             listener = await stack.enter_async_context(
@@ -229,7 +226,7 @@ async def _closing(xen: Domain) -> None:
 async def _nic(xen: Domain, stack: AsyncExitStack, meter: Meter, use: str) -> Nic:
     with meter.naming(use):
         device = await front_device(xen, "vif", 0)
-        return await stack.enter_async_context(netfront.open(xen, device, within=SOON))
+        return await stack.enter_async_context(net.open(xen, device, within=SOON))
 
 
 async def _read(disk: Disk, plan: Plan, meter: Meter) -> dict[str, Any]:

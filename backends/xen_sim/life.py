@@ -172,7 +172,7 @@ class LoopLife(Life):
         """What it holds is gone already, and is not to be given back once more."""
         super().die()
         self.loop.set_exception_handler(lambda loop, context: None)
-        self.loop.domain.new_generation()
+        self.loop.domain._new_generation()
 
     def close(self) -> None:
         """Its loop and its tasks, if it did not come to that. What is left is no mistake of the

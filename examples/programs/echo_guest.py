@@ -15,9 +15,8 @@ from dpkt.ip import IP, IP_PROTO_ICMP, IP_PROTO_UDP
 from dpkt.udp import UDP
 
 from activations import Domain, Scenario
+from activations.drivers import net
 from activations.drivers.net import NicClosed, cable
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import Device, front_device, plug, unplug
 
 echo_guest = Scenario("echo_guest")
@@ -60,7 +59,7 @@ def answered(message: object) -> bool:
 @echo_guest.domain("guest")
 async def serve(xen: Domain) -> int:
     answered = 0
-    async with netfront.open(xen, await front_device(xen, KIND, 0)) as nic:
+    async with net.open(xen, await front_device(xen, KIND, 0)) as nic:
         try:
             while True:
                 if reply := answer(await nic.receive()):
@@ -77,7 +76,7 @@ async def ask(xen: Domain) -> list[str]:
     device = Device(KIND, 0, guest, 0)
     near, far = cable()
     await plug(xen, device, front={"mac": MAC.hex(":")})
-    async with netback.serve(xen, device, far):
+    async with net.serve(xen, device, far):
         await near.send(question())
         mac = Ethernet(await near.receive()).arp.sha
         await near.send(packet(mac, IP_PROTO_ICMP, ICMP(data=ICMP.Echo(seq=1, data=b"howdy"))))

@@ -19,9 +19,8 @@ from errno import EIO
 from urllib.parse import urlsplit
 
 from activations import Domain, Scenario
+from activations.drivers import block
 from activations.drivers.block import ObjectDisk, devid_of
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, front_device, plug, unplug
 
 http_disk = Scenario("http_disk", clock="wall")
@@ -125,7 +124,7 @@ async def serve(xen: Domain) -> int:
     async with nullcontext(URL) if URL else server(IMAGE) as url:
         disk = await Remote(url).open()
         await plug(xen, device)
-        async with blkback.serve(xen, device, disk) as end:
+        async with block.serve(xen, device, disk) as end:
             await end.finished()  # the guest has come, and left
         await unplug(xen, device)
     print(f"{url}: {disk.sectors} sectors")
@@ -135,7 +134,7 @@ async def serve(xen: Domain) -> int:
 @http_disk.domain("guest")
 async def look(xen: Domain) -> str:
     device = await front_device(xen, "vbd", XVDA)
-    async with blkfront.open(xen, device) as disk:
+    async with block.open(xen, device) as disk:
         data = await disk.read(0, min(disk.size, 64 << 10))
     line = data.split(b"\n")[0].decode(errors="replace")
     print(f"{disk}, and its first line: {line}")

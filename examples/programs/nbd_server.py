@@ -19,9 +19,8 @@ from contextlib import asynccontextmanager, suppress
 from struct import Struct
 
 from activations import Domain, Scenario
+from activations.drivers import block
 from activations.drivers.block import Disk, MemoryDisk, devid_of
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, front_device, plug
 
 nbd_server = Scenario("nbd_server", clock="wall")
@@ -67,14 +66,14 @@ AT_ONCE = 64
 async def serve_disk(xen: Domain) -> None:
     device = Device("vbd", XVDA, await xen.find("guest"), xen.domid, "nbd-example")
     await plug(xen, device)
-    async with blkback.serve(xen, device, MemoryDisk(SIZE)) as end:
+    async with block.serve(xen, device, MemoryDisk(SIZE)) as end:
         await end.finished()
 
 
 @nbd_server.domain("guest")
 async def serve_clients(xen: Domain) -> None:
     device = await front_device(xen, "vbd", XVDA)
-    async with blkfront.open(xen, device) as disk, listening(disk, PORT) as port:
+    async with block.open(xen, device) as disk, listening(disk, PORT) as port:
         print(f"nbd://127.0.0.1:{port}/{NAME.decode()}: {disk}")
         await asyncio.Event().wait()
 

@@ -18,8 +18,8 @@ from time import perf_counter
 
 import activations
 from activations import Domain
+from activations.drivers import block
 from activations.drivers.block import FileDisk
-from activations.drivers.block import back as blkback
 from activations.xenbus import Device, plug, unplug
 
 scenario = activations.Scenario("block rates")
@@ -82,7 +82,7 @@ async def dom0(xen: Domain) -> None:
             loop_device(),
             plugged(xen, theirs, **params),
             plugged(xen, ours),
-            blkback.serve(xen, ours, disk),
+            block.serve(xen, ours, disk),
         ):
             await xen.store.wait_for(f"/local/domain/{guest}/data/measured")
             await unplug(xen, ours)

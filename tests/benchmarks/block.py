@@ -19,19 +19,18 @@ DISK = 1 << 20
 
 def between_domains(tree: Checkout, use: Callable[[Any], Awaitable[Any]]) -> Any:
     """What `use` gives, in a guest whose disk dom0 serves."""
+    from activations.drivers import block
     from activations.drivers.block import MemoryDisk
-    from activations.drivers.block import back as blkback
-    from activations.drivers.block import front as blkfront
     from activations.xenbus import Device, front_device, plug
 
     async def dom0(xen: Any) -> None:
         device = Device("vbd", 51712, await xen.find("guest"), 0, "bench")
         await plug(xen, device)
-        async with blkback.serve(xen, device, MemoryDisk(DISK)):
+        async with block.serve(xen, device, MemoryDisk(DISK)):
             await xen.store.wait_for(f"{device.front_path.partition('/device')[0]}/data/done")
 
     async def guest(xen: Any) -> Any:
-        async with blkfront.open(xen, await front_device(xen, "vbd", 51712)) as disk:
+        async with block.open(xen, await front_device(xen, "vbd", 51712)) as disk:
             result = await use(disk)
         await xen.store.write("data/done", 1)
         return result

@@ -24,8 +24,8 @@ from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller,
 from activations.cli.output import JsonLines
 from activations.cli.served import who_has
 from activations.cli.status import FAILED, NOT_TRIED, WELL
+from activations.drivers import block
 from activations.drivers.block import BlkBack, MemoryDisk, names
-from activations.drivers.block import front as blkfront
 from activations.drivers.block.names import devid_of, free_name
 from activations.xenbus import Device, XenbusState, front_device, plug
 from xen_sim import Machine
@@ -71,7 +71,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 async def reads(xen: Domain) -> None:
     """A guest that uses the disk until it is gone."""
-    async with blkfront.open(xen, await front_device(xen, "vbd", XVDA), within=5) as disk:
+    async with block.open(xen, await front_device(xen, "vbd", XVDA), within=5) as disk:
         assert (await disk.read(0, 512)).startswith(b"hello")
         await asyncio.sleep(20)
 

@@ -14,13 +14,9 @@ import anyio
 import pytest
 
 from activations import Domain, vchan
-from activations.drivers import console
+from activations.drivers import block, console, net
 from activations.drivers.block import MemoryDisk, ObjectDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
-from activations.drivers.net import back as netback
 from activations.drivers.net import cable
-from activations.drivers.net import front as netfront
 from activations.own import own_tasks
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
@@ -41,16 +37,16 @@ class Kind:
 
 
 def serve_disk(xen: Domain, device: Device) -> AbstractAsyncContextManager[Any]:
-    return blkback.serve(xen, device, MemoryDisk(1 << 20))
+    return block.serve(xen, device, MemoryDisk(1 << 20))
 
 
 def serve_card(xen: Domain, device: Device) -> AbstractAsyncContextManager[Any]:
-    return netback.serve(xen, device, cable()[0])
+    return net.serve(xen, device, cable()[0])
 
 
 KINDS = [
-    Kind("vbd", {}, serve_disk, blkfront.open),
-    Kind("vif", {"mac": "00:16:3e:00:00:01"}, serve_card, netfront.open),
+    Kind("vbd", {}, serve_disk, block.open),
+    Kind("vif", {"mac": "00:16:3e:00:00:01"}, serve_card, net.open),
     Kind("console", {}, console.serve, console.open),
 ]
 
@@ -240,14 +236,14 @@ def test_a_disk_serves_those_who_clean_up_as_every_task_is_cancelled() -> None:
     async def dom0(xen: Domain) -> None:
         device = Device("vbd", 1, await xen.find("guest"), 0, "test")
         await plug(xen, device)
-        async with blkback.serve(xen, device, served):
+        async with block.serve(xen, device, served):
             await xen.store.wait_for(f"/local/domain/{device.front}/data/over")
 
     async def guest(xen: Domain) -> None:
         opened = asyncio.Event()
 
         async def use() -> None:
-            async with blkfront.open(xen, await front_device(xen, "vbd", 1)) as disk:
+            async with block.open(xen, await front_device(xen, "vbd", 1)) as disk:
                 try:
                     opened.set()
                     await asyncio.Event().wait()
@@ -290,7 +286,7 @@ def test_a_request_under_way_is_no_error_to_the_guest_as_the_back_ends_program_e
 
         async def serve(seconds: float) -> None:
             disk = ObjectDisk(Slow(seconds), 1 << 20)
-            async with blkback.serve(xen, device, disk):
+            async with block.serve(xen, device, disk):
                 await xen.store.wait_for(f"/local/domain/{device.front}/data/over")
 
         first = asyncio.create_task(serve(3600))
@@ -302,7 +298,7 @@ def test_a_request_under_way_is_no_error_to_the_guest_as_the_back_ends_program_e
         await serve(0.1)
 
     async def guest(xen: Domain) -> bytes:
-        async with blkfront.open(xen, await front_device(xen, "vbd", 1)) as disk:
+        async with block.open(xen, await front_device(xen, "vbd", 1)) as disk:
             await xen.store.write("data/reads", "1")
             data = await disk.read(0, 4096)
         await xen.store.write("data/over", "1")

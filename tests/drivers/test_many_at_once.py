@@ -10,9 +10,8 @@ import pytest
 from anyio import EndOfStream
 
 from activations import Domain, vchan
+from activations.drivers import block
 from activations.drivers.block import MemoryDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.store import QuotaError
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
@@ -35,14 +34,14 @@ def test_one_guest_opens_thirty_disks_at_once() -> None:
                 device = Device("vbd", devid, guest, 0, "test")
                 await plug(xen, device)
                 disk = MemoryDisk(4096 * (devid + 1))
-                await stack.enter_async_context(blkback.serve(xen, device, disk))
+                await stack.enter_async_context(block.serve(xen, device, disk))
             await xen.store.write(f"/local/domain/{guest}/data/plugged", "1")
             await xen.store.wait_for(f"/local/domain/{guest}/data/done")
 
     async def guest(xen: Domain) -> None:
         async def use(devid: int) -> int:
             device = await front_device(xen, "vbd", devid)
-            async with blkfront.open(xen, device, pages=4) as disk:
+            async with block.open(xen, device, pages=4) as disk:
                 return disk.size
 
         await xen.store.wait_for("data/plugged")

@@ -19,7 +19,7 @@ from support.pace import patience
 from support.places import EXAMPLES
 
 from activations import Domain, scenario
-from activations.drivers.block import front as blkfront
+from activations.drivers import block
 from activations.drivers.block.disk import Disk
 from activations.drivers.block.errors import DiskError
 from activations.xenbus import front_device
@@ -99,7 +99,7 @@ def using(example: Any, server: Server, use: Callable[[Disk], Awaitable[object]]
 
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "vbd", 51712)
-        async with asyncio.timeout(patience(30)), blkfront.open(xen, device) as disk:
+        async with asyncio.timeout(patience(30)), block.open(xen, device) as disk:
             await use(disk)
 
     machine = Machine(clock="wall")

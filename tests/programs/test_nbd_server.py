@@ -22,7 +22,7 @@ from support.pace import patience
 from support.places import EXAMPLES
 
 from activations import Domain, scenario
-from activations.drivers.block import front as blkfront
+from activations.drivers import block
 from activations.xenbus import front_device
 from xen_sim import Machine
 
@@ -49,7 +49,7 @@ def serving(example: Any, use: Callable[[int], Awaitable[object]]) -> None:
         device = await front_device(xen, "vbd", 51712)
         async with (
             asyncio.timeout(patience(30)),
-            blkfront.open(xen, device) as disk,
+            block.open(xen, device) as disk,
             example.listening(disk, 0) as port,
         ):
             await use(port)

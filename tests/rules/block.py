@@ -19,8 +19,8 @@ from activations import Domain, Scenario
 from activations.abi import ring as ring_abi
 from activations.abi.blkif import Op
 from activations.abi.xenbus import XenbusState as State
+from activations.drivers import block
 from activations.drivers.block import Disk, DiskError, DiskGone
-from activations.drivers.block import front as blkfront
 from activations.xenbus import (
     BackEnd,
     Device,
@@ -86,7 +86,7 @@ async def done(xen: Domain, device: Device) -> None:
 @asynccontextmanager
 async def opened(xen: Domain, **options: Any) -> AsyncIterator[Disk]:
     device = await front_device(xen, "vbd", DEVID)
-    async with blkfront.open(xen, device, within=PATIENCE, **options) as disk:
+    async with block.open(xen, device, within=PATIENCE, **options) as disk:
         yield disk
 
 
@@ -338,7 +338,7 @@ def cannot_open(*said: str) -> Run:
         device = await front_device(xen, "vbd", DEVID)
 
         async def use() -> None:
-            async with blkfront.open(xen, device, within=PATIENCE):
+            async with block.open(xen, device, within=PATIENCE):
                 raise AssertionError("there is a disk")
 
         error = await refusal(use(), DiskGone)
@@ -447,7 +447,7 @@ async def wait_for_nobody(xen: Domain) -> None:
     device = await front_device(xen, "vbd", DEVID)
 
     async def use() -> None:
-        async with blkfront.open(xen, device, within=0.5):
+        async with block.open(xen, device, within=0.5):
             raise AssertionError("there is a disk")
 
     assert "as if nobody served it" in str(await refusal(use(), HandshakeTimeout))

@@ -11,8 +11,8 @@ from disk_model import check
 
 from activations import Domain, Scenario
 from activations.abi import blkif as abi
+from activations.drivers import block
 from activations.drivers.block import Disk, DiskError, MemoryDisk
-from activations.drivers.block import back as blkback
 from activations.drivers.block.disks import Buffers
 from activations.xenbus import BackEnd, Device, Written
 from activations.xenbus.keys import read_keys
@@ -28,7 +28,7 @@ def checked(
     name: str, *, size: int = SIZE // 2, operations: int = 80, most: int = 200, **options: Any
 ) -> Scenario:
     async def serve(xen: Domain, device: Device) -> None:
-        async with blkback.serve(xen, device, MemoryDisk(size), max_queues=3):
+        async with block.serve(xen, device, MemoryDisk(size), max_queues=3):
             await done(xen, device)
 
     async def use(xen: Domain, disk: Disk) -> None:
@@ -63,7 +63,7 @@ class Noted(MemoryDisk):
 
 async def serve_noted(xen: Domain, device: Device) -> None:
     disk = Noted(content())
-    async with blkback.serve(xen, device, disk):
+    async with block.serve(xen, device, disk):
         await done(xen, device)
     assert disk.flushes == 2
     assert disk.data[4096:8192] == bytes(4096)
@@ -95,10 +95,10 @@ class Slow(MemoryDisk):
 
 async def serve_slowly_then_fast(xen: Domain, device: Device) -> None:
     reading = f"/local/domain/{device.front}/data/reading"
-    async with blkback.serve(xen, device, Slow(content(1))):
+    async with block.serve(xen, device, Slow(content(1))):
         await xen.store.wait_for(reading)
         await asyncio.sleep(0.2)
-    async with blkback.serve(xen, device, MemoryDisk(content(2))):
+    async with block.serve(xen, device, MemoryDisk(content(2))):
         await done(xen, device)
 
 
@@ -120,7 +120,7 @@ restarts = two(
 
 
 async def serve_three_queues(xen: Domain, device: Device) -> None:
-    async with blkback.serve(xen, device, MemoryDisk(content()), max_queues=3):
+    async with block.serve(xen, device, MemoryDisk(content()), max_queues=3):
         await done(xen, device)
 
 
@@ -147,7 +147,7 @@ differ = two(
 )
 
 
-class OnePage(blkback.BlkBack):
+class OnePage(block.BlkBack):
     """Takes rings of a page alone."""
 
     async def offer(self) -> Written:
@@ -156,7 +156,7 @@ class OnePage(blkback.BlkBack):
 
 async def serve_with_less_each_time(xen: Domain, device: Device) -> None:
     home = f"/local/domain/{device.front}/data"
-    async with blkback.serve(xen, device, Slow(content(1)), max_queues=4):
+    async with block.serve(xen, device, Slow(content(1)), max_queues=4):
         await xen.store.wait_for(f"{home}/reading")
         await asyncio.sleep(0.2)
     async with BackEnd(xen, device, OnePage(xen, device, Slow(content(2)), max_queues=2)) as end:
@@ -192,7 +192,7 @@ less = two(
 
 async def serve_then_grow(xen: Domain, device: Device) -> None:
     disk = MemoryDisk(SIZE)
-    async with blkback.serve(xen, device, disk) as end:
+    async with block.serve(xen, device, disk) as end:
         await end.connected()
         disk.data += bytes(SIZE)
         disk.sectors *= 2
@@ -221,7 +221,7 @@ class Faulty(MemoryDisk):
 
 
 async def serve_faulty(xen: Domain, device: Device) -> None:
-    async with blkback.serve(xen, device, Faulty(content())):
+    async with block.serve(xen, device, Faulty(content())):
         await done(xen, device)
 
 

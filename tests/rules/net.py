@@ -29,9 +29,8 @@ from net_world import (
 
 from activations import Domain, Scenario
 from activations.abi import netif as abi
+from activations.drivers import net
 from activations.drivers.net import CableEnd, Nic, NicClosed, Switch, cable
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import BackEnd, Written, front_device, unplug
 
 # Frames
@@ -63,7 +62,7 @@ async def hear_the_echo(xen: Domain, nic: Nic) -> None:
     assert (nic.figures.bad, nic.figures.lost) == (0, 0)
 
 
-class Plain(netback.NetBack):
+class Plain(net.NetBack):
     """A back end that knows one event channel a queue, and one queue."""
 
     async def offer(self) -> Written:
@@ -188,7 +187,7 @@ async def die_and_come_back(xen: Domain) -> None:
         async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
             for life in range(3):
                 near, far = cable()
-                async with netback.serve(xen, device, far) as end:
+                async with net.serve(xen, device, far) as end:
                     await end.connected(within=SOON)
                     await near.send(frame(address(1), DOM0, bytes([life])))
                     while data_of(await near.receive()) != bytes([life]):
@@ -202,7 +201,7 @@ async def live_through_it(xen: Domain) -> None:
     with leaves_nothing(xen):
         async with asyncio.timeout(PATIENCE):
             device = await front_device(xen, KIND, 0)
-            async with netfront.open(xen, device, within=SOON) as nic:
+            async with net.open(xen, device, within=SOON) as nic:
                 for life in range(3):
                     assert data_of(await nic.receive()) == bytes([life])
                     await nic.send(frame(DOM0, nic.mac, bytes([life])))
@@ -225,11 +224,11 @@ async def offer_otherwise_each_time(xen: Domain) -> None:
                     await echo_until(xen, near, f"/local/domain/{guest}/data/{life}")
 
 
-BACKS: list[tuple[type[netback.NetBack], int]] = [
-    (netback.NetBack, 4),
-    (netback.NetBack, 1),
+BACKS: list[tuple[type[net.NetBack], int]] = [
+    (net.NetBack, 4),
+    (net.NetBack, 1),
     (Plain, 1),
-    (netback.NetBack, 2),
+    (net.NetBack, 2),
 ]
 
 
@@ -252,9 +251,9 @@ async def open_otherwise_each_time(xen: Domain) -> None:
             device = await front_device(xen, KIND, 0)
             for life in range(len(BACKS)):
                 for queues in (1, 3):
-                    async with netfront.open(xen, device, within=SOON, queues=queues) as nic:
+                    async with net.open(xen, device, within=SOON, queues=queues) as nic:
                         await hear(nic, b"one life")
-                async with netfront.open(xen, device, within=SOON, queues=4, pages=32) as nic:
+                async with net.open(xen, device, within=SOON, queues=4, pages=32) as nic:
                     await hear(nic, b"the last with this one")
                     await xen.store.write(f"data/{life}", 1)
                     if life < len(BACKS) - 1:
@@ -313,7 +312,7 @@ async def join_them(xen: Domain) -> None:
 async def join_one(xen: Domain, switch: Switch, guest: int, number: int) -> None:
     async with plugged(xen, guest, number) as device:
         port = switch.port(f"guest {guest}")
-        async with netback.serve(xen, device, port):
+        async with net.serve(xen, device, port):
             await xen.store.wait_for(f"/local/domain/{guest}/data/done")
         port.close()
 
@@ -323,7 +322,7 @@ def guest_of(number: int) -> Callable[[Domain], Awaitable[list[str]]]:
         with leaves_nothing(xen):
             async with asyncio.timeout(PATIENCE):
                 device = await front_device(xen, KIND, number)
-                async with netfront.open(xen, device, within=SOON) as nic:
+                async with net.open(xen, device, within=SOON) as nic:
                     heard = await talk(nic)
                     await xen.store.write("data/done", 1)
                 await until_gone(xen, device)

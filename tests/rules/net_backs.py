@@ -22,8 +22,8 @@ from raw_net import BackWork, RawBack
 from activations import Domain, Scenario
 from activations.abi import netif as abi
 from activations.abi import ring as ring_abi
+from activations.drivers import net
 from activations.drivers.net import Nic, NicClosed
-from activations.drivers.net import front as netfront
 from activations.xenbus import BackEnd, Written, front_device
 
 OFFER: Written = {abi.FEATURE_RX_COPY: 1, abi.FEATURE_SG: 1}
@@ -52,7 +52,7 @@ def against_back(
             async with asyncio.timeout(PATIENCE):
                 device = await front_device(xen, KIND, 0)
                 try:
-                    async with netfront.open(xen, device, within=SOON) as nic:
+                    async with net.open(xen, device, within=SOON) as nic:
                         await (use or just_receive)(xen, nic)
                 except NicClosed as error:
                     reason = str(error)

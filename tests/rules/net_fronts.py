@@ -26,7 +26,7 @@ from activations import Domain, Scenario
 from activations.abi import netif as abi
 from activations.abi import ring as ring_abi
 from activations.abi.netif import Extra, TxFlag
-from activations.drivers.net import back as netback
+from activations.drivers import net
 from activations.drivers.net import cable
 from activations.xenbus import FrontEnd, Phase, Written, front_device
 
@@ -49,7 +49,7 @@ def against_front(
             async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
                 near, far = cable()
                 world = World(xen, guest, device, near)
-                async with netback.serve(xen, device, far, figures=world.figures) as end:
+                async with net.serve(xen, device, far, figures=world.figures) as end:
                     if why:
                         await behind(world)
                         await end.reached(Phase.FAILED, within=SOON)

@@ -12,9 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from patience import patience
 
 from activations import Domain, Scenario
+from activations.drivers import net
 from activations.drivers.net import CableEnd, Figures, Nic, cable
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import BackEnd, Device, front_device, plug, unplug
 
 KIND = "rulevif"
@@ -95,7 +94,7 @@ def two(
     use: Use,
     *,
     queues: int = 1,
-    driver: type[netback.NetBack] = netback.NetBack,
+    driver: type[net.NetBack] = net.NetBack,
 ) -> Scenario:
     """A scenario of a device in a guest and a cable behind its back end in dom0, and what each
     half does there. Nothing may be left open."""
@@ -117,7 +116,7 @@ def two(
         with leaves_nothing(xen):
             async with asyncio.timeout(PATIENCE):
                 device = await front_device(xen, KIND, 0)
-                async with netfront.open(xen, device, within=SOON, queues=queues) as nic:
+                async with net.open(xen, device, within=SOON, queues=queues) as nic:
                     await use(xen, nic)
                     await xen.store.write("data/done", 1)
                 await until_gone(xen, device)

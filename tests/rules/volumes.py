@@ -22,7 +22,7 @@ from net_world import ALL, World, frame
 
 from activations import Domain, Scenario
 from activations.drivers.block import Disk, MemoryDisk
-from activations.drivers.block import back as blkback
+from activations.drivers.block import serve as serve_disk
 from activations.drivers.net import Nic
 from activations.vchan import VchanStream
 from activations.xenbus import Device
@@ -40,7 +40,7 @@ def content(size: int) -> bytes:
 
 def disk_rule(name: str, size: int, use: Callable[[Disk], Awaitable[None]]) -> Scenario:
     async def serve(xen: Domain, device: Device) -> None:
-        async with blkback.serve(xen, device, MemoryDisk(content(size))):
+        async with serve_disk(xen, device, MemoryDisk(content(size))):
             await block.done(xen, device)
 
     async def run(xen: Domain, disk: Disk) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from activations import Domain
+from activations.drivers import block
 from activations.drivers.block import MemoryDisk, devid_of
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.xenbus import Device, front_device, plug, unplug
 from xen_sim import Machine
 
@@ -18,14 +17,14 @@ async def dom0(xen: Domain) -> float:
     """Serve a disk until the guest has parted from it, then unplug it; when that was done."""
     device = Device("vbd", XVDA, await xen.find("guest"), xen.domid)
     await plug(xen, device)
-    async with blkback.serve(xen, device, MemoryDisk(bytes(4096))) as end:
+    async with block.serve(xen, device, MemoryDisk(bytes(4096))) as end:
         await end.finished()
     await unplug(xen, device)
     return xen.loop.time()
 
 
 async def guest(xen: Domain) -> None:
-    async with blkfront.open(xen, await front_device(xen, "vbd", XVDA)) as disk:
+    async with block.open(xen, await front_device(xen, "vbd", XVDA)) as disk:
         await disk.read(0, 512)
 
 

@@ -21,11 +21,10 @@ from anyio import BrokenResourceError
 import activations
 from activations import Domain, registry, vchan
 from activations.cli import main
-from activations.drivers.block import front as blkfront
+from activations.drivers import block, net
 from activations.drivers.block.errors import DiskGone
 from activations.drivers.block.names import devid_of
 from activations.drivers.net import Switch
-from activations.drivers.net import front as netfront
 from activations.outcome import Observer
 from activations.xenbus import front_device
 from xen_sim import Machine
@@ -47,7 +46,7 @@ async def may_begin() -> None:
 async def uses_a_disk(xen: Domain) -> str:
     """Until it is taken away."""
     device = await front_device(xen, "vbd", XVDA)
-    async with blkfront.open(xen, device, within=LONG) as disk:
+    async with block.open(xen, device, within=LONG) as disk:
         await disk.write(0, b"x" * 512)
         record("served")
         try:
@@ -60,7 +59,7 @@ async def uses_a_disk(xen: Domain) -> str:
 
 async def uses_an_interface(xen: Domain) -> str:
     device = await front_device(xen, "vif", 0)
-    async with netfront.open(xen, device, within=LONG):
+    async with net.open(xen, device, within=LONG):
         record("served")
         while await xen.store.exists(f"{device.front_path}/backend"):
             state = await xen.store.read(f"{device.back_path}/state")

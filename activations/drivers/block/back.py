@@ -1,10 +1,9 @@
 """The back end of a block device: what xen-blkback is in Linux.
 
-    from activations.drivers.block import FileDisk
-    from activations.drivers.block import back as blkback
+    from activations.drivers import block
 
-    with FileDisk("guest.img") as disk:
-        async with blkback.serve(xen, device, disk) as end:
+    with block.FileDisk("guest.img") as disk:
+        async with block.serve(xen, device, disk) as end:
             await end.connected()
             ...
 

@@ -1,8 +1,8 @@
 """The front end of a block device: what xen-blkfront is in Linux.
 
-    from activations.drivers.block import front as blkfront
+    from activations.drivers import block
 
-    async with blkfront.open(xen, device) as disk:
+    async with block.open(xen, device) as disk:
         data = await disk.read(0, 4096)
 
 The driver makes rings and ports for each connection, and keeps one pool of granted pages and the

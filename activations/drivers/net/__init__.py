@@ -1,21 +1,23 @@
 """Network devices between domains, compatible with Linux's xen-netfront and xen-netback.
 
-    from activations.drivers.net import back as netback, front as netfront
+    from activations.drivers import net
 
-    async with netfront.open(xen, device) as nic:                 # in the guest
+    async with net.open(xen, device) as nic:                      # in the guest
         await nic.send(frame)
         frame = await nic.receive()
 
-    switch = Switch()
-    async with netback.serve(xen, device, switch.port()) as end:  # in the driver domain
+    switch = net.Switch()
+    async with net.serve(xen, device, switch.port()) as end:  # in the driver domain
         await end.connected()
 
 A frame is an Ethernet frame without its check sequence. What is behind a back end is any
 `Interface`: a port of a switch, a `Tap` of the kernel's, one end of a `cable`, another `Nic`.
 """
 
+from activations.drivers.net.back import NetBack, serve
 from activations.drivers.net.errors import BadPacket, NetError, NicClosed
 from activations.drivers.net.figures import Figures
+from activations.drivers.net.front import NetFront, open
 from activations.drivers.net.nic import Nic
 from activations.drivers.net.switch import Switch, SwitchPort
 from activations.drivers.net.tap import Tap
@@ -26,7 +28,9 @@ __all__ = [
     "CableEnd",
     "Figures",
     "Interface",
+    "NetBack",
     "NetError",
+    "NetFront",
     "Nic",
     "NicClosed",
     "Switch",
@@ -34,6 +38,8 @@ __all__ = [
     "Tap",
     "cable",
     "join",
+    "open",
+    "serve",
 ]
 
 

@@ -1,9 +1,9 @@
 """The back end of a network device: what xen-netback is in Linux.
 
-    from activations.drivers.net import back as netback
+    from activations.drivers import net
 
     switch = Switch()
-    async with netback.serve(xen, device, switch.port()) as end:
+    async with net.serve(xen, device, switch.port()) as end:
         await end.connected()
         ...
 

@@ -1,8 +1,8 @@
 """The front end of a network device: what xen-netfront is in Linux.
 
-    from activations.drivers.net import front as netfront
+    from activations.drivers import net
 
-    async with netfront.open(xen, device) as nic:
+    async with net.open(xen, device) as nic:
         await nic.send(frame)
         frame = await nic.receive()
 

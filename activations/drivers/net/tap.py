@@ -4,7 +4,7 @@ What Linux sends through it is read here, what is written here Linux receives. S
 `Tap` is on this domain's network: give the device an address, or put it into a bridge.
 
     with Tap("tap0") as tap:                                     # ip link set tap0 up
-        async with netback.serve(xen, device, tap): ...
+        async with net.serve(xen, device, tap): ...
 
 pytun-pmd3 makes the device. It is imported where that happens: whoever needs no TAP has none of it.
 """

@@ -30,9 +30,8 @@ from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import X86_64, Op, Status
 from activations.abi.xenbus import XenbusState
+from activations.drivers import block
 from activations.drivers.block import Disk, DiskError, MemoryDisk, ObjectDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.drivers.block.names import devid_of, name_of
 from activations.drivers.block.protocol import Request, Segment, encode_segments
 from activations.errors import XenError
@@ -181,7 +180,7 @@ def test_any_keys_of_a_back_end_make_a_disk_or_an_error(
         device = await front_device(xen, "vbd", DEVID)
         before = set(xen.events.ports)
         with suppress(DiskError, HandshakeTimeout):
-            async with blkfront.open(xen, device, within=SOON, pages=8) as disk:
+            async with block.open(xen, device, within=SOON, pages=8) as disk:
                 is_sensible(disk)
                 await asyncio.sleep(2)
                 is_sensible(disk)
@@ -290,7 +289,7 @@ def test_a_back_end_outlives_any_front_end_and_serves_the_next(seed: int) -> Non
     async def dom0(xen: Domain) -> None:
         device = Device("vbd", DEVID, await xen.find("guest"), 0, served_as="pyvbd")
         await plug(xen, device)
-        async with blkback.serve(xen, device, ObjectDisk(Slow(), SIZE)) as end:
+        async with block.serve(xen, device, ObjectDisk(Slow(), SIZE)) as end:
             await xen.store.wait_for(f"/local/domain/{device.front}/data/behaves")
             await end.connected(within=LATER)
             await end.finished(within=LATER)
@@ -398,7 +397,7 @@ def test_a_front_end_outlives_any_back_end_and_uses_the_next(seed: int) -> None:
         await vandal.rage()
         await vandal.leave()
         behaves = True
-        async with blkback.serve(xen, device, MemoryDisk(SIZE)):
+        async with block.serve(xen, device, MemoryDisk(SIZE)):
             while not done:
                 await asyncio.sleep(1)
 
@@ -408,11 +407,11 @@ def test_a_front_end_outlives_any_back_end_and_uses_the_next(seed: int) -> None:
         before = set(xen.events.ports)
         while not behaves:
             with suppress(DiskError, HandshakeTimeout, TimeoutError):
-                async with blkfront.open(xen, device, within=2, pages=8) as disk:
+                async with block.open(xen, device, within=2, pages=8) as disk:
                     await try_to_use(disk)
             assert not xen.grants.open
             assert set(xen.events.ports) == before
-        async with blkfront.open(xen, device, within=LATER) as disk:
+        async with block.open(xen, device, within=LATER) as disk:
             await disk.write(4096, b"x" * 4096)
             assert await disk.read(4096, 4096) == b"x" * 4096
         done = True

@@ -20,9 +20,8 @@ import pytest
 
 from activations import Domain
 from activations.abi.blkif import Op
+from activations.drivers import block
 from activations.drivers.block import Disk, VolatileDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.drivers.block.disks import Buffers
 from activations.drivers.block.queue import Queue
 from activations.xenbus import Device, front_device, plug
@@ -204,13 +203,13 @@ def search(
     async def dom0(xen: Domain) -> None:
         device = Device("vbd", 51712, await xen.find("guest"), 0, "test")
         await plug(xen, device)
-        async with blkback.serve(xen, device, disk):
+        async with block.serve(xen, device, disk):
             while not done:
                 await asyncio.sleep(0.1)
 
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "vbd", 51712)
-        async with blkfront.open(xen, device, **options) as front, asyncio.TaskGroup() as tasks:
+        async with block.open(xen, device, **options) as front, asyncio.TaskGroup() as tasks:
             for book in books:
                 tasks.create_task(book.work(front, look))
             for turns in suspends:

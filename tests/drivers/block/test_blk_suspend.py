@@ -13,9 +13,8 @@ import pytest
 from support.parameters import one_in
 
 from activations import Domain
+from activations.drivers import block
 from activations.drivers.block import Disk, FileDisk, MemoryDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.drivers.block.disks import Buffers, ServedDisk
 from activations.xenbus import Device, front_device, plug, unplug
 from xen_sim import Machine
@@ -96,7 +95,7 @@ class World:
         await plug(xen, device)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._suspend(xen))
-            async with blkback.serve(xen, device, self.disk):
+            async with block.serve(xen, device, self.disk):
                 while not self.done:
                     await asyncio.sleep(0.1)
         assert not xen.grants.open
@@ -106,7 +105,7 @@ class World:
         device = await front_device(xen, "vbd", 51712)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._suspend(xen))
-            async with blkfront.open(xen, device, within=60, **self.options) as disk:
+            async with block.open(xen, device, within=60, **self.options) as disk:
                 result = await self.use(disk)
         assert not xen.grants.open
         self.done = True

@@ -31,8 +31,8 @@ from activations import Domain
 from activations.abi import blkif as abi
 from activations.abi.blkif import X86_32, Layout, Op, Status
 from activations.abi.ring import RSP_PROD
+from activations.drivers import block
 from activations.drivers.block import BlkBack, FileDisk, MemoryDisk, ObjectDisk, VolatileDisk
-from activations.drivers.block import back as blkback
 from activations.drivers.block.disks import Buffers, Done
 from activations.drivers.block.pages import KeptPages
 from activations.drivers.block.protocol import Discard, Indirect, Request, Segment
@@ -405,7 +405,7 @@ def test_a_back_end_gives_every_queue_back_however_often_it_is_cancelled() -> No
         connected = asyncio.Event()
 
         async def serve() -> None:
-            async with blkback.serve(xen, device, ObjectDisk(Stubborn(), SIZE)) as end:
+            async with block.serve(xen, device, ObjectDisk(Stubborn(), SIZE)) as end:
                 await end.connected(10)
                 connected.set()
                 await asyncio.Event().wait()

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from support.places import RULES
 
 from activations import Domain
+from activations.drivers import block
 from activations.drivers.block import BlockError, Disk, MemoryDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
 from activations.drivers.block.offer import Geometry, Offer
 from activations.own import own_tasks
 from activations.xenbus import BackEnd, Device, Keys, XenbusError, front_device, plug
@@ -33,14 +32,14 @@ def on_a_disk(use: Callable[[Disk], Awaitable[Any]], machine: Machine, **options
     async def dom0(xen: Domain) -> None:
         device = Device("vbd", 51712, await xen.find("guest"), 0, "test")
         await plug(xen, device)
-        async with blkback.serve(xen, device, MemoryDisk(SIZE)):
+        async with block.serve(xen, device, MemoryDisk(SIZE)):
             while not done:
                 await asyncio.sleep(1)
 
     async def guest(xen: Domain) -> Any:
         nonlocal done
         device = await front_device(xen, "vbd", 51712)
-        async with blkfront.open(xen, device, **options) as disk:
+        async with block.open(xen, device, **options) as disk:
             result = await use(disk)
         done = True
         return result
@@ -68,7 +67,7 @@ def test_memory_does_not_grow() -> None:
         tracemalloc.stop()
 
 
-class Slow(blkback.BlkBack):
+class Slow(block.BlkBack):
     """Takes three seconds to say that it is done."""
 
     async def disconnect(self) -> None:
@@ -89,7 +88,7 @@ def test_a_front_end_parts_in_order_however_often_it_is_cancelled() -> None:
         used = asyncio.Event()
 
         async def use() -> None:
-            async with blkfront.open(xen, await front_device(xen, "vbd", 51712)) as disk:
+            async with block.open(xen, await front_device(xen, "vbd", 51712)) as disk:
                 await disk.read(0, SIZE)
                 used.set()
                 await asyncio.Event().wait()

@@ -11,9 +11,8 @@ import pytest
 from support.parameters import one_in
 
 from activations import Domain
+from activations.drivers import net
 from activations.drivers.net import Nic, NicClosed, cable
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.store import Store
 from activations.xenbus import (
     Device,
@@ -80,7 +79,7 @@ def test_a_back_end_serves_once_its_front_end_behaves(seed: int) -> None:
         device = Device("vif", 0, await xen.find("guest"), 0)
         await plug(xen, device, front={"mac": MAC.hex(":")})
         near, far = cable()
-        async with netback.serve(xen, device, far):
+        async with net.serve(xen, device, far):
             frame = await near.receive()
             await near.send(frame[6:12] + frame[:6] + frame[12:])
             await unplug(xen, device)
@@ -91,7 +90,7 @@ def test_a_back_end_serves_once_its_front_end_behaves(seed: int) -> None:
         await misbehave(xen.store, device.front_path, FRONT_KEYS, Random(seed))
         await xen.store.write(f"{device.front_path}/state", int(XenbusState.CLOSED))
         await asyncio.sleep(1)
-        async with netfront.open(xen, device, within=SOON) as nic:
+        async with net.open(xen, device, within=SOON) as nic:
             await echo(nic)
             with pytest.raises(NicClosed, match="was unplugged"):
                 await nic.receive()
@@ -116,7 +115,7 @@ def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
         await asyncio.sleep(1)
         await xen.store.write(f"/local/domain/{guest}/data/behaves", 1)
         near, far = cable()
-        async with netback.serve(xen, device, far):
+        async with net.serve(xen, device, far):
             while True:
                 frame = await near.receive()
                 await near.send(frame[6:12] + frame[:6] + frame[12:])
@@ -129,13 +128,13 @@ def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
         device = await front_device(xen, "vif", 0)
         while not await xen.store.exists("data/behaves"):
             with suppress(NicClosed, XenbusError, TimeoutError):
-                async with netfront.open(xen, device, within=1) as nic:
+                async with net.open(xen, device, within=1) as nic:
                     async with asyncio.timeout(0.1):
                         await nic.receive()
                     raise AssertionError("a frame came of a back end that has no rings")
             assert not xen.grants.open
             await asyncio.sleep(0.1)
-        async with netfront.open(xen, device, within=SOON) as nic:
+        async with net.open(xen, device, within=SOON) as nic:
             await echo(nic)
             await xen.store.write("data/echoed", 1)
             with pytest.raises(NicClosed, match="was unplugged"):
@@ -160,7 +159,7 @@ def test_a_guest_whose_folder_is_gone_from_one_moment_to_the_next_leaves_nothing
         device = Device("vif", 0, await xen.find("guest"), 0)
         await plug(xen, device, front={"mac": MAC.hex(":")})
         near, far = cable()
-        async with netback.serve(xen, device, far) as end:
+        async with net.serve(xen, device, far) as end:
             for _ in range(100):
                 frame = await near.receive()
                 await near.send(frame[6:12] + frame[:6] + frame[12:])
@@ -171,7 +170,7 @@ def test_a_guest_whose_folder_is_gone_from_one_moment_to_the_next_leaves_nothing
         await xen.store.rm(device.back_path)
 
     async def guest(xen: Domain) -> None:
-        async with netfront.open(xen, await front_device(xen, "vif", 0)) as nic:
+        async with net.open(xen, await front_device(xen, "vif", 0)) as nic:
             with pytest.raises(NicClosed, match="was unplugged"):
                 while True:
                     await nic.send(b"\xff" * 6 + MAC + b"\x88\xb5" + bytes(1000))

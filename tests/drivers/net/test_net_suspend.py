@@ -11,9 +11,8 @@ import pytest
 from support.parameters import one_in
 
 from activations import Domain
+from activations.drivers import net
 from activations.drivers.net import CableEnd, Figures, Nic, cable
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
 
@@ -56,7 +55,7 @@ class World:
 
         async def guest(xen: Domain) -> None:
             device = await front_device(xen, "vif", 0)
-            async with netfront.open(xen, device, queues=self.queues) as nic:
+            async with net.open(xen, device, queues=self.queues) as nic:
                 await use(xen, nic)
             await asyncio.sleep(QUIET)
             assert not xen.grants.open
@@ -70,7 +69,7 @@ class World:
         device = Device("vif", 0, await xen.find("guest"), 0)
         await plug(xen, device, front={"mac": GUEST.hex(":")})
         near, far = cable()
-        async with netback.serve(xen, device, far, figures=self.figures) as end:
+        async with net.serve(xen, device, far, figures=self.figures) as end:
             await end.connected()
             yield near
         assert not xen.grants.open

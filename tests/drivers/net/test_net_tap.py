@@ -17,9 +17,8 @@ from support.pace import patience
 
 import activations
 from activations import Domain
+from activations.drivers import net
 from activations.drivers.net import NicClosed, Tap
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import Device, Phase, front_device, plug, unplug
 from xen_sim import Machine
 
@@ -181,7 +180,7 @@ def test_a_back_end_whose_device_is_removed_closes_and_says_why() -> None:
         device = Device("vif", 0, 1, 0)
         with Tap() as tap:
             await plug(xen, device, front={"mac": MAC.hex(":")})
-            async with netback.serve(xen, device, tap) as end:
+            async with net.serve(xen, device, tap) as end:
                 await end.connected()
                 await link(tap, "del")
                 await end.reached(Phase.CLOSED, within=10)
@@ -189,7 +188,7 @@ def test_a_back_end_whose_device_is_removed_closes_and_says_why() -> None:
             await unplug(xen, device)
 
     async def guest(xen: Domain) -> None:
-        async with netfront.open(xen, await front_device(xen, "vif", 0)) as nic:
+        async with net.open(xen, await front_device(xen, "vif", 0)) as nic:
             with pytest.raises(NicClosed):
                 await nic.receive()
 
@@ -216,7 +215,7 @@ def test_a_simulated_guest_is_on_this_machine_s_network() -> None:
         heard = []
         async with opened() as (tap, packets):
             await plug(xen, device, front={"mac": MAC.hex(":")})
-            async with netback.serve(xen, device, tap) as end:
+            async with net.serve(xen, device, tap) as end:
                 await end.connected()
                 for number in range(20):
                     packets.send(frame(b"%d" % number, to=MAC))
@@ -225,7 +224,7 @@ def test_a_simulated_guest_is_on_this_machine_s_network() -> None:
         return heard
 
     async def guest(xen: Domain) -> None:
-        async with netfront.open(xen, await front_device(xen, "vif", 0)) as nic:
+        async with net.open(xen, await front_device(xen, "vif", 0)) as nic:
             with pytest.raises(NicClosed):
                 while True:
                     each = await nic.receive()

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 
 import activations
 from activations import Domain, GenerationEnded
+from activations.drivers import block
 from activations.drivers.block import Disk
-from activations.drivers.block import front as blkfront
 from activations.store import StoreClosed
 from activations.xenbus import front_device
 
@@ -24,7 +24,7 @@ async def main(xen: Domain) -> None:
         disk: Disk | None = None
         if DISK in sys.argv:
             device = await front_device(xen, VBD, XVDC)
-            disk = await stack.enter_async_context(blkfront.open(xen, device))
+            disk = await stack.enter_async_context(block.open(xen, device))
         while True:
             if disk is not None:
                 said = await disk.read(0, 512)

@@ -19,8 +19,8 @@ from disk_model import check, digest
 from patience import patience
 
 from activations import Domain, Scenario
-from activations.drivers.block import Disk
-from activations.drivers.block import front as blkfront
+from activations.drivers import block
+from activations.drivers.block import Disk, front
 from activations.xenbus import Device, Keys, Written, front_device, plug, unplug
 from activations.xenbus.keys import read_keys
 
@@ -88,7 +88,7 @@ def with_linux(
     use: Use,
     *,
     kind: Any = "pvh",
-    driver: type[blkfront.BlkFront] = blkfront.BlkFront,
+    driver: type[block.BlkFront] = block.BlkFront,
     **options: Any,
 ) -> Scenario:
     """A scenario in which the guest uses the disk and says what it holds then, and dom0 looks.
@@ -119,8 +119,8 @@ def with_linux(
             await run("rmmod", "xen-blkfront")
         async with asyncio.timeout(PATIENCE):
             device = await front_device(xen, "vbd", DEVID)
-            opening = blkfront.open(xen, device, within=PATIENCE, **options)
-            with patch.object(blkfront, "BlkFront", driver):
+            opening = block.open(xen, device, within=PATIENCE, **options)
+            with patch.object(front, "BlkFront", driver):
                 async with opening as disk:
                     assert (disk.size, disk.sector_size) == (SIZE, 512)
                     start = xen.loop.time()
@@ -149,7 +149,7 @@ def large(operations: int) -> Use:
     return partial(check, operations=operations, tasks=8, most=600)
 
 
-class Unsaid(blkfront.BlkFront):
+class Unsaid(block.BlkFront):
     """Has no key `protocol`."""
 
     async def publish(self, back: Keys) -> Written:

@@ -22,9 +22,8 @@ from dpkt.udp import UDP
 from patience import patience
 
 from activations import Domain, Scenario
+from activations.drivers import net
 from activations.drivers.net import Figures, NicClosed, Tap
-from activations.drivers.net import back as netback
-from activations.drivers.net import front as netfront
 from activations.xenbus import Device, front_device, plug, unplug
 
 PATIENCE = patience(120)
@@ -130,7 +129,7 @@ async def serve_a_tap(xen: Domain, size: int) -> dict[str, object]:
             command("ip", "address", "add", f"{DOM0}/24", "dev", tap.name)
             command("ip", "link", "set", tap.name, "mtu", MTU, "up")
             await plug(xen, device, front={"mac": MAC, "handle": 0}, back={"mac": MAC, "handle": 0})
-            async with netback.serve(xen, device, tap, figures=figures) as end:
+            async with net.serve(xen, device, tap, figures=figures) as end:
                 await end.connected(within=30)
                 with socket.create_server((DOM0, PORT)) as server:
                     await xen.store.write(f"{home}/listening", 1)
@@ -259,7 +258,7 @@ async def answer_in_user_space(xen: Domain, size: int) -> dict[str, object]:
     own = socket.inet_aton(GUEST)
     async with asyncio.timeout(PATIENCE):
         device = await front_device(xen, "vif", 0)
-        async with netfront.open(xen, device, within=30) as nic:
+        async with net.open(xen, device, within=30) as nic:
             assert nic.mtu == MTU
             await xen.store.write("data/answering", 1)
             counted = 0
