@@ -12,7 +12,7 @@ from activations import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 PLACE = click.Path(path_type=Path)
-ALONE = ("include", "harness", "define", "abi", "spread", "timer", "buffers", "memory")
+ALONE = ("include", "harness", "define", "abi", "spread", "timer", "buffers", "arch", "memory")
 """Options that go with `--kernel` alone."""
 PROGRAMS = ("guest", "faults", "runs", "seed")
 """And those that do not go with it."""
@@ -22,6 +22,7 @@ def options(command: F) -> F:
     """`--kernel`, and what goes with it."""
     for option in (
         click.option("--memory", type=click.IntRange(16), metavar="MIB", help="Of states: 3072."),
+        click.option("--arch", metavar="ARCH", help="Whose order of stores: x86, arm64."),
         click.option("--buffers", is_flag=True, help="Others see stores late, as x86 allows."),
         click.option("--timer", is_flag=True, help="The kernel sets timers, and they fire."),
         click.option("--spread", is_flag=True, help="Each port in a selector's word of its own."),

@@ -5,7 +5,11 @@ Between `#APP` and `#NO_APP` stands what the source's own asm statements say. Th
     cli, sti, hlt       become calls of the engine's processor. `sti` before `hlt` has its shadow
     pushf, popf         carry the virtual interrupt flag
     an access           is announced before the instruction: its kind, address, size, and bit
+    a change            of memory that is not locked is a read and a write: another processor comes
+                        between the two. Its own takes no interrupt there on x86, and does on arm64
     fences              are steps where stores are seen late
+    dmb, dsb, wfi       and arm64's mask of interrupts are known as well: they stand in a source as
+                        they are, and its other instructions have stand-ins
     rdtsc               gives 0: time stands still, and runs repeat
     ud2                 is the kernel's BUG
 
@@ -20,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-READ, WRITE, LOCKED = 0, 1, 2
-"""Kinds of an access: enum kind in engine/engine.h."""
+READ, WRITE, LOCKED, CHANGE = range(4)
+"""Kinds of an access: enum kind in engine/engine.h, and CHANGE in engine/memory.c."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -35,10 +39,11 @@ _COMPUTING = _words(
 )
 """Instructions, without their suffix of size, that only compute and access their operands."""
 _CHANGES = _words("add adc sub sbb and or xor not neg inc dec shl shr sal sar rol ror")
-_LOCKED = _words("bts btr btc xchg cmpxchg xadd")
+_BIT_CHANGES = _words("bts btr btc cmpxchg xadd")
 _READS = _words("test cmp bt imul mul bsf bsr tzcnt lzcnt popcnt push")
 _FENCES = frozenset(("mfence",))
-_QUIET = frozenset(("lfence", "sfence", "pause", "nop", "cld"))
+_ARM64_FENCES = frozenset(("dmb", "dsb"))
+_QUIET = frozenset(("lfence", "sfence", "pause", "nop", "cld", "isb", "yield"))
 _JUMP = re.compile(r"j[a-z]+$|call[q]?$|ret[q]?$|set[a-z]+$|cmov[a-z]+$")
 _MEMORY = re.compile(r"(%[c-gs]s:)?[-+\w.$@]*\((%\w+)?(,%\w+(,[1248])?)?\)")
 _REGISTER = re.compile(r"%\w+(\(\d\))?")
@@ -123,10 +128,16 @@ def _instruction(line: _Line, following: Sequence[_Line]) -> list[str]:
             return ["\tcall assembly_popf", "\tpopfq"]
         case "ud2" | "int3":
             return ["\tcall assembly_bug"]
+        case "wfi":
+            return ["\tcall assembly_wfi"]
+        case "msr" if rest.startswith(("daifset", "daifclr")):
+            return [f"\tcall assembly_{'cli' if rest.startswith('daifset') else 'sti'}"]
         case "rdtsc":
             return ["\txorl %eax, %eax", "\txorl %edx, %edx"]
     if name in _FENCES:
         return ["\tcall assembly_fence"]
+    if name in _ARM64_FENCES:
+        return _arm64_fence(rest)
     if name in _QUIET or (name == "rep" and rest.startswith("nop")):
         return ["\tpause"]
     base = _base(name)
@@ -145,6 +156,13 @@ def _instruction(line: _Line, following: Sequence[_Line]) -> list[str]:
             f"{line.place}: {line.text!r} goes by a segment: have a stand-in of your own for it"
         )
     return [*_announced(base, name, operands, memory, locked), f"\t{line.text}"]
+
+
+def _arm64_fence(which: str) -> list[str]:
+    """`dmb ish` orders all, `dmb ishst` stores, and `dmb ishld` reads: these are in order here."""
+    if which.endswith("ld"):
+        return ["\tpause"]
+    return [f"\tcall assembly_{'store_barrier' if which.endswith('st') else 'fence'}"]
 
 
 def _hlt_follows(following: Sequence[_Line]) -> bool:
@@ -225,10 +243,11 @@ def _size(base: str, name: str, operands: Sequence[str], memory: str) -> int:
 
 
 def _kind(base: str, operands: Sequence[str], memory: str, locked: bool) -> int:
-    """A locked instruction, or xchg, is one step. One that changes memory without a lock is one
-    instruction too: one step, which others cannot come into on its own processor."""
-    if locked or base in _LOCKED or (base in _CHANGES and operands[-1] == memory):
+    """xchg is locked by itself."""
+    if locked or base == "xchg":
         return LOCKED
+    if base in _BIT_CHANGES or (base in _CHANGES and operands[-1] == memory):
+        return CHANGE
     if base in _READS or operands[-1] != memory:
         return READ
     return WRITE

@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 
-from xen_kernel import assembly
+from xen_kernel import assembly, whole
 from xen_kernel.errors import KernelError
 from xen_kernel.scenario import HERE, Scenario
 
@@ -32,16 +32,17 @@ _How = Callable[[Sequence[Path], Sequence[str], Path, Path], None]
 """A way to make a file: how(sources, flags, made, work)."""
 
 _OURS = ("-std=gnu11", "-O2", "-g", "-fno-pie", "-fno-stack-protector", "-Wall", "-Wextra")
+_WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 _SEEN = (
     *("-std=gnu11", "-O2", "-g", "-fno-pie", "-w", "-Werror=implicit-function-declaration"),
-    *("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"),
+    *_WATCHED,
     *("-mno-red-zone", "-mgeneral-regs-only", "-fno-common", "-fno-stack-protector"),
     *("-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing"),
-    *("-ffreestanding", "-fno-jump-tables"),
+    *("-ffreestanding", "-fno-jump-tables", "-include", str(HERE / "include" / "barriers.h")),
 )
 """How the code is compiled whose accesses are steps."""
 _MEMORY_FUNCTIONS = ("memset", "memcpy", "memmove", "memcmp")
-_ENGINE = ("agents", "memory", "cpu", "states", "graph", "search", "faults", "main")
+_ENGINE = ("agents", "memory", "buffers", "cpu", "states", "graph", "search", "faults", "main")
 _XEN = ("hypercall", "event_2l", "event_fifo", "items")
 _XENS_NAMES = r"explore_\w+|engine_\w+|shared_info|delivery"
 KEPT = 30 * 24 * 3600.0
@@ -71,7 +72,8 @@ def program(scenario: Scenario) -> Path:
     not compile, an instruction that is not known, a name that nobody gives, and no gcc."""
     include = (HERE / "include", *scenario.include)
     files = (*scenario.kernel, scenario.harness)
-    kernel = [_seen(path, include, scenario.defines) for path in files]
+    defines = (*scenario.defines, *(["EXPLORE_ARM64"] if scenario.arch == "arm64" else []))
+    kernel = [_seen(path, include, defines) for path in files]
     xen = [_own(HERE / "xen" / f"{name}.c", _SEEN, _instrumented) for name in _XEN]
     engine = [_own(HERE / "engine" / f"{name}.c", _OURS, _plain) for name in _ENGINE]
     stubs = _made([HERE / "engine" / "stubs.S"], (), _assemble, suffix=".o")
@@ -153,7 +155,12 @@ def _content(source: Path) -> bytes:
 @cache
 def _rules() -> str:
     """What all of the cache's files depend on: this code, and the engine's."""
-    files = [HERE / "build.py", HERE / "assembly.py", *sorted(HERE.glob("*/*.[chS]"))]
+    files = [
+        HERE / "build.py",
+        HERE / "assembly.py",
+        HERE / "whole.py",
+        *sorted(HERE.glob("*/*.[chS]")),
+    ]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -166,10 +173,13 @@ def _assemble(sources: Sequence[Path], flags: Sequence[str], made: Path, work: P
 
 
 def _instrumented(sources: Sequence[Path], flags: Sequence[str], made: Path, work: Path) -> None:
-    before, after = work / "before.s", work / "after.s"
-    _gcc(*flags[:-1], "-S", str(sources[0].resolve()), "-o", str(before))
+    plain, before, after = (work / f"{name}.s" for name in ("plain", "before", "after"))
+    source = str(sources[0].resolve())
+    _gcc(*flags[:-1], "-S", source, "-o", str(before))
+    _gcc(*(each for each in flags[:-1] if each not in _WATCHED), "-S", source, "-o", str(plain))
+    watched = whole.marked(before.read_text(), whole.places(plain.read_text()))
     try:
-        after.write_text(assembly.rewrite(before.read_text(), sources[0]))
+        after.write_text(assembly.rewrite(watched, sources[0]))
     except assembly.Refused as refused:
         raise KernelError(str(refused)) from refused
     _run("gcc", "-c", str(after), "-o", str(made))

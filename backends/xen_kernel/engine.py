@@ -23,9 +23,13 @@ from xen_sim.explore.verdict import Figures
 COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY, INTERRUPTED = range(6)
 """How a search ended: enum ended in engine/search.h."""
 
+GO, DELIVER, STORED, MOVES = 0, 1, 2, 6
+"""A move is MOVES * agent, and what it is; STORED and up is one of its stores. In engine/engine.h
+too."""
+
 STEPS = (
     *("read", "write", "locked", "fence", "cli", "hlt", "block", "hypercall", "raise", "wait"),
-    *("handler returns", "upcall", "store is seen", ""),
+    *("handler returns", "upcall", "store is seen", "wfi", ""),
 )
 """enum kind in engine/engine.h, as words of a report."""
 
@@ -52,7 +56,7 @@ class Move:
     answer: int
     preempts: int
     options: Sequence[int]
-    """Moves that were possible: 3 * agent, and 1 more for an upcall, 2 for a store to be seen."""
+    """Moves that were possible."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ class Explorer:
     def subjects(self, subject: dict[str, Any]) -> list[dict[str, Any]]:
         """One for each delivery that was asked for: for every one, if none was."""
         ways = [subject["delivery"]] if subject["delivery"] else list(DELIVERIES)
+        if subject["arch"] == "arm64" and not subject["delivery"]:
+            ways.remove("pv")  # which arm64 has not
         return [{**subject, "delivery": way} for way in ways]
 
     def explore(self, subject: dict[str, Any], effort: dict[str, Any], live: Live) -> Verdict:
@@ -55,7 +57,18 @@ class Explorer:
 
 
 def _scenario(subject: dict[str, Any]) -> Scenario:
-    same = ("include", "vcpus", "ports", "sends", "spread", "timer", "buffers", "delivery", "abi")
+    same = (
+        "include",
+        "vcpus",
+        "ports",
+        "sends",
+        "spread",
+        "timer",
+        "buffers",
+        "arch",
+        "delivery",
+        "abi",
+    )
     given = {name: subject[name] for name in same if subject[name] is not None}
     return Scenario(
         tuple(map(_file, subject["kernel"])),

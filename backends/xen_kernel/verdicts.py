@@ -9,10 +9,12 @@ from xen_kernel import build
 from xen_kernel.engine import (
     COMPLETE,
     INTERRUPTED,
+    MOVES,
     OUT_OF_MEMORY,
     OUT_OF_STATES,
     OUT_OF_TIME,
     STEPS,
+    STORED,
     Limits,
     Live,
     Move,
@@ -56,6 +58,11 @@ _ALWAYS = (
     "boot: the run begins with the kernel booted and its ports bound and unmasked",
     "time: it stands still, and a timer that is set may fire at any moment",
     "two states whose digests of 64 bits are the same",
+)
+_ARM64 = (
+    "arm64's reads: they are done in the order of the program, and so is a write behind a read; "
+    "what acquire, dmb ishld and dependencies are for is not missed here",
+    "arm64's interrupts, which come as the delivery has it on x86, and its compiler",
 )
 _LIMITS = {
     OUT_OF_TIME: "the time was up",
@@ -157,6 +164,8 @@ def beside(scenario: Scenario, found: Found) -> Sequence[Moment]:
 
 def leaves_out(scenario: Scenario) -> tuple[str, ...]:
     """What the model does not have: a part of each verdict."""
+    if scenario.arch == "arm64":
+        return (*_ARM64, *_ALWAYS)
     order = "the weaker order of arm64's memory"
     if not scenario.buffers:
         order = "the processors' own reordering (store buffers, arm64)"
@@ -252,7 +261,9 @@ def _questions(
 
 
 def _option(ended: Result, option: int) -> str:
-    return ("{}", "upcall of {}", "store of {}")[option % 3].format(ended.agents[option // 3])
+    agent, what = divmod(option, MOVES)
+    said = ("{}", "upcall of {}", "store of {}")[min(what, STORED)].format(ended.agents[agent])
+    return f"{said}, {what - STORED} before it" if what > STORED else said
 
 
 def _moments(program: Program, ended: Result, moves: Sequence[Move]) -> list[Moment]:

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 
 struct machine machine;
-struct buffered buffer[MAX_AGENTS][MAX_BUFFERED];
 const char *agent_name[MAX_AGENTS];
 const char *wrong_said;
 uint64_t wrong_site;
@@ -50,6 +49,7 @@ void agent_run(void)
 	machine.agent[self].state = DONE;
 	machine.agent[self].kind = STEP_NONE;
 	machine.agent[self].address = machine.agent[self].site = 0;
+	machine.agent[self].size = machine.agent[self].order = 0;
 	for (;;)
 		yield();
 }
@@ -101,7 +101,7 @@ void yield(void)
 	switch_stack(&machine.agent[machine.current].stack_pointer, scheduler_stack_pointer);
 }
 
-void step(enum kind kind, uint64_t address, unsigned size, uint64_t site)
+void step_in_order(enum kind kind, enum order order, uint64_t address, unsigned size, uint64_t site)
 {
 	struct agent *self = &machine.agent[machine.current];
 
@@ -110,13 +110,25 @@ void step(enum kind kind, uint64_t address, unsigned size, uint64_t site)
 	do {
 		self->kind = kind;
 		self->address = address;
-		self->size = size;
+		self->size = (uint8_t)size;
+		self->order = order;
 		self->site = site;
 		yield();
 		if (!machine.take)
 			break;
 		take_interrupt();
 	} while (1);
+}
+
+void step(enum kind kind, uint64_t address, unsigned size, uint64_t site)
+{
+	step_in_order(kind, ORDER_FULL, address, size, site);
+}
+
+void fence(uint64_t site)
+{
+	if (buffers_hold())
+		step(STEP_FENCE, 0, 0, site);
 }
 
 /* The run at hand ends here. */

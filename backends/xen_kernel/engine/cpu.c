@@ -36,29 +36,40 @@ static struct vcpu *self(void)
 	return &machine.vcpu[this_vcpu()];
 }
 
-int deliverable(unsigned number)
+/* Whether an interrupt is due, were interrupts enabled. */
+static int is_due(unsigned number)
 {
 	const struct vcpu *vcpu = &machine.vcpu[number];
 	const struct vcpu_info *own = info(number);
 
-	if (vcpu->in_xen || !upcall_handler || machine.agent[number].state == DONE)
+	if (vcpu->in_xen || !upcall_handler || machine.agent[number].state == DONE ||
+	    machine.agent[number].whole)
 		return 0;
 	switch (machine.delivery) {
 	case UPCALL_VECTOR:
-		return vcpu->interrupts && !vcpu->shadow && vcpu->requested && !vcpu->in_service;
+		return vcpu->requested && !vcpu->in_service;
 	case CALLBACK_VECTOR:
-		return vcpu->interrupts && !vcpu->shadow &&
-		       own->evtchn_upcall_pending;
+		return own->evtchn_upcall_pending;
 	default:
-		return own->evtchn_upcall_pending &&
-		       !own->evtchn_upcall_mask;
+		return own->evtchn_upcall_pending && !own->evtchn_upcall_mask;
 	}
+}
+
+int deliverable(unsigned number)
+{
+	const struct vcpu *vcpu = &machine.vcpu[number];
+
+	return is_due(number) &&
+	       (machine.delivery == PV_UPCALL || (vcpu->interrupts && !vcpu->shadow));
 }
 
 /* Whether a vCPU that sleeps can go on without an interrupt. */
 int can_go(unsigned number)
 {
-	return machine.vcpu[number].asleep == BLOCKED && machine.vcpu[number].kicked;
+	const struct vcpu *vcpu = &machine.vcpu[number];
+
+	return (vcpu->asleep == BLOCKED && vcpu->kicked) ||
+	       (vcpu->asleep == WAITS && is_due(number));
 }
 
 static void set_upcall_mask(unsigned vcpu, uint8_t value)
@@ -157,6 +168,21 @@ void engine_hlt(uint64_t site)
 	sleep_until_woken(HALTED);
 }
 
+/* arm64's: an interrupt that is due ends it, though it is masked. */
+void engine_wfi(uint64_t site)
+{
+	if (!stepping)
+		return;
+	step(STEP_WFI, 0, 0, site);
+	if (!is_due(this_vcpu()))
+		sleep_until_woken(WAITS);
+}
+
+void engine_fence(uint64_t site)
+{
+	fence(site);
+}
+
 void engine_bug(uint64_t site)
 {
 	fail(ASSERTION, "a BUG of the kernel's own", site);
@@ -176,14 +202,14 @@ void cpu_enter_xen(void)
 	self()->in_xen++;
 }
 
-/* On the way back to the guest all stores are seen, and Xen looks for an interrupt: one that is due
- * is taken now. */
+/* On the way back to the guest Xen looks for an interrupt: one that is due is taken now. On x86 all
+ * stores are seen by then. */
 void cpu_leave_xen(void)
 {
 	if (machine.current >= machine.vcpus)
 		return;
-	if (machine.buffers)
-		step(STEP_FENCE, 0, 0, SITE);
+	if (machine.order == X86_BUFFERS)
+		fence(SITE);
 	self()->in_xen--;
 	if (stepping && deliverable(machine.current))
 		take_interrupt();
@@ -237,6 +263,7 @@ void explore_wait(const volatile uint8_t *until)
 	agent->kind = STEP_WAIT;
 	agent->address = (uint64_t)until;
 	agent->size = 1;
+	agent->order = ORDER_FULL;
 	agent->site = SITE;
 	yield();
 	agent->state = READY;

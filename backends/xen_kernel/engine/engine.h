@@ -4,6 +4,7 @@
  *     agents.c   agents on stacks of their own; a step gives the turn away
  *     memory.c   what the compiler tells of each access; which words are shared is learned
  *     cpu.c      vCPUs: interrupts, halting, the local APIC's two bits
+ *     buffers.c  stores that others do not see yet: x86's order, arm64's
  *     states.c   a state: its copy, its digest, and the table of those that were seen
  *     search.c   every state once; or every schedule; or one that is given
  *     faults.c   what a kernel may do to its process, made into a finding
@@ -20,14 +21,14 @@
 
 #define MAX_AGENTS 12
 #define MAX_VCPUS 4
-#define MAX_MOVES (3 * MAX_AGENTS)
 #define MAX_BUFFERED 4
+#define MAX_MOVES (MOVES * MAX_AGENTS)
 #define STACK (64 << 10)
 
 /* What a step is. The names stand in engine.py too, in this order. */
 enum kind {
 	STEP_READ, STEP_WRITE, STEP_LOCKED, STEP_FENCE, STEP_CLI, STEP_HLT, STEP_BLOCK,
-	STEP_HYPERCALL, STEP_RAISE, STEP_WAIT, STEP_RETURN, STEP_DELIVER, STEP_STORED, STEP_NONE,
+	STEP_HYPERCALL, STEP_RAISE, STEP_WAIT, STEP_RETURN, STEP_DELIVER, STEP_STORED, STEP_WFI, STEP_NONE,
 };
 
 /* What a run did wrong. The names stand in engine.py too, in this order. */
@@ -36,17 +37,32 @@ enum wrong {
 	DEADLOCK, SPINS, OVERRUN, OUTSIDE, CRASHED, NOT_MODELLED,
 };
 
+/* How a move is numbered: MOVES * agent, and this. STORED and up is one of its stores. In engine.py
+ * too. */
+enum move { GO, DELIVER, STORED, MOVES = STORED + MAX_BUFFERED };
+
+/* In which order others see what an agent writes: as it is written, or by buffers.c. */
+enum processor { IN_ORDER, X86_BUFFERS, ARM64_ORDER };
+
+/* How strong an access is, as far as its source says. FULL is a barrier on both of its sides; of a
+ * read, the acquire that comes after releases. */
+enum order { ORDER_RELAXED, ORDER_RELEASE, ORDER_FULL };
+
 enum agent_state { READY, SLEEPING, WAITING, DONE };
 
 /* How a vCPU sleeps. */
-enum sleep { AWAKE, HALTED, BLOCKED };
+enum sleep { AWAKE, HALTED, BLOCKED, WAITS };
 
 struct agent {
 	void *stack_pointer;
 	const volatile uint8_t *until;	/* WAITING: for this to be other than 0 */
 	uint64_t address;		/* of what the next step is about */
 	uint64_t site;			/* where in the code */
-	uint8_t state, kind, size, pad[5];
+	uint8_t state, kind, size;
+	uint8_t order;			/* of the next step, enum order */
+	uint8_t group;			/* store barriers since its oldest store in the buffer */
+	uint8_t whole;			/* in the midst of an instruction: no interrupt comes */
+	uint8_t pad[2];
 };
 
 struct vcpu {
@@ -58,13 +74,16 @@ struct vcpu {
 };
 
 /* A store that nobody else sees yet. */
-struct buffered { uint64_t address, value; uint64_t size; };
+struct buffered {
+	uint64_t address, value;
+	uint8_t size, group, release, exclusive, pad[4];
+};
 
 /* All of a state that is neither the kernel's memory nor a stack. */
 struct machine {
 	uint8_t current, agents, vcpus, wrong;
 	uint8_t take;			/* the agent that goes on takes an interrupt first */
-	uint8_t delivery, buffers, pad;
+	uint8_t delivery, order, pad;	/* order: enum processor */
 	uint8_t buffered[MAX_AGENTS], pad2[4];
 	struct vcpu vcpu[MAX_VCPUS];
 	struct agent agent[MAX_AGENTS];
@@ -84,6 +103,8 @@ extern volatile int running;		/* the kernel's code, not ours */
 void resume(unsigned agent);
 void yield(void);
 void step(enum kind kind, uint64_t address, unsigned size, uint64_t site);
+void step_in_order(enum kind kind, enum order order, uint64_t address, unsigned size, uint64_t site);
+void fence(uint64_t site);		/* a full barrier, where it has something to wait for */
 void abandoned(void) __attribute__((noreturn));
 void fail(enum wrong wrong, const char *said, uint64_t site) __attribute__((noreturn));
 void stacks_reset(void);
@@ -105,6 +126,15 @@ int memory_shared(uint32_t word);
 int memory_index(uint64_t address);
 void memory_wrote(void *address);	/* the engine itself wrote there, */
 void memory_touch(const volatile void *address);	/* or read and wrote for who runs */
+
+/* buffers.c */
+int buffers_let(unsigned agent);
+int buffers_let_interrupt(unsigned agent);
+int buffers_let_leave(unsigned agent, unsigned nth);
+int buffers_hold(void);
+void buffers_store_barrier(void);
+void buffers_leave(unsigned agent, unsigned nth);
+void buffers_step(unsigned agent);
 
 /* cpu.c */
 int deliverable(unsigned vcpu);

@@ -5,7 +5,7 @@
  *     explored replay NAME=NUMBER... way=0,0,2,...    a line for each move, then a result
  *
  *     delivery, vcpus, ports, sends, timer, spread    the scenario
- *     buffers     stores are seen late
+ *     order       in which others see stores: enum processor
  *     bound, every, states, seconds, memory, goes_on    see search.h; memory is in bytes
  *     ends        also tell every different end
  *     live        and how far it is, now and then
@@ -30,12 +30,6 @@
 static struct limits limits = {.bound = -1, .states = 200000000, .seconds = 3600};
 static struct answers given;
 static int tell_ends;
-
-void engine_fence(uint64_t site)
-{
-	if (machine.buffers)
-		step(STEP_FENCE, 0, 0, site);
-}
 
 static void read_list(const char *text, int base, void (*put)(uint64_t))
 {
@@ -82,8 +76,8 @@ static void read_argument(const char *name, const char *value)
 		explore_spread = (unsigned)number;
 	else if (!strcmp(name, "abi"))
 		explore_abi = (unsigned)number;
-	else if (!strcmp(name, "buffers"))
-		machine.buffers = (uint8_t)number;
+	else if (!strcmp(name, "order"))
+		machine.order = (uint8_t)number;
 	else if (!strcmp(name, "bound"))
 		limits.bound = atoi(value);
 	else if (!strcmp(name, "every"))
@@ -146,14 +140,14 @@ static void end_reached(void)
 /* The moves that a run makes, as it makes them. */
 static void tell_move(const struct question *asked, unsigned answer)
 {
-	unsigned agent = asked->moves[answer] / 3, what = asked->moves[answer] % 3;
+	unsigned agent = asked->moves[answer] / MOVES, what = asked->moves[answer] % MOVES;
 	const struct agent *doing = &machine.agent[agent];
-	int plain = what == 0;
+	int plain = what == GO;
 
 	printf("{\"agent\": %u, \"kind\": %u, \"address\": %lu, \"size\": %u, \"site\": %lu, "
 	       "\"handler\": %u, \"answer\": %u, \"preempts\": %u, \"options\": [", agent,
-	       plain ? doing->kind : what == 1 ? STEP_DELIVER : STEP_STORED,
-	       plain ? doing->address : what == 1 ? 0 : buffer[agent][0].address, doing->size,
+	       plain ? doing->kind : what == DELIVER ? STEP_DELIVER : STEP_STORED,
+	       plain ? doing->address : what == DELIVER ? 0 : buffer[agent][what - STORED].address, doing->size,
 	       plain ? doing->site : 0, agent < machine.vcpus ? machine.vcpu[agent].handlers : 0,
 	       answer, asked->preempts);
 	for (unsigned i = 0; i < asked->count; i++)

@@ -150,23 +150,40 @@ static void elsewhere(enum kind kind, uint64_t address, uint64_t site)
 					: "writes into what is not its memory", site);
 }
 
-static void access_memory(enum kind kind, uint64_t address, unsigned long size, uint64_t site)
+/* A step, if the word is shared. Whether it was one. */
+static int access_in_order(enum kind kind, enum order order, uint64_t address, unsigned long size,
+			   uint64_t site)
 {
 	int first = memory_index(address), last, is_shared = 0;
 
 	if (!stepping || own_stack(address))
-		return;
+		return 0;
 	last = memory_index(address + size - 1);
 	if (first < 0 || last < 0) {
 		elsewhere(kind, address, site);
-		return;
+		return 0;
 	}
 	for (int word = first; word <= last; word++) {
 		learn(word, kind);
 		is_shared |= shared[word];
 	}
 	if (is_shared)
-		step(kind, address, size > 255 ? 255 : (unsigned)size, site);
+		step_in_order(kind, order, address, size > 255 ? 255 : (unsigned)size, site);
+	machine.agent[machine.current].whole = 0;
+	return is_shared;
+}
+
+static void access_memory(enum kind kind, uint64_t address, unsigned long size, uint64_t site)
+{
+	access_in_order(kind, kind == STEP_LOCKED ? ORDER_FULL : ORDER_RELAXED, address, size, site);
+}
+
+/* The first half of one instruction that reads, changes and writes: on x86, its own processor takes
+ * no interrupt before the second. On arm64 these are instructions of their own. */
+static void access_first_half(uint64_t address, unsigned long size, uint64_t site)
+{
+	if (access_in_order(STEP_READ, ORDER_RELAXED, address, size, site))
+		machine.agent[machine.current].whole = machine.order != ARM64_ORDER;
 }
 
 #define SITE ((uint64_t)__builtin_return_address(0) - 1)
@@ -181,6 +198,11 @@ static void access_memory(enum kind kind, uint64_t address, unsigned long size, 
 	{ access_memory(STEP_WRITE, (uint64_t)at, size, SITE); }
 PLAIN(1) PLAIN(2) PLAIN(4) PLAIN(8) PLAIN(16)
 
+/* The read of a change that gcc makes in one instruction where nobody watches (assembly.py). */
+#define FIRST_HALF(size) \
+	void engine_first_half##size(void *at) { access_first_half((uint64_t)at, size, SITE); }
+FIRST_HALF(1) FIRST_HALF(2) FIRST_HALF(4) FIRST_HALF(8)
+
 void __tsan_read_range(void *at, unsigned long size)
 {
 	if (size)
@@ -193,30 +215,40 @@ void __tsan_write_range(void *at, unsigned long size)
 		access_memory(STEP_WRITE, (uint64_t)at, size, SITE);
 }
 
+static int is_release(int order)
+{
+	return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
+}
+
+static enum order order_of(int order)
+{
+	return is_release(order) ? ORDER_RELEASE : ORDER_RELAXED;
+}
+
 void __tsan_init(void) {}
 void __tsan_func_entry(void *caller) { (void)caller; }
 void __tsan_func_exit(void) {}
 
 void __tsan_atomic_thread_fence(int order)
 {
-	if (order == __ATOMIC_SEQ_CST && machine.buffers)
-		step(STEP_FENCE, 0, 0, SITE);
+	/* what gcc makes of it: mfence, or nothing; dmb ish, or dmb ishld */
+	if (order == __ATOMIC_SEQ_CST || (machine.order == ARM64_ORDER && is_release(order)))
+		fence(SITE);
 }
 
 void __tsan_atomic_signal_fence(int order) { (void)order; }
 
-/* A store is as others are, unless it is the strongest: that one is compiled as a locked xchg. */
+/* A store is as others are, unless it is the strongest: that one is a locked xchg on x86. */
 static enum kind store_kind(int order)
 {
-	return order == __ATOMIC_SEQ_CST ? STEP_LOCKED : STEP_WRITE;
+	return order == __ATOMIC_SEQ_CST && machine.order != ARM64_ORDER ? STEP_LOCKED : STEP_WRITE;
 }
 
 /* What gcc calls in place of an atomic operation: announce it, and do it. */
 #define CHANGE(bits, type, name, result) \
 	type __tsan_atomic##bits##_##name(volatile type *at, type value, int order) \
 	{ \
-		(void)order; \
-		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
+		access_in_order(STEP_LOCKED, order_of(order), (uint64_t)at, bits / 8, SITE); \
 		type old = *at; \
 		*at = (type)(result); \
 		return old; \
@@ -225,8 +257,8 @@ static enum kind store_kind(int order)
 	int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *at, type *expected, \
 							  type value, int order, int otherwise) \
 	{ \
-		(void)order, (void)otherwise; \
-		access_memory(STEP_LOCKED, (uint64_t)at, bits / 8, SITE); \
+		(void)otherwise; \
+		access_in_order(STEP_LOCKED, order_of(order), (uint64_t)at, bits / 8, SITE); \
 		type old = *at; \
 		if (old == *expected) { \
 			*at = value; \
@@ -239,13 +271,13 @@ static enum kind store_kind(int order)
 #define ATOMIC(bits, type) \
 	type __tsan_atomic##bits##_load(const volatile type *at, int order) \
 	{ \
-		(void)order; \
-		access_memory(STEP_READ, (uint64_t)at, bits / 8, SITE); \
+		access_in_order(STEP_READ, order == __ATOMIC_SEQ_CST ? ORDER_FULL : ORDER_RELAXED, \
+				(uint64_t)at, bits / 8, SITE); \
 		return *at; \
 	} \
 	void __tsan_atomic##bits##_store(volatile type *at, type value, int order) \
 	{ \
-		access_memory(store_kind(order), (uint64_t)at, bits / 8, SITE); \
+		access_in_order(store_kind(order), order_of(order), (uint64_t)at, bits / 8, SITE); \
 		*at = value; \
 	} \
 	CHANGE(bits, type, exchange, value) \
@@ -260,25 +292,43 @@ static enum kind store_kind(int order)
 ATOMIC(8, uint8_t) ATOMIC(16, uint16_t) ATOMIC(32, uint32_t) ATOMIC(64, uint64_t)
 
 /* What the compiler makes of copies and of large assignments. */
+static void copy(uint8_t *to, const uint8_t *from, size_t size, uint64_t site)
+{
+	access_memory(STEP_READ, (uint64_t)from, size, site);
+	access_memory(STEP_WRITE, (uint64_t)to, size, site);
+	memmove(to, from, size);
+}
+
+/* A word after the other, where stores are seen one by one. */
+static size_t piece(size_t size)
+{
+	return machine.order && size > 8 ? 8 : size;
+}
+
 void *engine_memset(void *to, int value, size_t size)
 {
-	if (size)
-		access_memory(STEP_WRITE, (uint64_t)to, size, SITE);
-	return memset(to, value, size);
+	for (size_t at = 0, now; at < size; at += now) {
+		now = piece(size - at);
+		access_memory(STEP_WRITE, (uint64_t)to + at, now, SITE);
+		memset((uint8_t *)to + at, value, now);
+	}
+	return to;
 }
 
 void *engine_memcpy(void *to, const void *from, size_t size)
 {
-	if (size) {
-		access_memory(STEP_READ, (uint64_t)from, size, SITE);
-		access_memory(STEP_WRITE, (uint64_t)to, size, SITE);
+	for (size_t at = 0, now; at < size; at += now) {
+		now = piece(size - at);
+		copy((uint8_t *)to + at, (const uint8_t *)from + at, now, SITE);
 	}
-	return memmove(to, from, size);
+	return to;
 }
 
 void *engine_memmove(void *to, const void *from, size_t size)
 {
-	return engine_memcpy(to, from, size);
+	if (size)
+		copy(to, from, size, SITE);
+	return to;
 }
 
 int engine_memcmp(const void *one, const void *other, size_t size)
@@ -290,9 +340,25 @@ int engine_memcmp(const void *one, const void *other, size_t size)
 	return memcmp(one, other, size);
 }
 
+#define CHANGE 3	/* assembly.py: one instruction reads, changes and writes, and is not locked */
+
+/* What was read is put in its place again, so that the instruction goes by it. */
+static void change(uint64_t address, unsigned long size, uint64_t site)
+{
+	uint64_t read = 0;
+
+	access_first_half(address, size, site);
+	memcpy(&read, (void *)address, size);
+	access_memory(STEP_WRITE, address, size, site);
+	memcpy((void *)address, &read, size);
+}
+
 /* An instruction of inline assembly is about to access memory (assembly.py). */
 void engine_assembly(uint64_t kind, uint64_t address, int64_t bit, uint64_t size, uint64_t site)
 {
 	address += (uint64_t)((bit >> 3) / (int64_t)size * (int64_t)size);
-	access_memory((enum kind)kind, address, size, site - 1);
+	if (kind == CHANGE)
+		change(address, size, site - 1);
+	else
+		access_memory((enum kind)kind, address, size, site - 1);
 }

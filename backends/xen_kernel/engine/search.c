@@ -41,19 +41,13 @@ double cpu_seconds(void)
 	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-/* A move is 3 * agent + what it is. */
-enum { GO, DELIVER, STORED };
-
 static int agent_can_go(unsigned number)
 {
 	const struct agent *agent = &machine.agent[number];
 
 	switch (agent->state) {
 	case READY:
-		/* what is locked, and what enters Xen, waits for its stores to be seen */
-		return !machine.buffered[number] || agent->kind == STEP_READ ||
-		       (agent->kind == STEP_WRITE && machine.buffered[number] < MAX_BUFFERED) ||
-		       agent->kind == STEP_NONE || agent->kind == STEP_CLI;
+		return buffers_let(number);
 	case WAITING:
 		return *agent->until && !machine.buffered[number];
 	case SLEEPING:
@@ -74,76 +68,26 @@ void question(struct question *asked)
 
 		if (agent_can_go(agent)) {
 			asked->preempts |= !i;
-			asked->moves[asked->count++] = (uint8_t)(3 * agent + GO);
+			asked->moves[asked->count++] = (uint8_t)(MOVES * agent + GO);
 		}
-		/* Xen injects it on the way back to the guest: by then all stores are seen */
-		if (agent < machine.vcpus && !machine.buffered[agent] && deliverable(agent))
-			asked->moves[asked->count++] = (uint8_t)(3 * agent + DELIVER);
-		if (machine.buffered[agent])
-			asked->moves[asked->count++] = (uint8_t)(3 * agent + STORED);
+		if (agent < machine.vcpus && buffers_let_interrupt(agent) && deliverable(agent))
+			asked->moves[asked->count++] = (uint8_t)(MOVES * agent + DELIVER);
+		for (unsigned i = 0; i < machine.buffered[agent]; i++)
+			if (buffers_let_leave(agent, i))
+				asked->moves[asked->count++] = (uint8_t)(MOVES * agent + STORED + i);
 	}
 	asked->current = (uint8_t)first;
 }
 
-/* Stores that are not seen yet are laid over memory while their agent runs. */
-static void overlay(unsigned agent, uint64_t *under)
-{
-	for (unsigned i = 0; i < machine.buffered[agent]; i++) {
-		struct buffered *one = &buffer[agent][i];
-
-		memcpy(&under[i], (void *)one->address, one->size);
-		memcpy((void *)one->address, &one->value, one->size);
-	}
-}
-
-static void lift(unsigned agent, unsigned many, const uint64_t *under)
-{
-	for (unsigned i = many; i--;)
-		memcpy((void *)buffer[agent][i].address, &under[i], buffer[agent][i].size);
-}
-
-/* A step of an agent whose stores are seen late. */
-static void buffered_step(unsigned agent)
-{
-	uint64_t under[MAX_BUFFERED], before = 0;
-	unsigned many = machine.buffered[agent];
-	struct agent doing = machine.agent[agent];
-	int store = doing.kind == STEP_WRITE && doing.size <= 8 && !machine.take;
-
-	if (store)
-		memcpy(&before, (void *)doing.address, doing.size);
-	overlay(agent, under);
-	resume(agent);
-	if (store && !machine.wrong) {
-		struct buffered *one = &buffer[agent][many];
-
-		*one = (struct buffered){doing.address, 0, doing.size};
-		memcpy(&one->value, (void *)doing.address, doing.size);
-		under[many] = before;
-		machine.buffered[agent]++;
-		many++;
-	}
-	lift(agent, many, under);
-}
-
-static void store_seen(unsigned agent)
-{
-	struct buffered *first = buffer[agent];
-
-	memcpy((void *)first->address, &first->value, first->size);
-	machine.buffered[agent]--;
-	memmove(first, first + 1, machine.buffered[agent] * sizeof *first);
-}
-
 void move(unsigned move)
 {
-	unsigned agent = move / 3;
+	unsigned agent = move / MOVES, what = move % MOVES;
 
-	machine.take = move % 3 == DELIVER;
-	if (move % 3 == STORED)
-		store_seen(agent);
-	else if (machine.buffers)
-		buffered_step(agent);
+	machine.take = what == DELIVER;
+	if (what >= STORED)
+		buffers_leave(agent, what - STORED);
+	else if (machine.order)
+		buffers_step(agent);
 	else
 		resume(agent);
 	steps++;
@@ -151,20 +95,20 @@ void move(unsigned move)
 
 static int costs(const struct question *asked, unsigned answer)
 {
-	return answer && asked->preempts && asked->moves[answer] % 3 != STORED;
+	return answer && asked->preempts && asked->moves[answer] % MOVES < STORED;
 }
 
 /* The kernel boots, without steps; then each agent runs up to its first. */
 void run_begin(void)
 {
-	uint8_t delivery = machine.delivery, vcpus = machine.vcpus, buffers = machine.buffers;
+	uint8_t delivery = machine.delivery, vcpus = machine.vcpus, order = machine.order;
 
 	memory_reset();
 	memset(&machine, 0, sizeof machine);
 	stacks_reset();
 	machine.delivery = delivery;
 	machine.vcpus = vcpus;
-	machine.buffers = buffers;
+	machine.order = order;
 	stepping = 0;
 	running = 1;
 	explore_setup();

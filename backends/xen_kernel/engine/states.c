@@ -33,7 +33,7 @@ static size_t size_now(void)
 
 	for (unsigned i = 0; i < machine.agents; i++)
 		size += used(i);
-	return size + (machine.buffers ? sizeof buffer : 0);
+	return size + (machine.order ? sizeof buffer : 0);
 }
 
 static uint8_t *put(uint8_t *to, const void *from, size_t size)
@@ -65,7 +65,7 @@ size_t state_save(void)
 	to = put(to, &machine, machine_size());
 	for (unsigned i = 0; i < machine.agents; i++)
 		to = put(to, machine.agent[i].stack_pointer, used(i));
-	if (machine.buffers)
+	if (machine.order)
 		to = put(to, buffer, sizeof buffer);
 	top = (size_t)(to - arena);
 	return at;
@@ -83,7 +83,7 @@ void state_load(size_t at)
 	from = get(&machine, from, machine_size());
 	for (unsigned i = 0; i < machine.agents; i++)
 		from = get(machine.agent[i].stack_pointer, from, used(i));
-	if (machine.buffers)
+	if (machine.order)
 		get(buffer, from, sizeof buffer);
 }
 
@@ -123,7 +123,7 @@ uint64_t memory_digest(void)
 		uint32_t word = written[i];
 
 		if (memory[word] != booted[word])
-			sum += spread(mix(word + 1, memory[word]));
+			sum += spread(mix(mix(7, word), memory[word]));
 	}
 	return sum;
 }
@@ -140,7 +140,7 @@ uint64_t state_digest(int with_current)
 	machine.current = current;
 	for (unsigned i = 0; i < machine.agents; i++)
 		sum = mixed(sum, machine.agent[i].stack_pointer, used(i));
-	for (unsigned i = 0; machine.buffers && i < machine.agents; i++)
+	for (unsigned i = 0; machine.order && i < machine.agents; i++)
 		sum = mixed(sum, buffer[i], machine.buffered[i] * sizeof **buffer);
 	sum = spread(sum);
 	return sum ? sum : 1;

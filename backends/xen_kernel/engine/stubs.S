@@ -33,8 +33,10 @@
 	CALLED	assembly_sti, engine_sti
 	CALLED	assembly_sti_shadow, engine_sti_shadow
 	CALLED	assembly_hlt, engine_hlt
+	CALLED	assembly_wfi, engine_wfi
 	CALLED	assembly_bug, engine_bug
 	CALLED	assembly_fence, engine_fence
+	CALLED	assembly_store_barrier, buffers_store_barrier
 
 /* Before a popfq: the flags that it will read, at 96, have the virtual interrupt flag. */
 	.globl	assembly_popf

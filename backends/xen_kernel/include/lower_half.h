@@ -71,15 +71,15 @@ static inline void unmask_by_xen(unsigned port)
 
 static inline void barrier(void) { __asm__ volatile("" ::: "memory"); }
 
-/* Locked instructions on a bit: what was there. */
+/* Locked instructions on a bit, full barriers: what was there. */
 static inline int set_bit(volatile uint64_t *words, unsigned bit)
 {
-	return __atomic_fetch_or(&words[bit >> 6], 1ul << (bit & 63), 5) >> (bit & 63) & 1;
+	return __sync_fetch_and_or(&words[bit >> 6], 1ul << (bit & 63)) >> (bit & 63) & 1;
 }
 
 static inline int clear_bit(volatile uint64_t *words, unsigned bit)
 {
-	return __atomic_fetch_and(&words[bit >> 6], ~(1ul << (bit & 63)), 5) >> (bit & 63) & 1;
+	return __sync_fetch_and_and(&words[bit >> 6], ~(1ul << (bit & 63))) >> (bit & 63) & 1;
 }
 
 static inline int has_bit(volatile uint64_t *words, unsigned bit)
@@ -89,13 +89,16 @@ static inline int has_bit(volatile uint64_t *words, unsigned bit)
 
 /* The guest's side of delivery. The upcall vector is an edge: the handler makes its EOI, and the
  * flag is the demux's to clear. The others are levels: the handler clears the flag, or is entered
- * again at once. A PV guest's interrupt flag is evtchn_upcall_mask. */
+ * again at once; that has to be seen before it returns, or it undoes what Xen sets next. A PV guest's
+ * interrupt flag is evtchn_upcall_mask. */
 static inline void acknowledge(unsigned vcpu)
 {
 	if (delivery == BY_UPCALL_VECTOR)
 		eoi();
-	else
+	else {
 		own_info(vcpu)->evtchn_upcall_pending = 0;
+		__sync_synchronize();
+	}
 }
 
 static inline void upcalls_off(unsigned vcpu)

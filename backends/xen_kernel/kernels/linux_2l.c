@@ -10,6 +10,7 @@
  *     3  the flag is cleared after the scan
  *     4  block looks for work with upcalls on
  *     5  the pending bit is read, and written back without a lock
+ *     6  unmask clears the bit with no order: on arm64 it may look for what came before that is seen
  */
 #include "lower_half.h"
 
@@ -89,9 +90,17 @@ void lower_half_mask(unsigned port)
 	set_bit(shared_info.evtchn_mask, port);
 }
 
+static void clear_with_no_order(volatile uint64_t *words, unsigned bit)
+{
+	__atomic_fetch_and(&words[bit >> 6], ~(1ul << (bit & 63)), __ATOMIC_RELAXED);
+}
+
 void lower_half_unmask(unsigned port)
 {
-	clear_bit(shared_info.evtchn_mask, port);
+	if (FAULT == 6)
+		clear_with_no_order(shared_info.evtchn_mask, port);
+	else
+		clear_bit(shared_info.evtchn_mask, port);
 	if (!has_bit(shared_info.evtchn_pending, port))
 		return;
 	if (FAULT != 1)

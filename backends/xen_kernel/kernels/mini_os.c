@@ -10,6 +10,7 @@
  *     3  unmask does not look whether an event came meanwhile
  *     4  block looks for work with upcalls on
  *     5  the handler makes no EOI (upcall vector)
+ *     6  the selector is exchanged with no order: on arm64 the flag may be cleared after it
  */
 #include "lower_half.h"
 
@@ -52,7 +53,8 @@ void lower_half_upcall(unsigned vcpu)
 		eoi();
 	if (FAULT != 2)
 		own_info(vcpu)->evtchn_upcall_pending = 0;
-	selected = __atomic_exchange_n(&own_info(vcpu)->evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
+	selected = __atomic_exchange_n(&own_info(vcpu)->evtchn_pending_sel, 0,
+				       FAULT == 6 ? __ATOMIC_RELAXED : __ATOMIC_SEQ_CST);
 	for (; selected; selected &= selected - 1)
 		scan(vcpu, (unsigned)__builtin_ctzl(selected));
 	if (FAULT == 2)

@@ -33,7 +33,7 @@ static volatile uint32_t *word_of(unsigned port)
 
 static int set_bit32(volatile uint32_t *word, uint32_t bit)
 {
-	return (__atomic_fetch_or(word, bit, 5) & bit) != 0;
+	return (__sync_fetch_and_or(word, bit) & bit) != 0;
 }
 
 static uint32_t load(volatile uint32_t *word)
@@ -48,9 +48,8 @@ static int try_link(volatile uint32_t *word, uint32_t *seen, uint32_t port)
 
 	if (!(expected & LINKED))
 		return 0;
-	if (__atomic_compare_exchange_n(word, seen, (expected & ~(BUSY | LINK)) | port, 0, 5, 5))
-		return 1;
-	return -1;
+	*seen = __sync_val_compare_and_swap(word, expected, (expected & ~(BUSY | LINK)) | port);
+	return *seen == expected ? 1 : -1;
 }
 
 static int set_link(volatile uint32_t *word, uint32_t port)
@@ -67,10 +66,10 @@ static int set_link(volatile uint32_t *word, uint32_t port)
 		if (linked < 0)
 			continue;
 		if (!linked)
-			__atomic_fetch_and(word, ~BUSY, 5);
+			__sync_fetch_and_and(word, ~BUSY);
 		return linked;
 	}
-	__atomic_fetch_and(word, ~BUSY, 5);
+	__sync_fetch_and_and(word, ~BUSY);
 	return 1;
 }
 
@@ -106,7 +105,7 @@ static void set_pending(unsigned port)
 static void clear_pending(unsigned port)
 {
 	if (word_of(port))
-		__atomic_fetch_and(word_of(port), ~PENDING, 5);
+		__sync_fetch_and_and(word_of(port), ~PENDING);
 }
 
 static void unmask(unsigned port)
@@ -115,7 +114,7 @@ static void unmask(unsigned port)
 
 	if (!word)
 		return;
-	__atomic_fetch_and(word, ~MASKED, 5);
+	__sync_fetch_and_and(word, ~MASKED);
 	if (load(word) & PENDING)
 		set_pending(port);
 }

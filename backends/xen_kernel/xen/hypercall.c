@@ -29,12 +29,12 @@ static uint32_t polled[32];	/* one port, or 0 for any */
 
 void unlock(volatile uint8_t *is_free)
 {
-	*is_free = 1;
+	__atomic_store_n(is_free, 1, __ATOMIC_RELEASE);
 }
 
 void mark_events_pending(unsigned vcpu)
 {
-	if (__atomic_exchange_n(&shared_info.vcpu_info[vcpu].evtchn_upcall_pending, 1, 5))
+	if (__sync_fetch_and_or(&shared_info.vcpu_info[vcpu].evtchn_upcall_pending, 1))
 		return;
 	cpu_kick(vcpu);
 }
@@ -190,7 +190,7 @@ static long poll(const uint32_t *arg)
 		return ENOSYS;
 	}
 	polled[vcpu] = many == 1 ? ports[0] : 0;
-	polling[vcpu] = 1;
+	__sync_fetch_and_or(&polling[vcpu], 1);	/* seen before it looks */
 	for (unsigned i = 0; i < many; i++) {
 		if (!usable(ports[i]))
 			return EINVAL;

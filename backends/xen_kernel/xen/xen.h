@@ -40,15 +40,15 @@ void cpu_kick(unsigned vcpu);
 void cpu_block(void);
 unsigned this_vcpu(void);
 
-/* Locked instructions. */
+/* Locked instructions, and full barriers, as Xen's are. */
 static inline int test_and_set(volatile uint64_t *words, unsigned bit)
 {
-	return __atomic_fetch_or(&words[bit >> 6], 1ul << (bit & 63), 5) >> (bit & 63) & 1;
+	return __sync_fetch_and_or(&words[bit >> 6], 1ul << (bit & 63)) >> (bit & 63) & 1;
 }
 
 static inline int test_and_clear(volatile uint64_t *words, unsigned bit)
 {
-	return __atomic_fetch_and(&words[bit >> 6], ~(1ul << (bit & 63)), 5) >> (bit & 63) & 1;
+	return __sync_fetch_and_and(&words[bit >> 6], ~(1ul << (bit & 63))) >> (bit & 63) & 1;
 }
 
 static inline int test(volatile uint64_t *words, unsigned bit)
