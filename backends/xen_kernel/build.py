@@ -1,7 +1,7 @@
 """From a kernel's C files to a program that explores them.
 
-    kernel, harness     gcc -S -fsanitize=thread, assembly.py, gcc -c ┐ one piece, its data in one
-                                                                      │ section, its names its own
+    kernel, harness     gcc -S -fsanitize=thread, registers.py,       ┐ one piece, its data in one
+                        assembly.py, gcc -c                           │ section, its names its own
     Xen's half          the same                                      ┘
     the engine          gcc -O2
 
@@ -24,17 +24,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 
-from xen_kernel import assembly, whole
+from xen_kernel import assembly, registers, whole
 from xen_kernel.errors import KernelError
 from xen_kernel.scenario import HERE, Scenario
 
 _How = Callable[[Sequence[Path], Sequence[str], Path, Path], None]
 """A way to make a file: how(sources, flags, made, work)."""
 
-_OURS = ("-std=gnu11", "-O2", "-g", "-fno-pie", "-fno-stack-protector", "-Wall", "-Wextra")
+_BOTH = ("-std=gnu11", "-O2", "-g", "-fno-pie", "-fzero-call-used-regs=all-gpr")
+"""What a function leaves in registers would be a part of states, where it is saved on a stack."""
+_OURS = (*_BOTH, "-fno-stack-protector", "-Wall", "-Wextra")
 _WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 _SEEN = (
-    *("-std=gnu11", "-O2", "-g", "-fno-pie", "-w", "-Werror=implicit-function-declaration"),
+    *(*_BOTH, "-w", "-Werror=implicit-function-declaration"),
     *_WATCHED,
     *("-mno-red-zone", "-mgeneral-regs-only", "-fno-common", "-fno-stack-protector"),
     *("-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing"),
@@ -155,12 +157,8 @@ def _content(source: Path) -> bytes:
 @cache
 def _rules() -> str:
     """What all of the cache's files depend on: this code, and the engine's."""
-    files = [
-        HERE / "build.py",
-        HERE / "assembly.py",
-        HERE / "whole.py",
-        *sorted(HERE.glob("*/*.[chS]")),
-    ]
+    rules = [HERE / f"{name}.py" for name in ("build", "assembly", "registers", "whole")]
+    files = [*rules, *sorted(HERE.glob("*/*.[chS]"))]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -179,7 +177,7 @@ def _instrumented(sources: Sequence[Path], flags: Sequence[str], made: Path, wor
     _gcc(*(each for each in flags[:-1] if each not in _WATCHED), "-S", source, "-o", str(plain))
     watched = whole.marked(before.read_text(), whole.places(plain.read_text()))
     try:
-        after.write_text(assembly.rewrite(watched, sources[0]))
+        after.write_text(assembly.rewrite(registers.clear(watched), sources[0]))
     except assembly.Refused as refused:
         raise KernelError(str(refused)) from refused
     _run("gcc", "-c", str(after), "-o", str(made))

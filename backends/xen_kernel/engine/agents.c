@@ -26,7 +26,8 @@ static struct { void (*run)(unsigned long); unsigned long argument; } beginning[
 #define GUARD 65536
 #define STACKS 0x100000000000	/* the same in each process, and far from the heap and libraries */
 
-/* Save the registers that a call keeps, and this stack; go on where that one was left. */
+/* Save the registers that a call keeps, and this stack; go on where that one was left, with nothing
+ * of this side's in the others: what is not needed is the same in each state. */
 void switch_stack(void **save, void *load);
 __asm__(".text\n"
 	"switch_stack:\n"
@@ -34,6 +35,8 @@ __asm__(".text\n"
 	"	mov %rsp,(%rdi)\n"
 	"	mov %rsi,%rsp\n"
 	"	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n	pop %rbx\n	pop %rbp\n"
+	"	xor %eax,%eax\n	xor %ecx,%ecx\n	xor %edx,%edx\n	xor %esi,%esi\n"
+	"	xor %edi,%edi\n	xor %r8d,%r8d\n	xor %r9d,%r9d\n	xor %r10d,%r10d\n	xor %r11d,%r11d\n"
 	"	ret\n"
 	"agent_begin:\n"
 	"	xor %ebp,%ebp\n"
@@ -88,10 +91,23 @@ void agent_add(const char *name, void (*run)(unsigned long), unsigned long argum
 	machine.agent[self] = (struct agent){.stack_pointer = top, .kind = STEP_NONE};
 }
 
+#define CLEARED 2048	/* bytes: more than a step uses, if it calls nothing deep */
+
+/* What calls have left below the stack that is in use gets into frames that are made later. */
+static void clear_below(unsigned agent)
+{
+	uint8_t *used = machine.agent[agent].stack_pointer, *end = stack_base(agent) - STACK;
+
+	if (used - end > CLEARED)
+		end = used - CLEARED;
+	memset(end, 0, (size_t)(used - end));
+}
+
 void resume(unsigned agent)
 {
 	machine.current = (uint8_t)agent;
 	running = 1;
+	clear_below(agent);
 	switch_stack(&scheduler_stack_pointer, machine.agent[agent].stack_pointer);
 	running = 0;
 }

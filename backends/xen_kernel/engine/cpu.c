@@ -119,6 +119,7 @@ static void sleep_until_woken(enum sleep how)
 	machine.agent[number].address = 0;
 	yield();
 	machine.vcpu[number].asleep = AWAKE;
+	machine.vcpu[number].kicked = 0;
 	machine.agent[number].state = READY;
 	if (machine.take)
 		take_interrupt();
@@ -218,8 +219,8 @@ void cpu_leave_xen(void)
 void cpu_kick(unsigned vcpu)
 {
 	step(STEP_RAISE, 0, 0, SITE);
-	machine.vcpu[vcpu].requested = 1;
-	machine.vcpu[vcpu].kicked = 1;
+	machine.vcpu[vcpu].requested = machine.delivery == UPCALL_VECTOR;
+	machine.vcpu[vcpu].kicked = machine.vcpu[vcpu].asleep == BLOCKED;
 }
 
 /* Sleep in Xen, unless an interrupt is due: marked as blocked first, it looks then. */

@@ -240,7 +240,7 @@ static enum ended explore(const struct limits *limits, struct result *result, do
 				return COMPLETE;
 			continue;
 		}
-		used = (uint8_t)(here->used + costs(&here->question, answer));
+		used = bounded ? (uint8_t)(here->used + costs(&here->question, answer)) : 0;
 		if (bounded && used > limits->bound)
 			continue;
 		state_load(here->saved);

@@ -68,6 +68,8 @@ static void main_loop(unsigned long vcpu)
 		if (!lower_half_takes_in_handler)
 			explore_pass();
 		lower_half_demux((unsigned)vcpu);
+		if (!lower_half_takes_in_handler)
+			explore_pass();
 		if (!consume((unsigned)vcpu))
 			lower_half_block((unsigned)vcpu, explore_timer && !seen_all((unsigned)vcpu));
 	}
@@ -78,6 +80,8 @@ static void handler(unsigned vcpu)
 	if (lower_half_takes_in_handler)
 		explore_pass();
 	lower_half_upcall(vcpu);
+	if (lower_half_takes_in_handler)
+		explore_pass();
 }
 
 static void peer(unsigned long item)
