@@ -7,12 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
+from support import xenstore_tools
 from support.pace import patience
 
 from activations.abi.xs_wire import MessageType
 from activations.store.wire import Message, join
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
+
+
+installed = xenstore_tools.installed
 
 
 class Shell:
