@@ -15,7 +15,6 @@ from activations.store.wire import Message, join
 from xen_sim.xenstored import Xenstored, toolstack
 from xen_sim.xenstored.serve import SocketServer
 
-
 installed = xenstore_tools.installed
 
 
