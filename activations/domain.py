@@ -52,8 +52,9 @@ class Domain:
 
     @property
     def store(self) -> Store:
-        """This domain's connection to xenstored, made at its first use."""
-        if self._store is None:
+        """This domain's connection to xenstored, made at its first use; and made anew, without the
+        watches and transactions of before, once that one is gone (`Store.gone`)."""
+        if self._store is None or self._store.gone:
             connection = self._lower.open_store(self.events._adopt)
             self._store = Store(connection, owner=f"domain {self.domid}")
         return self._store

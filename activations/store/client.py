@@ -64,6 +64,8 @@ class Store(Nodes):
         """The watches that are set, by token."""
         self.closed: str = ""
         """Why nothing goes any more; empty while the connection stands."""
+        self.gone: bool = False
+        """Nothing goes any more, and it was not closed here: xenstored went away."""
         self.turns: Turns = Turns()
         """Whose turn it is to open a transaction."""
         self._connection = connection
@@ -214,6 +216,7 @@ class Store(Nodes):
 
     def lost(self, error: Exception | None) -> None:
         """The connection is gone."""
+        self.gone = self.gone or not self.closed
         if error is None:
             self._end("xenstored went away")
         else:

@@ -60,7 +60,7 @@ class Handshake(ABC):
         """Why the device was closed, if something was wrong with it; until it connects again."""
         self.driver = driver
         self._xen = xen
-        self._generation = xen.generation
+        self._store = xen.store
         self._folder = Folder(xen.store, device, self.side)
         self._log = xen.log.bind(device=str(device), end=self.side)
         self._keys: Keys | None = None
@@ -160,7 +160,7 @@ class Handshake(ABC):
                     raise
             self._log.debug("begins anew after a suspend")
             await self._stop()
-            self._generation = self._xen.generation
+            self._store = self._xen.store
             self._folder = Folder(self._xen.store, self.device, self.side)
             self._keys = None
             if self.phase is not Phase.FAILED:
@@ -168,8 +168,9 @@ class Handshake(ABC):
 
     @property
     def _suspended(self) -> bool:
-        """Whether the domain was, since this end last began. Whatever fails then fails of that."""
-        return self._xen.generation != self._generation
+        """Whether the domain was, or xenstored went away, since this end last began: either way the
+        store is another one. Whatever fails then fails of that."""
+        return self._xen.store is not self._store
 
     async def _follow(self) -> None:
         """Do what the tables say until the device is gone, or the toolstack unplugs it."""

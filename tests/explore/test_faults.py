@@ -225,12 +225,12 @@ def counts_up(*, again: bool) -> Programs:
 
 def test_a_conflict_finds_who_tries_a_transaction_once_and_leaves_alone_who_tries_again() -> None:
     assert explore(counts_up(again=False), Effort(strategy="first-come"))
-    verdict = explore(counts_up(again=False), effort("store"))
+    verdict = explore(counts_up(again=False), effort("store:conflict"))
     assert verdict.kind == FOUND, verdict
     told = [moment.what for moment in verdict.found[0].moments if moment.mark == FAULT]
     assert told == ["transaction's end: conflict"]
-    assert explore(counts_up(again=True), effort("store", runs=60))
-    assert counts_up(again=True).faulty("store").run(Wrong()).finding is None
+    assert explore(counts_up(again=True), effort("store:conflict", runs=60))
+    assert counts_up(again=True).faulty("store:conflict").run(Wrong()).finding is None
 
 
 # A token, a replay
@@ -399,4 +399,6 @@ def test_the_command_finds_by_what_any_program_has_to_stand_and_replays_it(
     assert explored("--faults", "none")[0] == 0
     status, said = explored("--faults", "gremlins")
     assert status == 2
-    assert "there are: events, timers, store, domains, safe, all, none" in " ".join(said.split())
+    assert "there are: events, timers, store, grants, domains, safe, all, none" in " ".join(
+        said.split()
+    )

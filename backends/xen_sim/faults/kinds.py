@@ -46,7 +46,19 @@ KINDS = {
             "after a jump of the clock": "an hour passes as a timer is set",
         },
     ),
-    "store": Kind({"conflict": "the end of a transaction is refused with EAGAIN"}),
+    "store": Kind(
+        {"conflict": "the end of a transaction is refused with EAGAIN"},
+        {
+            "quota": "ENOSPC for a guest's write, mkdir or transaction, E2BIG for its watch",
+            "connection lost": "xenstored listens to a guest's ring no more; watches are gone",
+        },
+    ),
+    "grants": Kind(
+        by_name={
+            "exhausted": "there is no entry for pages to be shared: ENOSPC",
+            "refused": "Xen does not map (EINVAL), or copy (EIO): GNTST_general_error",
+        }
+    ),
     "domains": Kind(
         by_name={
             "paused": "a vCPU is not run for 20 ms",

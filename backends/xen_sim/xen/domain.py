@@ -9,6 +9,7 @@ from xen_sim.hardware.memory import Before, Frame
 from xen_sim.schedule.step import Step
 from xen_sim.xen.event_channel import EventChannels
 from xen_sim.xen.faulty_channels import FaultyChannels
+from xen_sim.xen.faulty_grants import FaultyGrants
 from xen_sim.xen.grant_table import GrantTable
 from xen_sim.xen.vcpu import VCPU
 
@@ -40,7 +41,8 @@ class XenDomain:
         self.event_channels: EventChannels | FaultyChannels = (
             FaultyChannels if faulty else EventChannels
         )(self, max_ports)
-        self.grant_table: GrantTable = GrantTable(self)
+        scarce = xen.faults is not None and xen.faults.of("grants")
+        self.grant_table: GrantTable = (FaultyGrants if scarce else GrantTable)(self)
 
     def __repr__(self) -> str:
         return f"<XenDomain {self.domid} {self.name!r}>"

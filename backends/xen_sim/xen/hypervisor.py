@@ -9,7 +9,7 @@ from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.errors import BackendError
 from activations.lower import Clock as ClockName
 from activations.trace import Trace
-from xen_sim.faults.ask import ORDINARY, Faults
+from xen_sim.faults.ask import Faults
 from xen_sim.faults.kinds import NOTHING, Enabled
 from xen_sim.hardware.cpu import CPU, SteppedCPU
 from xen_sim.hardware.memory import PLAIN, STEPPED, Lock
@@ -17,6 +17,7 @@ from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
 from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
 from xen_sim.schedule.tape import Tape
 from xen_sim.xen.domain import XenDomain
+from xen_sim.xen.faulty_store import StoreFaults
 from xen_sim.xenstored import Xenstored, toolstack
 
 MAX_VCPUS = 32
@@ -64,17 +65,12 @@ class Hypervisor:
         runs of an explorer never ask, and a domain's home costs more than all else about it."""
         if self._xenstored is None:
             self._xenstored = Xenstored()
-            if self.faults is not None:
-                self._xenstored.conflicts = self._conflicts
+            if self.faults is not None and self.faults.of("store"):
+                self._xenstored.faults = StoreFaults(self, self.faults)
             for tell in self._untold:
                 tell(self._xenstored)
             self._untold.clear()
         return self._xenstored
-
-    def _conflicts(self, domid: int) -> bool:
-        assert self.faults is not None
-        who = self.domains[domid].vcpus[0].cpu.name
-        return self.faults.ask("store", who, "transaction's end", "conflict") != ORDINARY
 
     def _tell(self, what: Callable[[Xenstored], None]) -> None:
         if self._xenstored is None:

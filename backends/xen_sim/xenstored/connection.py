@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from activations.abi.xs_wire import PAYLOAD_MAX, MessageType
+from activations.abi.xs_wire import PAYLOAD_MAX, MessageType, RingFault
 from activations.store.errors import WireError
 from activations.store.wire import Decoder, Message, octets
 from xen_sim.xenstored import operations
@@ -43,6 +43,8 @@ class Connection:
         self.number = number
         """Which connection this is, counted from the server's start."""
         self.broken: bool = False
+        self.fault: RingFault = RingFault.PROTO
+        """Why nobody listens any more, once it is broken."""
         self.outstanding: int = 0
         """A guest's requests of which not all is taken that came of them."""
         self.on_turn: Callable[[], object] = lambda: False
@@ -128,6 +130,11 @@ class Connection:
         self.reset()
         self._drop_output()
         self.broken = True
+
+    def lose(self) -> None:
+        """Stop listening, and not for what the client said."""
+        self.fault = RingFault.COMM
+        self.break_off()
 
     def restart(self) -> None:
         """Its domain is introduced anew."""

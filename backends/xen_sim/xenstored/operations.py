@@ -27,6 +27,7 @@ from xen_sim.xenstored.tree import PRIVILEGED, Tree
 
 if TYPE_CHECKING:
     from xen_sim.xenstored.connection import Cause, Connection
+    from xen_sim.xenstored.faults import Faults
     from xen_sim.xenstored.server import Xenstored
 
 
@@ -92,10 +93,22 @@ def perform(xenstored: Xenstored, connection: Connection, message: Message) -> N
             if transaction is None:
                 raise Refused(errno.ENOENT)
         kind = MessageType(message.kind)
+        if xenstored.faults is not None and _goes_wrong(xenstored.faults, connection, kind):
+            return
         operation.run(Request(xenstored, connection, message, kind, transaction, cause))
     except Refused as refused:
         name = ERROR_NAMES[refused.errno].encode() + b"\0"
         connection.reply(message, MessageType.ERROR, name, cause)
+
+
+def _goes_wrong(faults: Faults, connection: Connection, kind: MessageType) -> bool:
+    """Whether the connection is gone, and the request with it; or else the request is refused."""
+    if faults.lost(connection.domid, kind):
+        connection.lose()
+        return True
+    if refused := faults.refused(connection.domid, kind):
+        raise Refused(refused)
+    return False
 
 
 # Nodes
@@ -272,9 +285,10 @@ def _commit(request: Request, transaction: Transaction) -> None:
     for domid, gained in transaction.gained.items():
         _check_count(request, transaction, domid, gained)
     xenstored = request.xenstored
-    if xenstored.conflicts(request.connection.domid) or not xenstored.commit(
-        transaction, request.cause
-    ):
+    faults = xenstored.faults
+    if faults is not None and faults.conflicts(request.connection.domid):
+        raise Refused(errno.EAGAIN)
+    if not xenstored.commit(transaction, request.cause):
         raise Refused(errno.EAGAIN)
 
 

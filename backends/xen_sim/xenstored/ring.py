@@ -68,10 +68,10 @@ class RingServer:
             return False
         in_payload = connection.in_payload
         connection.receive(requests.read(connection.wanted, in_one_piece=True))
-        if connection.broken:
-            self._fail(RingFault.PROTO)
-        elif connection.in_payload and not in_payload:
+        if not connection.broken and connection.in_payload and not in_payload:
             connection.receive(requests.read(connection.wanted, in_one_piece=True))
+        if connection.broken:
+            self._fail(connection.fault)
         return True
 
     def _respond(self) -> bool:

@@ -16,6 +16,7 @@ from xen_sim.xenstored import paths
 from xen_sim.xenstored.connection import Cause, Connection
 from xen_sim.xenstored.database import Database, Node, Transaction
 from xen_sim.xenstored.domains import Domains
+from xen_sim.xenstored.faults import Faults
 from xen_sim.xenstored.quota import Quota
 from xen_sim.xenstored.tree import PRIVILEGED, Caller, Tree
 from xen_sim.xenstored.watches import Watches
@@ -46,8 +47,8 @@ class Xenstored:
         """Which domain another may act for (XS_SET_TARGET)."""
         self.on_introduce: Callable[[int, str, int], None] = lambda domid, gfn, port: None
         """Called with domid, gfn and port of an XS_INTRODUCE, before it takes effect."""
-        self.conflicts: Callable[[int], bool] = lambda domid: False
-        """Whether somebody else's change is said to have come before this domain's commit."""
+        self.faults: Faults | None = None
+        """What may go wrong with each request; None where nothing does."""
         self.domains.come(PRIVILEGED)
         self.domains.meet(PRIVILEGED)
         self._connections: dict[int, Connection] = {}
