@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from support.pages import PAGES, README, blocks
+from support.pages import PAGES, README, blocks, named
 from support.places import HOME
 
 from activations import scenario
@@ -116,14 +116,14 @@ def test_two_commands_set_everything_up() -> None:
     assert (HOME / second.strip()).stat().st_mode & 0o100
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text()):
         if not link.startswith("https://"):
             assert (page.parent / link.partition("#")[0]).exists(), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_files_that_are_named_exist(page: Path) -> None:
     named = re.findall(
         r"`((?:activations|backends|docs|examples|tests)/[\w/.]*)`", page.read_text()
