@@ -37,7 +37,7 @@ from activations.grants import Grant, Grants
 from activations.loop import EventLoop
 from activations.lower import Foreign, Segment
 from activations.outcome import Outcome
-from activations.port import PROGRAM_START, Port, PortFigures
+from activations.port import PROGRAM_START, Port, PortStatistics
 from activations.running import new_event_loop, run
 from activations.scenario import Scenario
 from activations.store import Store
@@ -60,7 +60,7 @@ __all__ = [
     "Port",
     "PortClosed",
     "PortError",
-    "PortFigures",
+    "PortStatistics",
     "Scenario",
     "ScenarioError",
     "Segment",

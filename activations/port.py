@@ -29,7 +29,7 @@ PROGRAM_START = 0
 
 
 @dataclass(frozen=True, slots=True)
-class PortFigures:
+class PortStatistics:
     """What a port has seen. `last_ns` is on the loop's clock, None before the first event."""
 
     fired: int
@@ -83,10 +83,9 @@ class Port:
         """Whether it is closed, by `close` or from outside."""
         return self._end is not None
 
-    @property
-    def figures(self) -> PortFigures:
+    def statistics(self) -> PortStatistics:
         """What it counted since it was made."""
-        return PortFigures(self._count, self._woken, self._coalesced, self._last)
+        return PortStatistics(self._count, self._woken, self._coalesced, self._last)
 
     # Waiting
 

@@ -94,7 +94,7 @@ class TimedPort(Port):
         super()._fire(now)
 
     def told(self) -> dict[str, Any]:
-        figures = self.figures
+        figures = self.statistics()
         return {
             "port": self.number,
             "remote": self.remote,

@@ -73,13 +73,13 @@ def deliveries(lower: LowerHalf, ports: Ports, note: Note) -> None:
         for number in taken:
             note("demux", port=number)
             if (port := ports().get(number)) is not None:
-                woken[number] = port.figures.woken
+                woken[number] = port.statistics().woken
         return taken
 
     def noting_unmask(numbers: Sequence[int]) -> None:
         for number in numbers:
             before, port = woken.pop(number, None), ports().get(number)
-            if before is not None and port is not None and port.figures.woken > before:
+            if before is not None and port is not None and port.statistics().woken > before:
                 note("wake", port=number)
         unmask(numbers)
 

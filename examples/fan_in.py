@@ -31,7 +31,7 @@ async def listen(xen: Domain, name: str) -> int:
             await port.wait()
             print(f"{name} reports, {report} of {REPORTS}")
             port.notify()
-        return port.figures.fired
+        return port.statistics().fired
 
 
 async def report(xen: Domain) -> int:

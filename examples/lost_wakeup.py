@@ -31,14 +31,14 @@ async def busy(xen: Domain) -> int:
 
         try:
             async with asyncio.timeout(1):
-                await port.after(port.figures.fired)
+                await port.after(port.statistics().fired)
         except TimeoutError:
             print("waited a second for the next event: none came")
 
         await port.wait()
         print("wait() returned at once: the event was there all the time")
         port.notify()
-    return port.figures.fired
+    return port.statistics().fired
 
 
 @lost_wakeup.domain("guest")

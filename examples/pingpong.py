@@ -23,9 +23,9 @@ async def pong(xen: Domain) -> int:
         for _ in range(ROUNDS):
             await port.wait()
             port.notify()
-    assert port.figures.fired == ROUNDS
+    assert port.statistics().fired == ROUNDS
     print(f"answered {ROUNDS} pings of domain {guest}")
-    return port.figures.fired
+    return port.statistics().fired
 
 
 @pingpong.domain("guest")
@@ -37,6 +37,6 @@ async def ping(xen: Domain) -> int:
         for _ in range(ROUNDS):
             port.notify()
             await port.wait()
-    assert port.figures.fired == 1 + ROUNDS
+    assert port.statistics().fired == 1 + ROUNDS
     print(f"{ROUNDS} pings, {ROUNDS} pongs")
-    return port.figures.fired - 1
+    return port.statistics().fired - 1

@@ -20,7 +20,7 @@ PUBLIC = {
     "activations": """
         ActivationsError BackendError BlockedForever Domain DomainFailed EventLoop Events
         Foreign GenerationEnded Grant Grants LeakWarning Outcome PROGRAM_START Port PortClosed
-        PortError PortFigures Scenario ScenarioError Segment SimulationOver Store
+        PortError PortStatistics Scenario ScenarioError Segment SimulationOver Store
         VirtualClockError XenError current new_event_loop run
     """,
     "activations.backend": """
@@ -35,7 +35,7 @@ PUBLIC = {
         BACK Console ConsoleBack ConsoleFront FRONT Line open serve serve_first serve_page
     """,
     "activations.drivers.net": """
-        BadPacket CableEnd Figures Interface NetBack NetError NetFront Nic NicClosed Switch
+        BadPacket CableEnd Interface NetBack NetError NetFront Nic NicClosed Statistics Switch
         SwitchPort Tap cable join open serve
     """,
     "activations.lower": """

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import activations
@@ -180,7 +180,7 @@ class Session:
             self._say("asked", "asks the guest to let go; Ctrl-C again takes it away")
             within = None if told is signal.SIGINT else PATIENCE
             if await self._unless_told(unplug(self._xen, self._device, within=within)) is None:
-                self._say("detached", "removed", **figures(end))
+                self._say("detached", "removed", **statistics(end))
                 return WELL
         except HandshakeTimeout as error:
             self._teller.failed(error)
@@ -188,7 +188,7 @@ class Session:
             await unplug(self._xen, self._device, within=AT_ONCE, force=True)
             raise
         await unplug(self._xen, self._device, within=AT_ONCE, force=True)
-        self._say("taken away", "taken away: the guest had not let go of it", **figures(end))
+        self._say("taken away", "taken away: the guest had not let go of it", **statistics(end))
         return FAILED
 
     async def _follow(self, end: BackEnd) -> None:
@@ -206,13 +206,13 @@ class Session:
                 elif phase is Phase.FAILED:
                     self._say("failed", f"closed: {end.failure}")
                 elif in_use and phase is Phase.CLOSED:
-                    self._say("parted", "the guest has let go of it", **figures(end))
+                    self._say("parted", "the guest has let go of it", **statistics(end))
                 in_use = phase is Phase.CONNECTED or (in_use and phase is not Phase.CLOSED)
 
     async def _ended(self, end: BackEnd) -> int:
         """The device ended by itself: pulled by the toolstack, or with its guest."""
         await unplug(self._xen, self._device, within=AT_ONCE, force=True)
-        self._say("detached", "gone: the guest has ended, or it was unplugged", **figures(end))
+        self._say("detached", "gone: the guest has ended, or it was unplugged", **statistics(end))
         return FAILED if end.failure else WELL
 
     async def _unless_told(self, work: Coroutine[Any, Any, None]) -> signal.Signals | None:
@@ -251,10 +251,7 @@ class Session:
         )
 
 
-def figures(end: BackEnd) -> dict[str, object]:
+def statistics(end: BackEnd) -> dict[str, object]:
     """What the driver counted, if it counts."""
-    counted = getattr(end.driver, "figures", None)
-    if counted is None:
-        return {}
-    names = getattr(counted, "__slots__", ())
-    return {"figures": {name: getattr(counted, name) for name in names}}
+    counts = getattr(end.driver, "statistics", None)
+    return {"statistics": asdict(counts())} if counts else {}

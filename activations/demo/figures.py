@@ -134,7 +134,7 @@ class Meter:
         ports = []
         for number, use in self._uses.items():
             if port := self._xen.events.ports.get(number):
-                seen = port.figures
+                seen = port.statistics()
                 ports.append(
                     PortFigures(number, use, port.remote, seen.fired, seen.woken, seen.coalesced)
                 )

@@ -155,7 +155,7 @@ async def _answer(board: Board, ports: list[Port]) -> None:
     """Look at every channel's counters at each of its events, until the caller is done."""
     for port in ports:
         await port.wait()  # the event that Xen sends as a port is bound
-    before = [port.figures.fired for port in ports]
+    before = [port.statistics().fired for port in ports]
     async with asyncio.TaskGroup() as channels:
         for index, port in enumerate(ports):
             channels.create_task(_channel(board, index, port, before[index]))

@@ -70,7 +70,7 @@ async def ping(channels: Channels, how: Ping, trips: Trips) -> None:
     """Make the trips, and count them in `trips`, which is right at any time. Raises `HalfMissing`
     if the other half leaves."""
     board, port = channels.board, channels.ports[0]
-    before = port.figures.fired
+    before = port.statistics().fired
     while how.count is None or trips.sent < how.count:
         if how.interval and trips.sent:
             await asyncio.sleep(how.interval)
@@ -88,4 +88,4 @@ async def ping(channels: Channels, how: Ping, trips: Trips) -> None:
             trips.lost += 1
         finally:
             trips.came, trips.answered = board.fired(0), board.answered(0)
-            trips.back = port.figures.fired - before
+            trips.back = port.statistics().fired - before

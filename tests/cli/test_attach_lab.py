@@ -36,7 +36,7 @@ def test_a_running_guest_gets_a_disk_and_gives_it_back(lab: Lab) -> None:
     events = command.events()
     said = [event["event"] for event in events if event["event"] != "waiting"]
     assert said == ["attached", "connected", "asked", "detached"]
-    assert events[-1]["figures"]["errors"] == 0
+    assert events[-1]["statistics"]["errors"] == 0
     assert "xvdc" not in sh(lab, "guest", "cat /proc/partitions; rmmod xen_blkfront")
     written = sh(
         lab, "dom0", "dd if=/tmp/disk.img skip=1000 bs=512 count=1 2> /dev/null | head -c 5"
@@ -144,8 +144,8 @@ def test_a_running_guest_gets_an_interface_in_a_bridge(lab: Lab) -> None:
     assert command.ended() == 0
     last = command.events()[-1]
     assert last["event"] == "detached"
-    assert last["figures"]["bad"] == 0
-    assert last["figures"]["sent"] >= 3
+    assert last["statistics"]["bad"] == 0
+    assert last["statistics"]["sent"] >= 3
     assert "07:07:07" not in sh(lab, "guest", "cat /sys/class/net/*/address; rmmod xen_netfront")
     assert "pyvif" not in sh(lab, "dom0", "ip link; ip link del attached")
 

@@ -265,7 +265,7 @@ def test_coroutines_wait_for_ports_and_descriptors_and_timers_alike(device):
                 ours.setblocking(False)
                 xen.loop.call_soon(theirs.send, b"hello")
                 assert await xen.loop.sock_recv(ours, 10) == b"hello"
-        return port.figures.fired
+        return port.statistics().fired
 
     assert run(device, main) == 1
 
@@ -301,7 +301,7 @@ def test_a_port_that_fires_all_the_time_starves_nobody(device):
                     await busy.wait()
 
             storming = asyncio.create_task(storm())
-            while busy.figures.fired < 10:
+            while busy.statistics().fired < 10:
                 await asyncio.sleep(0)
             device.fire(quiet.number)
             async with asyncio.timeout(patience(5)):

@@ -53,7 +53,7 @@ async def a_burst_is_delivered_once_or_twice(xen: Domain) -> None:
         await asyncio.wait_for(near.wait(), patience(5))
         if not await nothing_comes(near):
             assert await nothing_comes(near)
-        assert near.figures.fired <= 2
+        assert near.statistics().fired <= 2
 
 
 @rule
@@ -114,7 +114,7 @@ async def who_begins_to_wait_in_the_turn_of_an_event_waits_for_the_next(xen: Dom
         first = asyncio.create_task(near.wait())
 
         async def wait_again() -> asyncio.Task[int]:
-            await near.after(near.figures.fired)
+            await near.after(near.statistics().fired)
             second = asyncio.create_task(near.wait())
             first.cancel()  # too late: it has had its event
             return second
@@ -188,7 +188,7 @@ async def a_number_used_again_starts_clean(xen: Domain) -> None:
     far.close()
     with xen.events.alloc_unbound(xen.domid) as again:
         assert await nothing_comes(again)
-        assert again.figures.fired == 0
+        assert again.statistics().fired == 0
 
 
 @rule
@@ -230,7 +230,7 @@ async def a_busy_port_starves_neither_another_nor_a_timer(xen: Domain) -> None:
                 await quiet.wait()
             for task in storm:
                 task.cancel()
-        assert busy.figures.fired > 10
+        assert busy.statistics().fired > 10
 
 
 @rule
@@ -261,7 +261,7 @@ async def server(xen: Domain) -> int:
         for _ in range(ROUNDS):
             await port.wait()
             port.notify()
-        return port.figures.woken + port.figures.coalesced
+        return port.statistics().woken + port.statistics().coalesced
 
 
 @pingpong.domain("guest")
@@ -271,7 +271,7 @@ async def client(xen: Domain) -> int:
         for _ in range(ROUNDS):
             port.notify()
             await port.wait()
-        return port.figures.fired
+        return port.statistics().fired
 
 
 stranger = Scenario("a_port_is_for_the_domain_it_was_allocated_for")

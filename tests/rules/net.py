@@ -59,7 +59,7 @@ async def hear_the_echo(xen: Domain, nic: Nic) -> None:
         for number, size in enumerate(SIZES * 5):
             back = await nic.receive()
             assert back == frame(nic.mac, DOM0, bytes([number]) * size), number
-    assert (nic.figures.bad, nic.figures.lost) == (0, 0)
+    assert (nic.statistics().bad, nic.statistics().lost) == (0, 0)
 
 
 class Plain(net.NetBack):
@@ -136,7 +136,7 @@ async def send_until_it_waits(xen: Domain, nic: Nic) -> None:
     assert sent < 800, "the rings and the cable hold less"
     await xen.store.write("data/stuck", 1)
     await sending
-    assert nic.figures.lost == 0
+    assert nic.statistics().lost == 0
 
 
 waits = two("who_sends_faster_than_the_wire_takes_waits", take_late, send_until_it_waits)
@@ -145,19 +145,19 @@ waits = two("who_sends_faster_than_the_wire_takes_waits", take_late, send_until_
 async def send_many(world: World) -> None:
     for number in range(400):
         await world.wire.send(frame(address(1), DOM0, pack("!H", number)))
-    while world.figures.sent < 400:
+    while world.statistics.sent < 400:
         await asyncio.sleep(A_WHILE)
     await world.tell("sent")
 
 
 async def receive_too_late(xen: Domain, nic: Nic) -> None:
     await xen.store.wait_for("data/sent")
-    while nic.figures.received < 400:
+    while nic.statistics().received < 400:
         await asyncio.sleep(A_WHILE)
     first = [int.from_bytes(data_of(await nic.receive()), "big") for _ in range(256)]
     assert first == list(range(256)), "what there was room for, in order"
     assert nic.receive_nowait() is None
-    assert nic.figures.lost == 400 - 256
+    assert nic.statistics().lost == 400 - 256
 
 
 drops = two("frames_that_nobody_receives_are_dropped_and_counted", send_many, receive_too_late)
@@ -171,7 +171,7 @@ async def refuse_nonsense(xen: Domain, nic: Nic) -> None:
         with suppress(ValueError):
             await nic.send(bytes(size))
             raise AssertionError(f"a frame of {size} bytes was sent")
-    assert nic.figures.sent == 0
+    assert nic.statistics().sent == 0
 
 
 lengths = two("a_frame_too_short_or_too_long_is_refused", do_nothing, refuse_nonsense)

@@ -149,7 +149,7 @@ async def fill_badly(back: RawBack) -> None:
 
 async def receive_the_good_one(xen: Domain, nic: Nic) -> None:
     assert await nic.receive() == bytes(14)
-    assert (nic.figures.received, nic.figures.bad) == (1, 6)
+    assert (nic.statistics().received, nic.statistics().bad) == (1, 6)
 
 
 bad_lengths = against_back(
@@ -166,9 +166,9 @@ async def refuse_and_take(back: RawBack) -> None:
 async def send_three(xen: Domain, nic: Nic) -> None:
     for _ in range(3):
         await nic.send(frame(DOM0, nic.mac, bytes(46)))
-    while nic.figures.lost < 2:
+    while nic.statistics().lost < 2:
         await asyncio.sleep(A_WHILE)
-    assert (nic.figures.sent, nic.figures.lost) == (3, 2)
+    assert (nic.statistics().sent, nic.statistics().lost) == (3, 2)
 
 
 refused = against_back("packets_that_are_refused_are_counted", refuse_and_take, send_three)

@@ -49,7 +49,7 @@ def against_front(
             async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
                 near, far = cable()
                 world = World(xen, guest, device, near)
-                async with net.serve(xen, device, far, figures=world.figures) as end:
+                async with net.serve(xen, device, far, statistics=world.statistics) as end:
                     if why:
                         await behind(world)
                         await end.reached(Phase.FAILED, within=SOON)
@@ -110,7 +110,7 @@ async def send_bad_packets(front: RawFront) -> None:
 async def only_the_good_one_comes(world: World) -> None:
     assert data_of(await world.wire.receive())[:4] == b"good"
     assert world.wire.receive_nowait() is None
-    assert (world.figures.received, world.figures.bad) == (1, 9)
+    assert (world.statistics.received, world.statistics.bad) == (1, 9)
 
 
 bad_packets = against_front(
@@ -173,7 +173,7 @@ async def send_two(world: World) -> None:
     for _ in range(2):
         await world.wire.send(frame(address(1), DOM0, b"1234".ljust(46, b"\0")))
     await world.says("done")
-    assert (world.figures.sent, world.figures.lost) == (1, 1)
+    assert (world.statistics.sent, world.statistics.lost) == (1, 1)
 
 
 bad_page = against_front(

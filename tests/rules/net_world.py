@@ -13,7 +13,7 @@ from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers import net
-from activations.drivers.net import CableEnd, Figures, Nic, cable
+from activations.drivers.net import CableEnd, Nic, Statistics, cable
 from activations.xenbus import BackEnd, Device, front_device, plug, unplug
 
 KIND = "rulevif"
@@ -77,7 +77,7 @@ class World:
         self.xen = xen
         self.device = device
         self.wire = wire
-        self.figures = Figures()
+        self.statistics = Statistics()
         self._home = f"/local/domain/{guest}/data"
 
     async def says(self, word: str) -> str:
@@ -106,7 +106,7 @@ def two(
             async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
                 near, far = cable()
                 world = World(xen, guest, device, near)
-                back = driver(xen, device, far, figures=world.figures)
+                back = driver(xen, device, far, statistics=world.statistics)
                 async with BackEnd(xen, device, back) as end:
                     await end.connected(within=SOON)
                     await behind(world)

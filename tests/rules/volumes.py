@@ -97,7 +97,7 @@ def to_the_guest(name: str, size: int) -> Scenario:
 
     async def card_receives(xen: Domain, nic: Nic) -> None:
         await receive_all(size, nic.receive)
-        assert (nic.figures.bad, nic.figures.lost) == (0, 0)
+        assert (nic.statistics().bad, nic.statistics().lost) == (0, 0)
 
     return net_world.two(name, wire_sends, card_receives)
 

@@ -31,7 +31,7 @@ from activations.drivers.block.protocol import (
     encode_segments,
     pages_for,
 )
-from activations.drivers.block.queue import Figures
+from activations.drivers.block.queue import Statistics
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.lower import Clock
@@ -226,7 +226,7 @@ Use = Callable[[RawFront], Awaitable[Any]]
 class Served:
     """What became of it: `failure` is why the device was closed, if something was wrong."""
 
-    figures: Figures
+    statistics: Statistics
     failure: str
 
 
@@ -244,7 +244,7 @@ async def serve_until_done(
         await end.reached(*parted, within=60)
         assert not xen.grants.open, "mapped although no front end is connected"
     await unplug(xen, device)
-    return Served(back.figures, end.failure)
+    return Served(back.statistics(), end.failure)
 
 
 async def use_front(

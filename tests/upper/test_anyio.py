@@ -58,7 +58,7 @@ async def test_move_on_after_ends_the_wait_for_a_port(port: activations.Port) ->
     with anyio.move_on_after(0.01) as scope:
         await port.wait()
     assert scope.cancelled_caught
-    assert port.figures.woken == 0
+    assert port.statistics().woken == 0
 
 
 @pytest.mark.anyio

@@ -225,7 +225,7 @@ def test_eager_tasks(clock: str) -> None:
             far.notify()
             await waiting
             far.notify()
-            while near.figures.fired < 2:
+            while near.statistics().fired < 2:
                 await asyncio.sleep(0)
             asyncio.create_task(wait("eager"))  # noqa: RUF006
             order.append("at once")

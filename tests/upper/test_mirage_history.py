@@ -46,7 +46,7 @@ def test_waking_waiters_that_wait_again_starves_no_sleeper() -> None:
             await asyncio.sleep(0.5)
             for task in storm:
                 task.cancel()
-        stormed = near.figures.fired > 100
+        stormed = near.statistics().fired > 100
         near.close()
         far.close()
         return stormed
@@ -105,7 +105,7 @@ def test_more_than_128_ports_can_be_waited_on() -> None:
                 far.notify()
         for port in sum(pairs, ()):
             port.close()
-        return sum(near.figures.woken for near, _ in pairs)
+        return sum(near.statistics().woken for near, _ in pairs)
 
     assert run(main) == 200
 
@@ -197,7 +197,7 @@ def test_a_port_number_used_again_starts_clean() -> None:
             with xen.events.bind_interdomain(xen.domid, number) as peer:
                 peer.notify()
                 await third.wait()  # it is not masked either
-            return third.figures.fired
+            return third.statistics().fired
 
     assert run(main) == 1
 

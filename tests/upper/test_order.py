@@ -48,7 +48,7 @@ class Program:
             await asyncio.gather(*(self._task(xen, me, task, ports) for task in range(TASKS)))
             await asyncio.sleep(50)
             for port in ports:
-                self.log.append((me, port.figures))
+                self.log.append((me, port.statistics()))
                 port.close()
 
         return main
@@ -85,7 +85,7 @@ async def wait(xen: Domain, port: Port, pause: float) -> bool:
 async def after(xen: Domain, port: Port, pause: float) -> bool:
     try:
         async with asyncio.timeout(pause):
-            await port.after(port.figures.fired // 2)
+            await port.after(port.statistics().fired // 2)
     except TimeoutError:
         return False
     return True

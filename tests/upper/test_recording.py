@@ -151,7 +151,7 @@ def test_events_come_again_as_they_came(linux: OnStandIn) -> None:
                 linux.peer(lambda: linux.device.fire(chance.choice((one, other)).number))
                 one.mask()
                 one.unmask()
-            return [*told, one.figures, other.figures]
+            return [*told, one.statistics(), other.statistics()]
 
     told = linux.twice(main)
     assert told[-2].fired >= 3

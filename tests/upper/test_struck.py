@@ -118,7 +118,7 @@ def test_what_was_sent_before_is_delivered_after(loop: EventLoop, stride: int) -
     async def begin() -> tuple[list[tuple[Port, Port]], list[asyncio.Task[int]]]:
         channels = [await channel() for _ in range(3)]
         waiters = [
-            asyncio.create_task(wait(near) if number else after(near, near.figures.fired))
+            asyncio.create_task(wait(near) if number else after(near, near.statistics().fired))
             for near, _ in channels
             for number in range(3)
         ]

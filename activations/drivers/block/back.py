@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from errno import ENOENT
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ from activations.domain import Domain
 from activations.drivers.block.disks import ServedDisk
 from activations.drivers.block.pages import CopiedPages, KeptPages, Pages
 from activations.drivers.block.protocol import BlockError
-from activations.drivers.block.queue import MAX_INDIRECT, Figures, Queue, Service
+from activations.drivers.block.queue import MAX_INDIRECT, Queue, Service, Statistics
 from activations.own import own
 from activations.sring import BackRing
 from activations.store import StoreError
@@ -70,13 +71,17 @@ class BlkBack(BackDriver):
     def __init__(
         self, xen: Domain, device: Device, disk: ServedDisk, *, max_queues: int = QUEUES
     ) -> None:
-        self.figures: Figures = Figures()
+        self._statistics = Statistics()
         self._xen = xen
         self._device = device
         self._disk = disk
         self._max_queues = max_queues
         self._read_only = disk.read_only
         self._queues: list[Queue] = []
+
+    def statistics(self) -> Statistics:
+        """What it has done so far, over all its connections."""
+        return replace(self._statistics)
 
     async def offer(self) -> Written:
         self._read_only = self._disk.read_only or await self._mode() == "r"
@@ -101,7 +106,7 @@ class BlkBack(BackDriver):
         layout = _layout(front)
         number = front.integer(abi.NUM_QUEUES, 1, within=range(1, self._max_queues + 1))
         log = self._xen.log.bind(device=str(self._device))
-        service = Service(self._disk, self._read_only, layout, self.figures, log)
+        service = Service(self._disk, self._read_only, layout, self._statistics, log)
         for index in range(number):
             folder = f"queue-{index}/" if number > 1 else ""
             self._queues.append(self._queue(front, folder, service))

@@ -52,7 +52,7 @@ _READ, _WRITE, _OKAY = Op.READ, Op.WRITE, Status.OKAY
 
 
 @dataclass(slots=True)
-class Figures:
+class Statistics:
     """What a back end has done since it was made. `sectors` are of 512 bytes."""
 
     requests: int = 0
@@ -73,7 +73,7 @@ class Service:
     disk: ServedDisk
     read_only: bool
     layout: Layout
-    figures: Figures
+    statistics: Statistics
     log: Any
 
 
@@ -86,7 +86,7 @@ class Queue:
         self._disk = service.disk
         self._read_only = service.read_only
         self._layout = service.layout
-        self._figures = service.figures
+        self._statistics = service.statistics
         self._log = service.log
         self._ring = ring
         self._port = port
@@ -153,7 +153,7 @@ class Queue:
             elif request.op is _READ or request.op is _WRITE:
                 self._transfer(request)
             elif request.op is Op.FLUSH_DISKCACHE:
-                self._figures.flushes += 1
+                self._statistics.flushes += 1
                 self._do(request.id, request.op, None, self._disk.flush)
             else:
                 raise BadRequest(request.id, request.op, "not offered", Status.EOPNOTSUPP)
@@ -174,10 +174,10 @@ class Queue:
         offset = request.sector * SECTOR_SIZE
         self._moved += runs.sectors
         if op is _WRITE:
-            self._figures.sectors_written += runs.sectors
+            self._statistics.sectors_written += runs.sectors
             self._do(id, op, access, disk.write, offset, access.buffers)
         else:
-            self._figures.sectors_read += runs.sectors
+            self._statistics.sectors_read += runs.sectors
             self._do(id, op, access, disk.read_into, offset, access.buffers)
 
     def _segments(self, request: Request | Indirect) -> bytes:
@@ -192,7 +192,7 @@ class Queue:
         if self._read_only:
             raise BadRequest(id, op, "this disk can only be read")
         check_range(request, request.sectors, disk_sectors=self._disk.sectors, unit=self._unit)
-        self._figures.discards += 1
+        self._statistics.discards += 1
         offset, length = request.sector * SECTOR_SIZE, request.sectors * SECTOR_SIZE
         self._do(id, op, None, self._disk.discard, offset, length)
 
@@ -263,9 +263,9 @@ class Queue:
         return Status.EOPNOTSUPP if unknown else Status.ERROR
 
     def _answer(self, id: int, op: int, status: Status) -> None:
-        self._figures.requests += 1
+        self._statistics.requests += 1
         if status is not _OKAY:
-            self._figures.errors += 1
+            self._statistics.errors += 1
         self._ring.put(encode_response(self._layout, id, op, status))
         if not self._to_publish:
             self._to_publish = True
@@ -276,6 +276,6 @@ class Queue:
         self._to_publish = False
         self._moved = 0
         if not self._closed and self._ring.push():
-            self._figures.notifications += 1
+            self._statistics.notifications += 1
             with suppress(PortError, XenError):  # nobody to tell: the handshake learns of it
                 self._port.notify()

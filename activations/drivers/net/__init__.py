@@ -16,9 +16,9 @@ A frame is an Ethernet frame without its check sequence. What is behind a back e
 
 from activations.drivers.net.back import NetBack, serve
 from activations.drivers.net.errors import BadPacket, NetError, NicClosed
-from activations.drivers.net.figures import Figures
 from activations.drivers.net.front import NetFront, open
 from activations.drivers.net.nic import Nic
+from activations.drivers.net.statistics import Statistics
 from activations.drivers.net.switch import Switch, SwitchPort
 from activations.drivers.net.tap import Tap
 from activations.drivers.net.wire import CableEnd, Interface, cable, join
@@ -26,13 +26,13 @@ from activations.drivers.net.wire import CableEnd, Interface, cable, join
 __all__ = [
     "BadPacket",
     "CableEnd",
-    "Figures",
     "Interface",
     "NetBack",
     "NetError",
     "NetFront",
     "Nic",
     "NicClosed",
+    "Statistics",
     "Switch",
     "SwitchPort",
     "Tap",

@@ -19,6 +19,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import ClassVar
 
 from activations.abi import netif as abi
@@ -26,7 +27,7 @@ from activations.domain import Domain
 from activations.drivers.net import queues
 from activations.drivers.net.back_queue import Queue, Terms
 from activations.drivers.net.errors import NetError
-from activations.drivers.net.figures import Figures
+from activations.drivers.net.statistics import Statistics
 from activations.drivers.net.wire import BATCH, Interface
 from activations.own import own
 from activations.xenbus import BackDriver, BackEnd, Device, Keys, Written
@@ -42,14 +43,14 @@ async def serve(
     wire: Interface,
     *,
     max_queues: int = QUEUES,
-    figures: Figures | None = None,
+    statistics: Statistics | None = None,
 ) -> AsyncIterator[BackEnd]:
     """Join whatever front end comes to the wire, until the block is left.
 
     What is given is this end of the handshake: `await end.connected()` waits for a front end.
-    `figures` are counted up, over all connections: `sent` are frames given to the front end.
+    `statistics` are counted up, over all connections: `sent` are frames given to the front end.
     """
-    driver = NetBack(xen, device, wire, max_queues=max_queues, figures=figures)
+    driver = NetBack(xen, device, wire, max_queues=max_queues, statistics=statistics)
     async with BackEnd(xen, device, driver) as end:
         yield end
 
@@ -71,14 +72,18 @@ class NetBack(BackDriver):
         wire: Interface,
         *,
         max_queues: int = QUEUES,
-        figures: Figures | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
-        self.figures: Figures = Figures() if figures is None else figures
+        self._statistics = Statistics() if statistics is None else statistics
         self._xen = xen
         self._device = device
         self._wire = wire
         self._max_queues = max_queues
         self._queues: list[Queue] = []
+
+    def statistics(self) -> Statistics:
+        """What it has done so far, over all its connections."""
+        return replace(self._statistics)
 
     async def offer(self) -> Written:
         return {
@@ -96,7 +101,7 @@ class NetBack(BackDriver):
             domid=self._device.front,
             sg=front.flag(abi.FEATURE_SG),
             rx_notify=front.flag(abi.FEATURE_RX_NOTIFY),
-            figures=self.figures,
+            statistics=self._statistics,
             log=self._xen.log.bind(device=str(self._device)),
         )
         for keys in queues.read(front, self._max_queues):
@@ -126,7 +131,7 @@ class NetBack(BackDriver):
                 for queue, share in shares:
                     await queue.to_guest.deliver(share)
             finally:
-                self.figures.lost += sum(len(share) for _, share in shares)
+                self._statistics.lost += sum(len(share) for _, share in shares)
 
     def _shares(self, frames: list[bytes]) -> list[tuple[Queue, deque[bytes]]]:
         count = len(self._queues)

@@ -20,9 +20,9 @@ from activations.domain import Domain
 from activations.drivers.net import checksum, receive, transmit
 from activations.drivers.net.bell import bell
 from activations.drivers.net.errors import BadPacket
-from activations.drivers.net.figures import Figures
 from activations.drivers.net.queues import QueueKeys
 from activations.drivers.net.receive import Offered
+from activations.drivers.net.statistics import Statistics
 from activations.drivers.net.transmit import Gatherer, Packet
 from activations.drivers.net.wire import BATCH, Interface
 from activations.errors import XenError
@@ -46,7 +46,7 @@ class Terms(NamedTuple):
     """It takes packets of several pages."""
     rx_notify: bool
     """It rings when it has put empty pages into the ring."""
-    figures: Figures
+    statistics: Statistics
     log: Any
 
 
@@ -101,7 +101,7 @@ class FromGuest:
                 if self._ring.idle():
                     seen = await self._port.after(seen)
         finally:
-            self._terms.figures.lost += len(waiting)
+            self._terms.statistics.lost += len(waiting)
 
     def _frames(self) -> list[bytes]:
         """The next packets, copied and answered."""
@@ -121,7 +121,7 @@ class FromGuest:
             else:
                 self._answer(packet.ids, Status.OKAY)
                 frames.append(bytes(buffer))
-        self._terms.figures.received += len(frames)
+        self._terms.statistics.received += len(frames)
         if self._ring.push():
             self._ring_bell()
         return frames
@@ -150,7 +150,7 @@ class FromGuest:
         return segments
 
     def _refuse(self, ids: Sequence[int | None], fault: Exception) -> None:
-        self._terms.figures.bad += 1
+        self._terms.statistics.bad += 1
         self._terms.log.debug("bad packet", reason=str(fault))
         self._answer(ids, Status.ERROR)
 
@@ -188,7 +188,7 @@ class ToGuest:
             needed = transmit.slots(length)
             if not transmit.HEADER <= length <= (abi.MAX_TX_SIZE if self._terms.sg else PAGE_SIZE):
                 waiting.popleft()
-                self._terms.figures.lost += 1
+                self._terms.statistics.lost += 1
                 continue
             while len(self._offered) < needed and (entry := self._ring.take()) is not None:
                 self._offered.append(receive.decode_request(entry))
@@ -198,16 +198,16 @@ class ToGuest:
         return placed
 
     def _hand_over(self, placed: Sequence[tuple[bytes, list[Offered]]]) -> None:
-        figures = self._terms.figures
+        statistics = self._terms.statistics
         copied = copy_each(
             self._terms.xen.grants.copy, [self._segments(frame, pages) for frame, pages in placed]
         )
         for (frame, pages), error in zip(placed, copied, strict=True):
             if error is None:
-                figures.sent += 1
+                statistics.sent += 1
                 responses = receive.encode(pages, len(frame))
             else:
-                figures.lost += 1
+                statistics.lost += 1
                 self._terms.log.debug("frame not delivered", reason=str(error))
                 responses = receive.encode_failure(pages)
             for response in responses:

@@ -107,14 +107,14 @@ class Queue:
                 FrontRing(tx_page.memory, abi.TX_ENTRY_SIZE),
                 Pages(tx_data.memory, tx_data.refs),
                 bell(self.tx_port),
-                nic.figures,
+                nic._statistics,
                 sg=sg,
             )
             self.from_back: FromBack = FromBack(
                 FrontRing(rx_page.memory, abi.RX_ENTRY_SIZE),
                 Pages(rx_data.memory, rx_data.refs),
                 bell(self.rx_port),
-                nic.figures,
+                nic._statistics,
             )
             undo.pop_all()
         self._nic = nic
@@ -150,7 +150,7 @@ class Queue:
             self.to_back.collect()
             for frame in self.from_back.take(RING):
                 self._nic.arrived(frame)
-        self._nic.figures.lost += self.to_back.unanswered
+        self._nic._statistics.lost += self.to_back.unanswered
 
     def close(self) -> list[Grant]:
         """Let go of the rings and the ports; give the grants, to be closed."""

@@ -14,8 +14,8 @@ from activations.abi.netif import Status
 from activations.drivers.net import checksum, receive, transmit
 from activations.drivers.net.bell import Bell
 from activations.drivers.net.errors import BadPacket, NetError
-from activations.drivers.net.figures import Figures
 from activations.drivers.net.receive import Arrival, Collector
+from activations.drivers.net.statistics import Statistics
 from activations.sring import FrontRing
 
 
@@ -42,12 +42,12 @@ class ToBack:
     """The tx ring: what is sent. `bell` notifies the back end."""
 
     def __init__(
-        self, ring: FrontRing, pages: Pages, bell: Bell, figures: Figures, *, sg: bool
+        self, ring: FrontRing, pages: Pages, bell: Bell, statistics: Statistics, *, sg: bool
     ) -> None:
         self.ring = ring
         self._pages = pages
         self._ring_bell = bell
-        self._figures = figures
+        self._statistics = statistics
         self._sg = sg
         self._in_flight: dict[int, bool] = {}
         """The pages that the back end has, and whether a packet begins there."""
@@ -62,7 +62,7 @@ class ToBack:
         cannot take is lost."""
         needed = transmit.slots(len(frame))
         if needed > 1 and not self._sg:
-            self._figures.lost += 1
+            self._statistics.lost += 1
             return True
         free = self._pages.free
         if len(free) < needed or self.ring.free < needed:
@@ -76,7 +76,7 @@ class ToBack:
         places = [(id, self._pages.refs[id]) for id in ids]
         for request in transmit.encode(places, len(frame)):
             self.ring.put(request)
-        self._figures.sent += 1
+        self._statistics.sent += 1
         if self.ring.push():
             self._ring_bell()
         return True
@@ -91,7 +91,7 @@ class ToBack:
             if first is None:
                 raise NetError(f"an answer to packet {id}, which is not under way")
             if first and status != Status.OKAY:
-                self._figures.lost += 1
+                self._statistics.lost += 1
             self._pages.free.append(id)
             freed += 1
         return freed
@@ -100,11 +100,11 @@ class ToBack:
 class FromBack:
     """The rx ring: what is received."""
 
-    def __init__(self, ring: FrontRing, pages: Pages, bell: Bell, figures: Figures) -> None:
+    def __init__(self, ring: FrontRing, pages: Pages, bell: Bell, statistics: Statistics) -> None:
         self.ring = ring
         self._pages = pages
         self._ring_bell = bell
-        self._figures = figures
+        self._statistics = statistics
         self._posted: deque[int] = deque()
         """The pages that the back end has, in the order in which they were offered."""
         self._collector = Collector()
@@ -124,10 +124,10 @@ class FromBack:
                     frames.append(self._frame(arrival))
             except BadPacket as fault:
                 self._pages.free.extend(id for id in fault.ids if id is not None)
-                self._figures.bad += 1
+                self._statistics.bad += 1
             except checksum.NoChecksum:
-                self._figures.bad += 1
-        self._figures.received += len(frames)
+                self._statistics.bad += 1
+        self._statistics.received += len(frames)
         self._offer()
         return frames
 

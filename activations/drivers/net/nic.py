@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from activations.abi.netif import MAX_TX_SIZE
 from activations.drivers.net.errors import NicClosed
-from activations.drivers.net.figures import Figures
 from activations.drivers.net.frames import FrameQueue
+from activations.drivers.net.statistics import Statistics
 from activations.drivers.net.transmit import HEADER
 
 _TAG = 4
@@ -29,7 +30,7 @@ class Nic:
         """This end's address, six bytes."""
         self.mtu = mtu
         """Bytes that a frame may have behind its header."""
-        self.figures: Figures = Figures()
+        self._statistics = Statistics()
         """`lost` are frames that the back end refused or did not answer before it died, and those
         received that nobody took in time."""
         self._put: Put | None = None
@@ -85,10 +86,14 @@ class Nic:
         """There may be room in the ring."""
         self._room.set()
 
+    def statistics(self) -> Statistics:
+        """What it has sent and received so far, over all its connections."""
+        return replace(self._statistics)
+
     def arrived(self, frame: bytes) -> None:
         """Take in a frame: for the front end below, not for who uses the interface."""
         if not self._incoming.put(frame):
-            self.figures.lost += 1
+            self._statistics.lost += 1
 
     def end(self, error: NicClosed) -> None:
         """The device is gone: all who wait are told why. What arrived can be taken still."""

@@ -68,4 +68,4 @@ class Looking:
         for life in self._machine.lives:
             if life.loop is not None and not life.loop.is_closed():
                 for number, port in life.loop.domain.events.ports.items():
-                    yield f"{life.domain.name} port {number}", port.figures.woken
+                    yield f"{life.domain.name} port {number}", port.statistics().woken

@@ -503,6 +503,6 @@ def test_a_front_end_is_told_that_its_write_was_not_done(clock: Any, image: Path
 
     with FileDisk(image) as disk:
         served = serving(disk, use, clock=clock)
-    assert served.figures.errors == 1
+    assert served.statistics.errors == 1
     assert not served.failure
     assert image.read_bytes()[:8193] == b"x" * 4096 + b"z" * 4096 + b"\0"

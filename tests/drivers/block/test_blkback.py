@@ -55,7 +55,7 @@ def test_what_was_written_is_read(sectors: int, persistent: bool, layout: Layout
         assert await front.read(3 + sectors, 1) == bytes(512)
 
     disk = MemoryDisk(SIZE)
-    figures = serving(disk, use, persistent=persistent, layout=layout).figures
+    figures = serving(disk, use, persistent=persistent, layout=layout).statistics
     assert bytes(disk.data[3 * 512 : (3 + sectors) * 512]) == data
     assert (figures.requests, figures.errors) == (3, 0)
     assert (figures.sectors_written, figures.sectors_read) == (sectors, sectors + 1)
@@ -86,7 +86,7 @@ def test_rings_of_any_length_and_several_of_them(
 
     disk = MemoryDisk(SIZE)
     back = serving(disk, use, order=order, queues=queues, persistent=persistent, layout=layout)
-    assert back.figures.requests == 2 * queues * (32 << order)
+    assert back.statistics.requests == 2 * queues * (32 << order)
     assert disk.data[: (32 << order) * 512 : 512] == b"a" * (32 << order)
 
 
@@ -146,7 +146,7 @@ def test_a_front_end_that_does_not_say_how_it_lays_requests_out_does_it_as_32_bi
 
     disk = MemoryDisk(SIZE)
     served = serving(disk, use, layout=X86_32, says={abi.PROTOCOL: None})
-    assert (served.failure, served.figures.errors) == ("", 0)
+    assert (served.failure, served.statistics.errors) == ("", 0)
     assert disk.data.startswith(data)
 
 
@@ -174,7 +174,7 @@ def test_a_life_of_32_bits_and_one_of_64_follow_each_other_on_one_device() -> No
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
     served = machine.run()["dom0"]
-    assert (served.failure, served.figures.errors) == ("", 0)
+    assert (served.failure, served.statistics.errors) == ("", 0)
 
 
 def test_the_answers_to_a_round_of_requests_are_published_at_once() -> None:
@@ -183,7 +183,7 @@ def test_the_answers_to_a_round_of_requests_are_published_at_once() -> None:
         read = [front.request(Op.READ, 0, [Segment(page.refs[0], 0, 7)]) for _ in range(32)]
         await front.ask(*read)
 
-    assert serving(MemoryDisk(SIZE), use).figures.notifications == 1
+    assert serving(MemoryDisk(SIZE), use).statistics.notifications == 1
 
 
 def test_much_that_was_read_is_announced_before_its_round_is_over() -> None:
@@ -204,7 +204,7 @@ def test_much_that_was_read_is_announced_before_its_round_is_over() -> None:
         with front.links[0].grant.memory[:] as memory:
             await front.ask(*reads)
 
-    figures = serving(Watched(SIZE), use).figures
+    figures = serving(Watched(SIZE), use).statistics
     assert announced == [0, 0, 2, 2, 4, 4]
     assert figures.notifications == 1, "an event for the first; the front end asked for no more"
 
@@ -349,7 +349,7 @@ def test_a_disk_that_fails_costs_the_request_and_nothing_else() -> None:
     back = serving(Faulty(SIZE), use)
     error = Status.ERROR
     assert statuses == [error, Status.EOPNOTSUPP, error, error, error, Status.OKAY]
-    assert back.figures.errors == 5
+    assert back.statistics.errors == 5
 
 
 @PERSISTENT
@@ -479,7 +479,7 @@ def test_a_front_end_that_goes_waits_for_what_a_thread_does_with_its_pages(
     with FileDisk(image) as disk:
         served = serving(disk, use, clock="wall")
     assert order == ["read", "unmapped"]
-    assert served.figures.requests == 0, "nobody was left to be answered"
+    assert served.statistics.requests == 0, "nobody was left to be answered"
 
 
 # What is offered, and what is not

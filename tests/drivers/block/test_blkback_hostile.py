@@ -137,7 +137,7 @@ def test_any_ring_of_bytes_is_answered_entry_for_entry(
         assert await front.read(0, 1) is not None
 
     served = serving(MemoryDisk(SIZE), use, persistent=persistent, layout=layout)
-    assert served.figures.requests == len(entries) + 1
+    assert served.statistics.requests == len(entries) + 1
     assert not served.failure
 
 
@@ -299,7 +299,7 @@ def test_a_disk_that_keeps_failing_is_in_the_log_once(caplog: pytest.LogCaptureF
             read = front.request(Op.READ, sector, [Segment(page, 0, 7)])
             assert await front.status(read) == Status.ERROR
 
-    figures = serving(Failing(SIZE), use).figures
+    figures = serving(Failing(SIZE), use).statistics
     assert figures.errors == 40
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert len(warnings) == 2
@@ -379,7 +379,7 @@ def test_a_flood_of_events_without_requests_does_nothing() -> None:
             await asyncio.sleep(0)
         assert await front.read(0, 1) == bytes(512)
 
-    assert serving(MemoryDisk(SIZE), use).figures.requests == 1
+    assert serving(MemoryDisk(SIZE), use).statistics.requests == 1
 
 
 def test_a_front_end_that_never_stops_asking_keeps_nobody_else_from_running() -> None:

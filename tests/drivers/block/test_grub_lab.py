@@ -120,7 +120,7 @@ def test_grub_boots_linux_from_a_disk_served_from_python(
     assert said.endswith("said=by-grub\n")
     events = [event for event in command.events() if event["event"] != "waiting"]
     assert [event["event"] for event in events] == LIVES
-    by_grub, in_all = (event["figures"] for event in events if event["event"] == "parted")
+    by_grub, in_all = (event["statistics"] for event in events if event["event"] == "parted")
     assert by_grub["sectors_read"] * 512 > len(linux)
     assert (by_grub["sectors_written"], in_all["sectors_written"]) == (0, 8)
     assert in_all["errors"] == 0

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from activations.abi import netif as abi
 from activations.abi import ring as ring_abi
 from activations.abi.netif import RxFlag
-from activations.drivers.net import Figures, NetError
+from activations.drivers.net import NetError, Statistics
 from activations.drivers.net.back_queue import FromGuest, Terms, ToGuest
 from activations.drivers.net.front_queue import FromBack, Pages, ToBack
 from activations.errors import XenError
@@ -81,7 +81,7 @@ def pages(count: int = PAGES) -> Pages:
 @given(SEEDS)
 def test_whatever_a_back_end_says_it_sends_no_page_is_lost_or_had_twice(seed: int) -> None:
     peer = Peer(seed, abi.RX_ENTRY_SIZE)
-    random, figures, stock = peer.random, Figures(), pages()
+    random, figures, stock = peer.random, Statistics(), pages()
     end = FromBack(FrontRing(peer.view, abi.RX_ENTRY_SIZE), stock, nobody, figures)
     produced = 0
     for _ in range(10):
@@ -108,7 +108,7 @@ def test_whatever_a_back_end_says_it_sends_no_page_is_lost_or_had_twice(seed: in
 @given(SEEDS)
 def test_whatever_a_back_end_answers_no_page_is_lost_or_had_twice(seed: int) -> None:
     peer = Peer(seed, abi.TX_ENTRY_SIZE)
-    random, figures, stock = peer.random, Figures(), pages()
+    random, figures, stock = peer.random, Statistics(), pages()
     end = ToBack(FrontRing(peer.view, abi.TX_ENTRY_SIZE), stock, nobody, figures, sg=True)
     produced = 0
     for _ in range(10):
@@ -131,7 +131,7 @@ def test_whatever_a_back_end_answers_no_page_is_lost_or_had_twice(seed: int) -> 
 
 def test_a_packet_that_is_answered_twice_ends_the_device() -> None:
     peer = Peer(0, abi.TX_ENTRY_SIZE)
-    end = ToBack(FrontRing(peer.view, abi.TX_ENTRY_SIZE), pages(), nobody, Figures(), sg=True)
+    end = ToBack(FrontRing(peer.view, abi.TX_ENTRY_SIZE), pages(), nobody, Statistics(), sg=True)
     for _ in range(2):
         assert end.send(bytes(60))
     for index in range(2):
@@ -150,7 +150,7 @@ def datagram() -> bytes:
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_checksum_that_a_back_end_left_blank_is_complete(parts: int) -> None:
-    peer, figures, stock = Peer(0, abi.RX_ENTRY_SIZE), Figures(), pages()
+    peer, figures, stock = Peer(0, abi.RX_ENTRY_SIZE), Statistics(), pages()
     end = FromBack(FrontRing(peer.view, abi.RX_ENTRY_SIZE), stock, nobody, figures)
     whole = datagram()
     blank = whole[:40] + b"\xde\xad" + whole[42:]
@@ -195,7 +195,7 @@ def terms(xen: Xen, *, sg: bool = True) -> Terms:
         def debug(self, event: str, **details: object) -> None:
             logging.getLogger("activations.test").debug("%s %s", event, details)
 
-    return Terms(xen, GUEST, sg, True, Figures(), Log())  # type: ignore[arg-type]
+    return Terms(xen, GUEST, sg, True, Statistics(), Log())  # type: ignore[arg-type]
 
 
 PORT = SimpleNamespace(notify=nobody)
@@ -282,8 +282,8 @@ def test_whatever_pages_a_front_end_offers_they_are_given_back_in_order(
     except RingError:
         return
     assert not frames
-    assert known.figures.sent <= fit
-    assert known.figures.sent + known.figures.lost == 10
+    assert known.statistics.sent <= fit
+    assert known.statistics.sent + known.statistics.lost == 10
     (answered,) = unpack_from("<I", peer.memory, ring_abi.RSP_PROD)
     answers = [abi.RX_RESPONSE.unpack(peer.read(index))[0] for index in range(answered)]
     assert answers == ids[:answered]

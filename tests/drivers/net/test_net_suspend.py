@@ -12,7 +12,7 @@ from support.parameters import one_in
 
 from activations import Domain
 from activations.drivers import net
-from activations.drivers.net import CableEnd, Figures, Nic, cable
+from activations.drivers.net import CableEnd, Nic, Statistics, cable
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
 
@@ -40,7 +40,7 @@ class World:
     def __init__(self, *, queues: int = 1) -> None:
         self.machine = Machine()
         self.queues = queues
-        self.figures = Figures()
+        self.statistics = Statistics()
         """The back end's."""
 
     def run(
@@ -69,7 +69,7 @@ class World:
         device = Device("vif", 0, await xen.find("guest"), 0)
         await plug(xen, device, front={"mac": GUEST.hex(":")})
         near, far = cable()
-        async with net.serve(xen, device, far, figures=self.figures) as end:
+        async with net.serve(xen, device, far, statistics=self.statistics) as end:
             await end.connected()
             yield near
         assert not xen.grants.open
@@ -119,12 +119,12 @@ def test_frames_that_a_suspend_takes_along_are_counted(
         for number in range(FRAMES):
             await nic.send(numbered(DOM0, GUEST, number))
         await asyncio.sleep(2 * QUIET)
-        assert nic.figures.sent == FRAMES
-        lost = nic.figures.lost
+        assert nic.statistics().sent == FRAMES
+        lost = nic.statistics().lost
 
     world.run(behind, use)
     assert in_order(heard)
-    assert FRAMES - lost - world.figures.lost <= len(heard) <= FRAMES
+    assert FRAMES - lost - world.statistics.lost <= len(heard) <= FRAMES
     assert max(heard) == FRAMES - 1, "what is sent after the resume arrives"
 
 
@@ -149,13 +149,13 @@ def test_the_guest_goes_on_receiving(suspended: str, moment: int, queues: int) -
             xen.loop.create_task(world.strike(xen, moment))
         while LAST not in heard:
             heard.append(number_of(await nic.receive()))
-        assert nic.figures.received == len(heard)
+        assert nic.statistics().received == len(heard)
 
     world.run(behind, use)
     assert in_order(heard)
-    assert world.figures.sent + world.figures.lost == FRAMES + 1
+    assert world.statistics.sent + world.statistics.lost == FRAMES + 1
     if suspended == "dom0":
-        assert len(heard) == world.figures.sent, "what the back end had sent is not lost"
+        assert len(heard) == world.statistics.sent, "what the back end had sent is not lost"
 
 
 def test_a_sender_waits_until_the_device_is_connected_anew() -> None:
@@ -172,7 +172,7 @@ def test_a_sender_waits_until_the_device_is_connected_anew() -> None:
                 await asyncio.sleep(0)
             await nic.send(numbered(DOM0, GUEST, number))
             await asyncio.sleep(1)
-        assert (nic.figures.sent, nic.figures.lost) == (10, 0)
+        assert (nic.statistics().sent, nic.statistics().lost) == (10, 0)
 
     world.run(behind, use)
     assert heard == list(range(10))

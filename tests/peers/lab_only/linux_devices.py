@@ -244,7 +244,7 @@ async def reused(xen: activations.Domain) -> None:
         with xen.events.alloc_unbound(0) as again:
             assert again.number == far.number, "the lowest free number is handed out"
             await turns()
-            assert again.figures.fired == 0
+            assert again.statistics().fired == 0
 
 
 async def masked(xen: activations.Domain) -> None:
@@ -257,11 +257,11 @@ async def masked(xen: activations.Domain) -> None:
         for _ in range(10):
             near.notify()
             await turns()
-        assert far.figures.fired == 1, "masked"
+        assert far.statistics().fired == 1, "masked"
         far.unmask()
         await far.wait()
         await turns()
-        assert far.figures.fired == 2, "exactly one"
+        assert far.statistics().fired == 2, "exactly one"
         near.notify()
         await far.wait()
 
@@ -276,12 +276,12 @@ async def bursts(xen: activations.Domain) -> None:
         for enabled, deliveries in ((False, 1), (True, 2)):
             if enabled:
                 await turns()
-            before = far.figures.fired
+            before = far.statistics().fired
             for _ in range(10):
                 near.notify()
             await far.wait()
             await turns()
-            seen = far.figures.fired - before
+            seen = far.statistics().fired - before
             assert seen == deliveries, f"{seen} deliveries, {enabled=}"
 
 

@@ -174,11 +174,11 @@ async def serve_a_file_twice(xen: Domain, guest: int, *, total: int) -> Any:
         first = await serve_until(xen, guest, disk, "written")
         await told(xen, guest, "gone")
         second = await serve_until(xen, guest, disk, "read")
-    assert first.figures.sectors_written * 512 > total
-    assert second.figures.sectors_read * 512 > total
-    assert first.figures.flushes > 0
-    assert first.figures.errors == second.figures.errors == 0
-    return [repr(first.figures), repr(second.figures)]
+    assert first.statistics().sectors_written * 512 > total
+    assert second.statistics().sectors_read * 512 > total
+    assert first.statistics().flushes > 0
+    assert first.statistics().errors == second.statistics().errors == 0
+    return [repr(first.statistics()), repr(second.statistics())]
 
 
 async def use_a_file_system(xen: Domain, *, total: int) -> None:
@@ -230,7 +230,7 @@ class Pattern:
 
 async def serve_a_pattern(xen: Domain, guest: int) -> None:
     back = await serve_until(xen, guest, ObjectDisk(Pattern(), Pattern.size), "read")
-    figures = back.figures
+    figures = back.statistics()
     assert figures.errors == 0
     assert figures.sectors_read * 512 >= Pattern.size
     assert figures.sectors_read / figures.requests > 512, "requests were small"

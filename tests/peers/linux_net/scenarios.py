@@ -23,7 +23,7 @@ from patience import patience
 
 from activations import Domain, Scenario
 from activations.drivers import net
-from activations.drivers.net import Figures, NicClosed, Tap
+from activations.drivers.net import NicClosed, Statistics, Tap
 from activations.xenbus import Device, front_device, plug, unplug
 
 PATIENCE = patience(120)
@@ -123,7 +123,7 @@ async def serve_a_tap(xen: Domain, size: int) -> dict[str, object]:
     home = f"/local/domain/{guest}/data"
     device = Device("vif", 0, guest, 0, served_as="pyvif")
     load("tun")
-    figures = Figures()
+    figures = Statistics()
     async with asyncio.timeout(PATIENCE):
         with Tap("tap0") as tap:
             command("ip", "address", "add", f"{DOM0}/24", "dev", tap.name)
@@ -272,10 +272,10 @@ async def answer_in_user_space(xen: Domain, size: int) -> dict[str, object]:
                     assert data == datagram(counted, len(data)), f"datagram {counted} is malformed"
                     counted += 1
             await xen.store.write("data/counted", counted)
-            assert nic.figures.bad == nic.figures.lost == 0, nic.figures
+            assert nic.statistics().bad == nic.statistics().lost == 0, nic.statistics()
             with suppress(NicClosed):
                 await nic.receive()  # until it is unplugged
-    return {"figures": str(nic.figures)}
+    return {"figures": str(nic.statistics())}
 
 
 def answer(asked: Ethernet, mac: bytes, own: bytes) -> bytes | None:

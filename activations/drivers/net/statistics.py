@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Figures:
+class Statistics:
     """Frames, counted since the end was made, over all its connections."""
 
     sent: int = 0
