@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from support.pages import PAGES, README, blocks, named
-from support.places import HOME
+from support.pages import PAGES, README, all_blocks, blocks, named
+from support.places import DOCS, HOME
 
-from activations import scenario
 from activations.cli import command, main
 
 pytestmark = pytest.mark.once
@@ -23,13 +20,14 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def calls() -> Iterator[list[str]]:
-    """Every `activations ...` line of the README and of docs/cli.md, as words."""
-    for page in (README, HOME / "docs" / "cli.md"):
-        for text in (*blocks(page, "sh"), *blocks(page, "")):
-            for line in text.splitlines():
-                line = line.removeprefix("$ ").partition("    ")[0].partition("  #")[0]
-                if line.startswith("activations "):
-                    yield shlex.split(line)[1:]
+    """Every `activations ...` line that a page shows, as words: once, though it is shown often."""
+    seen = set()
+    for page in PAGES:
+        for line in re.findall(r"^(?:    |\$ )?(activations .*)$", page.read_text(), re.MULTILINE):
+            line = line.partition("    ")[0].partition("  #")[0].partition(" | ")[0]
+            if line not in seen and line.isascii():
+                seen.add(line)
+                yield shlex.split(line.removesuffix(" &"))[1:]
 
 
 def pattern(text: str) -> list[str]:
@@ -37,20 +35,6 @@ def pattern(text: str) -> list[str]:
     return [
         re.sub(r"[\d.,]+( (bytes|[KMG]iB|.?s)\b)?|─+|\s+", " ", line) for line in text.splitlines()
     ]
-
-
-@pytest.mark.parametrize("code", [b for b in blocks(README, "python") if "def test_" in b])
-def test_a_test_of_the_readme_passes(code: str, tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(code)
-    options = ["-q", "-W", "error", "-p", "no:asyncio"]  # which warns where it is not configured
-    pytest_on_it = [sys.executable, "-m", "pytest", *options, "test_it.py"]
-    subprocess.run(pytest_on_it, cwd=tmp_path, check=True)
-
-
-@pytest.mark.parametrize("code", [b for b in blocks(README, "python") if "Scenario(" in b])
-def test_a_scenario_of_the_readme_runs(code: str, tmp_path: Path) -> None:
-    (tmp_path / "it.py").write_text(code)
-    scenario.load(str(tmp_path / "it.py")).run()
 
 
 PROGRAMS = """
@@ -69,13 +53,13 @@ async def client(xen):
 """What these pages leave to their reader."""
 
 
-@pytest.mark.parametrize("code", blocks(HOME / "docs" / "simulator.md", "python"))
+@pytest.mark.parametrize("code", blocks(DOCS / "simulator.md", "python"))
 def test_code_of_the_simulators_page_runs(code: str) -> None:
     for seed in range(20):  # where it names one, any other will do
         exec(PROGRAMS + re.sub(r"seed=\d+", f"seed={seed}", code), {"__name__": "page"})
 
 
-@pytest.mark.parametrize("code", blocks(HOME / "docs" / "views.md", "python"))
+@pytest.mark.parametrize("code", blocks(DOCS / "views.md", "python"))
 def test_code_of_the_page_on_views_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,10 +68,9 @@ def test_code_of_the_page_on_views_runs(
     assert {file.name for file in tmp_path.iterdir()} == {"run.html", "run.pftrace"}
 
 
-def test_every_block_of_python_in_the_readme_is_one_of_these() -> None:
-    python = blocks(README, "python")
-    assert len(python) == 2
-    assert all("def test_" in block or "Scenario(" in block for block in python)
+def test_every_block_of_python_in_the_readme_is_a_file_that_is_followed() -> None:
+    """By `test_pages.py`."""
+    assert all(block.file for block in all_blocks(README) if block.language == "python")
 
 
 @pytest.mark.parametrize("words", list(calls()), ids=" ".join)
@@ -101,10 +84,10 @@ def test_a_command_that_is_shown_exists(words: list[str]) -> None:
     assert {word for word in words if word.startswith("-")} <= known
 
 
-def test_the_demo_prints_what_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_prints_what_its_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
     """Line for line, but for the figures."""
     assert main(["demo"]) == 0
-    shown = next(block for block in blocks(README, "") if "⇄" in block)
+    shown = next(block for block in blocks(DOCS / "cli.md", "") if "⇄ alice 3" in block)
     printed = iter(pattern(capsys.readouterr().out))
     assert all(line in printed for line in pattern(shown)), "in this order"
 
