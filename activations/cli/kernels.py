@@ -12,7 +12,18 @@ from activations import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 PLACE = click.Path(path_type=Path)
-ALONE = ("include", "harness", "define", "abi", "spread", "timer", "buffers", "arch", "memory")
+ALONE = (
+    "include",
+    "harness",
+    "define",
+    "abi",
+    "spread",
+    "timer",
+    "buffers",
+    "arch",
+    "passes",
+    "memory",
+)
 """Options that go with `--kernel` alone."""
 PROGRAMS = ("guest", "faults", "runs", "seed")
 """And those that do not go with it."""
@@ -22,6 +33,12 @@ def options(command: F) -> F:
     """`--kernel`, and what goes with it."""
     for option in (
         click.option("--memory", type=click.IntRange(16), metavar="MIB", help="Of states: 3072."),
+        click.option(
+            "--passes",
+            type=click.IntRange(1),
+            metavar="K",
+            help="A pending port is served within K passes, or it starves.",
+        ),
         click.option("--arch", metavar="ARCH", help="Whose order of stores: x86, arm64."),
         click.option("--buffers", is_flag=True, help="Others see stores late, as x86 allows."),
         click.option("--timer", is_flag=True, help="The kernel sets timers, and they fire."),

@@ -68,6 +68,7 @@ def _scenario(subject: dict[str, Any]) -> Scenario:
         "arch",
         "delivery",
         "abi",
+        "passes",
     )
     given = {name: subject[name] for name in same if subject[name] is not None}
     return Scenario(

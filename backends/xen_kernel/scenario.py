@@ -52,6 +52,9 @@ class Scenario:
     """Whether stores are seen late by others, as x86 allows it."""
     arch: Arch = "x86"
     """`arm64`: stores are seen late and in another order, as it allows that: engine/buffers.c."""
+    passes: int = 0
+    """Within how many passes of the demux a port is served that is pending and not masked. 0: it
+    may wait for as long as others are served."""
     abi: Abi = "any"
     """What Xen offers. `2l` refuses `EVTCHNOP_init_control`, as an old Xen does; with `fifo` a
     kernel that does not ask for it is refused."""
@@ -69,6 +72,8 @@ class Scenario:
             raise KernelError(f"{what}: leave it out with arm64, whose stores are seen late always")
         if self.abi not in ABIS:
             raise KernelError(f"Xen has no ABI {self.abi!r}; it has: {', '.join(ABIS)}")
+        if not 0 <= self.passes <= 200:
+            raise KernelError(f"{self.passes} passes: the engine takes 1 to 200")
         for name, most in MOST.items():
             if not 1 <= getattr(self, name) <= most:
                 raise KernelError(f"{getattr(self, name)} {name}: the engine takes 1 to {most}")
@@ -96,6 +101,7 @@ class Scenario:
             "a timer": self.timer,
             "store buffers": self.buffers,
             "arm64's order": self.arch == "arm64",
+            f"served within {_many(self.passes, 'pass')}": bool(self.passes),
             f"{self.abi} alone": self.abi != "any",
         }
         parts += [said for said, is_on in switches.items() if is_on]
@@ -111,9 +117,12 @@ class Scenario:
             f"spread={int(self.spread)}",
             f"timer={int(self.timer)}",
             f"order={ARCHES[self.arch] if self.buffers or self.arch == 'arm64' else 0}",
+            f"passes={self.passes}",
             f"abi={ABIS[self.abi]}",
         ]
 
 
 def _many(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    if number == 1:
+        return f"{number} {what}"
+    return f"{number} {what}{'es' if what.endswith('s') else 's'}"

@@ -39,10 +39,10 @@ from xen_sim.explore.verdict import (
 )
 from xen_sim.explore.verdict import INTERRUPTED as CTRL_C
 
-NOT_MODELLED = "not modelled"
+NOT_MODELLED, STARVATION = "not modelled", "starvation"
 KINDS = (
     *("", finding.LOST_WAKEUP, finding.REENTERED, finding.ASLEEP_DEAF, finding.OVER_AND_OVER),
-    *("starvation", "assertion", finding.LIVELOCK, finding.DEADLOCK, "spins for ever"),
+    *(STARVATION, "assertion", finding.LIVELOCK, finding.DEADLOCK, "spins for ever"),
     *("stack overrun", "outside of its memory", "crash", NOT_MODELLED),
 )
 """enum wrong in engine/engine.h."""
@@ -59,6 +59,7 @@ _ALWAYS = (
     "time: it stands still, and a timer that is set may fire at any moment",
     "two states whose digests of 64 bits are the same",
 )
+_UNASKED = "starvation: how many passes may serve others first is said by --passes"
 _ARM64 = (
     "arm64's reads: they are done in the order of the program, and so is a write behind a read; "
     "what acquire, dmb ishld and dependencies are for is not missed here",
@@ -163,13 +164,18 @@ def beside(scenario: Scenario, found: Found) -> Sequence[Moment]:
 
 
 def leaves_out(scenario: Scenario) -> tuple[str, ...]:
-    """What the model does not have: a part of each verdict."""
+    """What the model does not have, or was not asked for: a part of each verdict."""
+    fair = scenario.passes or scenario.ports == 1
+    return (*_order(scenario), *(() if fair else (_UNASKED,)), *_ALWAYS)
+
+
+def _order(scenario: Scenario) -> tuple[str, ...]:
     if scenario.arch == "arm64":
-        return (*_ARM64, *_ALWAYS)
+        return _ARM64
     order = "the weaker order of arm64's memory"
     if not scenario.buffers:
         order = "the processors' own reordering (store buffers, arm64)"
-    return (order, *_ALWAYS)
+    return (order,)
 
 
 def identity(scenario: Scenario) -> str:

@@ -9,8 +9,9 @@ import pytest
 from support.needs import leave_out
 
 from xen_kernel import KERNELS, Scenario, decide, replay
+from xen_kernel.verdicts import STARVATION
 from xen_sim.explore.finding import LOST_WAKEUP, OVER_AND_OVER
-from xen_sim.explore.verdict import EXHAUSTED
+from xen_sim.explore.verdict import BOUNDED, EXHAUSTED, FOUND
 
 if shutil.which("gcc") is None:
     leave_out("kernels in C", "apt install gcc libc6-dev")
@@ -56,6 +57,9 @@ FAULTS = {
     ("openbsd", 2): {},
     ("openbsd", 3): {"ports": 2, "sends": 2, "spread": True},
     ("openbsd", 4): {"ports": 2, "sends": 1},
+    ("turns", 1): {"ports": 2, "passes": 2},
+    ("turns", 2): {"ports": 2, "sends": 1, "spread": True},
+    ("turns", 3): {"ports": 2, "sends": 1},
 }
 """In which scenario each is found: by the upcall vector, one port and two events else."""
 
@@ -112,7 +116,42 @@ LONG = [each for each in FAULTS if each not in SHORT]
 def test_a_planted_fault_is_found(name: str, fault: int) -> None:
     verdict = decide(of(name, fault, **FAULTS[name, fault]))
     assert verdict.found, verdict
-    assert verdict.found[0].finding.kind in (LOST_WAKEUP, OVER_AND_OVER)
+    assert verdict.found[0].finding.kind in (LOST_WAKEUP, OVER_AND_OVER, STARVATION)
+
+
+def test_a_port_that_is_passed_over_while_others_are_served_starves() -> None:
+    found = decide(of("turns", 1, ports=2, passes=2)).found[0]
+    assert found.finding.kind == STARVATION
+    assert "port 2 is pending and not masked, and 2 passes have served others" in found.finding.said
+
+
+@pytest.mark.parametrize("delivery", ["vector", pytest.param("callback", marks=pytest.mark.long)])
+def test_whoever_begins_behind_the_port_it_took_last_serves_each_in_its_turn(delivery: str) -> None:
+    some = decide(of("turns", delivery=delivery, ports=2, passes=2), bound=1)
+    assert some.kind == BOUNDED, some
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "passes", "kind"),
+    [
+        ("turns", 2, EXHAUSTED),
+        ("turns", 1, FOUND),
+        ("solo5", 1, EXHAUSTED),
+        ("mini_os", 1, EXHAUSTED),
+    ],
+)
+def test_one_that_takes_all_in_a_pass_starves_nobody(name: str, passes: int, kind: str) -> None:
+    assert decide(of(name, ports=2, passes=passes)).kind == kind
+
+
+def test_a_verdict_says_that_starvation_was_not_asked_for() -> None:
+    def left_out(**options: object) -> str:
+        return " ".join(decide(of("zephyr", sends=1, **options)).leaves_out)
+
+    assert "starvation" in left_out(ports=2)
+    assert "starvation" not in left_out(ports=1)
+    assert "starvation" not in left_out(ports=2, passes=2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -271,6 +271,16 @@ void explore_wait(const volatile uint8_t *until)
 	memory_touch(until);
 }
 
+int cpu_look(int (*says)(unsigned), unsigned port)
+{
+	int stepped = stepping, said;
+
+	stepping = 0;
+	said = says(port);
+	stepping = stepped;
+	return said;
+}
+
 /* A lock of Xen's, 1 while it is free: to wait for it and to take it is one step. */
 void cpu_lock(volatile uint8_t *is_free)
 {

@@ -9,7 +9,7 @@
  *     bound, every, states, seconds, memory, goes_on    see search.h; memory is in bytes
  *     ends        also tell every different end
  *     live        and how far it is, now and then
- *     abi         see explore.h
+ *     abi, passes    see explore.h
  *     shared      words that are known to be shared, as hexadecimal addresses: a,b,c
  */
 #define _GNU_SOURCE
@@ -74,6 +74,8 @@ static void read_argument(const char *name, const char *value)
 		explore_timer = (unsigned)number;
 	else if (!strcmp(name, "spread"))
 		explore_spread = (unsigned)number;
+	else if (!strcmp(name, "passes"))
+		explore_passes = (unsigned)number;
 	else if (!strcmp(name, "abi"))
 		explore_abi = (unsigned)number;
 	else if (!strcmp(name, "order"))

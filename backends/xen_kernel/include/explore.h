@@ -14,6 +14,7 @@ enum { UPCALL_VECTOR = 1, CALLBACK_VECTOR = 2, PV_UPCALL = 3 };
 /* The scenario, as the command line has it. */
 extern unsigned delivery;	/* one of those above */
 extern unsigned explore_vcpus, explore_ports, explore_sends, explore_timer, explore_spread;
+extern unsigned explore_passes;	/* within which a port is served that is pending; 0: however late */
 extern unsigned explore_abi;	/* what Xen offers: 0 any, 1 two-level alone, 2 FIFO, to be asked for */
 
 /* The harness's own. */
@@ -40,7 +41,7 @@ void explore_see(unsigned item);
 uint64_t explore_seen(unsigned item);
 /* What the harness wants to be told of an end, beside the page and what was seen. */
 extern volatile uint64_t explore_notes[4];
-/* An event was delivered; a port may be told once in each pass of a demux or a handler. */
+/* A pass of a demux or a handler begins; an event was delivered, in which a port may be told once. */
 void explore_pass(void);
 void explore_delivered(unsigned port);
 

@@ -17,10 +17,11 @@
 enum { TWO_LEVEL_ALONE = 1, FIFO_ASKED_FOR };
 
 struct channel channel[PORTS];
+unsigned ports_end;
 const struct port_operations *port_operations = &two_level;
 struct shared_info shared_info;
 unsigned explore_vcpus, explore_ports, explore_sends, explore_timer, explore_spread, delivery;
-unsigned explore_abi;
+unsigned explore_abi, explore_passes;
 void (*explore_on_send)(unsigned port);
 
 static uint8_t timer_set[32];
@@ -62,6 +63,8 @@ static long bind(unsigned port, enum channel_state state, unsigned vcpu, uint32_
 		return ENOSPC;
 	channel[port].state = state;
 	channel[port].vcpu = (uint8_t)vcpu;
+	if (port >= ports_end)
+		ports_end = port + 1;
 	*answer = port;
 	return 0;
 }

@@ -1,6 +1,9 @@
 /*
  * Items: what a peer produces before it sends an event, and what the guest has seen of it. At the
  * end of a run whatever was produced must have been seen: everybody sleeps, and nobody will come.
+ *
+ * Passes: a port that is pending and not masked when one begins, and still when the next does, was
+ * passed over, if others were served. It starves where that goes on.
  */
 #include "engine.h"
 #include "xen.h"
@@ -10,6 +13,9 @@
 static volatile uint64_t produced[ITEMS], seen[ITEMS];	/* a word for each, for fewer steps */
 volatile uint64_t explore_notes[4];
 static uint64_t told[MAX_VCPUS][PORTS / 64];		/* in this pass */
+static uint64_t waiting[PORTS];				/* as it began: 1, and passes before it */
+
+static char text[256];
 
 void explore_produce(unsigned item)
 {
@@ -21,23 +27,57 @@ void explore_see(unsigned item)
 	seen[item] = produced[item];
 }
 
+static int was_told(unsigned vcpu, unsigned port)
+{
+	return told[vcpu][port >> 6] >> (port & 63) & 1;
+}
+
+static int is_ready(unsigned port)
+{
+	return port_operations->is_pending(port) && !port_operations->is_masked(port);
+}
+
+static enum wrong starved(unsigned port);
+
+static void look_who_waits(unsigned vcpu, int served)
+{
+	for (unsigned port = 1; port < ports_end; port++) {
+		uint64_t now = 0;
+
+		if (channel[port].state < INTERDOMAIN || channel[port].vcpu != vcpu)
+			continue;
+		if (cpu_look(is_ready, port)) {
+			now = was_told(vcpu, port) || !waiting[port] ? 1 : waiting[port] + served;
+			if (now > explore_passes)
+				explore_wrong(starved(port), text);
+		}
+		if (waiting[port] != now)
+			waiting[port] = now;
+	}
+}
+
 void explore_pass(void)
 {
+	unsigned vcpu = this_vcpu();
+	int served = 0;
+
 	for (unsigned i = 0; i < PORTS / 64; i++)
-		if (told[this_vcpu()][i])
-			told[this_vcpu()][i] = 0;
+		served |= told[vcpu][i] != 0;
+	if (explore_passes)
+		look_who_waits(vcpu, served);
+	for (unsigned i = 0; i < PORTS / 64; i++)
+		if (told[vcpu][i])
+			told[vcpu][i] = 0;
 }
 
 void explore_delivered(unsigned port)
 {
 	uint64_t *word = &told[this_vcpu()][port >> 6];
 
-	if (*word >> (port & 63) & 1)
+	if (was_told(this_vcpu(), port))
 		explore_wrong(OVER_AND_OVER, "one pass delivers the same port twice");
 	*word |= 1ul << (port & 63);
 }
-
-static char text[256];
 
 static char *put(char *to, const char *from)
 {
@@ -54,6 +94,15 @@ static char *put_number(char *to, uint64_t number)
 	*to++ = (char)('0' + number % 10);
 	*to = 0;
 	return to;
+}
+
+static enum wrong starved(unsigned port)
+{
+	char *to = put_number(put(text, "port "), port);
+
+	to = put_number(put(to, " is pending and not masked, and "), explore_passes);
+	put(to, explore_passes == 1 ? " pass has served others" : " passes have served others");
+	return STARVED;
 }
 
 static enum wrong lost_port(unsigned port)

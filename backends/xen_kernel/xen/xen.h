@@ -26,6 +26,7 @@ struct port_operations {
 
 extern struct shared_info shared_info;
 extern struct channel channel[PORTS];
+extern unsigned ports_end;	/* behind the last that was ever bound */
 extern const struct port_operations two_level, fifo, *port_operations;
 
 void mark_events_pending(unsigned vcpu);
@@ -55,6 +56,9 @@ static inline int test(volatile uint64_t *words, unsigned bit)
 {
 	return __atomic_load_n(&words[bit >> 6], __ATOMIC_RELAXED) >> (bit & 63) & 1;
 }
+
+/* What this says of a port: to look is no step. */
+int cpu_look(int (*says)(unsigned port), unsigned port);
 
 /* A lock of Xen's is 1 while it is free. */
 void cpu_lock(volatile uint8_t *is_free);
