@@ -11,10 +11,23 @@ from typing import Any, Protocol
 from activations import registry
 from activations.errors import BackendError
 from activations.loop import EventLoop
+from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
+from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
 
-__all__ = ["Backend", "Check", "Kept", "load", "new_generation", "refuse"]
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Backend",
+    "Check",
+    "Kept",
+    "Observer",
+    "Outcome",
+    "RunOptions",
+    "load",
+    "new_generation",
+    "refuse",
+]
 
 
 def __dir__() -> list[str]:
@@ -51,8 +64,9 @@ class Backend(Protocol):
     name: str
     protocol_version: int
 
-    def new_event_loop(self, **options: Any) -> EventLoop:
-        """A loop for one domain; `BackendError` where this backend has none to give."""
+    def new_event_loop(self, *, clock: Clock | None = None, seed: int | None = None) -> EventLoop:
+        """A loop for one domain; `BackendError` where this backend has none to give, or none with
+        this clock or a seed."""
 
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
         """Run a scenario's halves to their end. Halves that raise are in `Outcome.failures`;

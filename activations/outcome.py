@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from activations.lower import Clock
+
+
+class RunKeywords(TypedDict, total=False):
+    """`RunOptions` as keywords, all of which may be left out."""
+
+    only: str | None
+    seed: int | None
+    clock: Clock | None
+    trace: Path | None
+    guest: str | None
+    delivery: str | None
+    vcpus: int | None
+    record: Path | None
+    top: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,37 +12,53 @@ from activations.signals import unheard, waking
 if TYPE_CHECKING:
     from activations.domain import Domain
     from activations.loop import EventLoop
+    from activations.lower import Clock
 
 T = TypeVar("T")
 
 
-def new_event_loop(backend: str = "sim", **options: Any) -> EventLoop:
+def new_event_loop(
+    backend: str = "sim", *, clock: Clock | None = None, seed: int | None = None
+) -> EventLoop:
     """A loop for one domain of this backend; close it as any asyncio loop.
 
-    `options` are the backend's own: the simulator takes `clock` ("virtual", "wall") and `seed`.
+    The simulator's `clock` is "virtual", if nothing is said, or "wall", which is all that a real
+    Xen has. `seed` is the simulator's: the order in which things at one instant happen.
     For `asyncio.Runner(loop_factory=...)`, and anyio's `backend_options={"loop_factory": ...}`.
-    Raises `BackendError` where the backend is unknown or cannot work on this machine.
+    Raises `BackendError` where the backend is unknown, cannot work on this machine, or has no use
+    for what is said.
     """
-    return backends.load(backend).new_event_loop(**options)
+    return backends.load(backend).new_event_loop(clock=clock, seed=seed)
 
 
 def run(
     main: Callable[[Domain], Awaitable[T]],
     *,
     backend: str = "sim",
+    clock: Clock | None = None,
+    seed: int | None = None,
     debug: bool | None = None,
-    **options: Any,
 ) -> T:
     """Run `main(domain)` to its end on a loop of its own, and give what it returned.
 
     As `asyncio.run` does: Ctrl-C cancels it, leftover tasks are cancelled, the loop is closed.
-    `options` are those of `new_event_loop`.
+    `clock` and `seed` are as of `new_event_loop`, `debug` is asyncio's debug mode.
     """
+    return run_in(lambda: new_event_loop(backend, clock=clock, seed=seed), main, debug=debug)
+
+
+def run_in(
+    make_loop: Callable[[], EventLoop],
+    main: Callable[[Domain], Awaitable[T]],
+    *,
+    debug: bool | None = None,
+) -> T:
+    """As `run`, on a loop that `make_loop` makes."""
 
     def begun(loop: Any) -> Coroutine[Any, Any, T]:
         return program(main, loop.domain)
 
-    return run_on(lambda: new_event_loop(backend, **options), begun, debug=debug)
+    return run_on(make_loop, begun, debug=debug)
 
 
 def run_on(

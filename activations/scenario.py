@@ -11,12 +11,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack
 
 from activations import registry
 from activations.errors import DomainFailed, ScenarioError
 from activations.lower import Clock
-from activations.outcome import Observer, Outcome, RunOptions
+from activations.outcome import Observer, Outcome, RunKeywords, RunOptions
 
 if TYPE_CHECKING:
     from activations.domain import Domain
@@ -88,7 +88,11 @@ class Scenario:
             ) from None
 
     def run(
-        self, backend: str = "sim", *, observer: Observer | None = None, **options: Any
+        self,
+        backend: str = "sim",
+        *,
+        observer: Observer | None = None,
+        **options: Unpack[RunKeywords],
     ) -> dict[str, Any]:
         """Run all halves; give what each returned. Options are those of `RunOptions`.
 
@@ -101,7 +105,11 @@ class Scenario:
         return outcome.results
 
     def outcome(
-        self, backend: str = "sim", *, observer: Observer | None = None, **options: Any
+        self,
+        backend: str = "sim",
+        *,
+        observer: Observer | None = None,
+        **options: Unpack[RunKeywords],
     ) -> Outcome:
         """As `run`, but failures are reported in the outcome instead of raised."""
         if not self.halves:

@@ -24,7 +24,8 @@ PUBLIC = {
         VirtualClockError XenError current new_event_loop run
     """,
     "activations.backend": """
-        Backend Check Kept load new_generation refuse
+        Backend Check Kept Observer Outcome PROTOCOL_VERSION RunOptions load new_generation
+        refuse
     """,
     "activations.drivers.block": """
         BadRequest BlkBack BlkFront BlockError Disk DiskError DiskGone FileDisk ImageError

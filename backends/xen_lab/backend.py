@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from activations.backend import Check, Kept, refuse
 from activations.errors import BackendError
+from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.scenario import Scenario
 from activations.trace import writer
@@ -54,7 +55,7 @@ class LabBackend:
         finally:
             self._disk = None
 
-    def new_event_loop(self, **options: Any) -> NoReturn:
+    def new_event_loop(self, *, clock: Clock | None = None, seed: int | None = None) -> NoReturn:
         """Raises `BackendError`: domains of the lab run on other (emulated) machines."""
         raise BackendError(
             "backend 'lab' has no loop for this process: it runs scenarios, in the domains of an "

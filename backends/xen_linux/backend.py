@@ -16,6 +16,7 @@ from activations import traced, watched
 from activations.backend import Check, new_generation, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
+from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.recording.session import Recorder, recorded
 from activations.registry import PROTOCOL_VERSION
@@ -44,21 +45,21 @@ class LinuxBackend:
     def new_event_loop(
         self,
         *,
+        clock: Clock | None = None,
+        seed: int | None = None,
         name: str | None = None,
-        clock: str | None = None,
         trace: Notes | None = None,
         recorder: Recorder | None = None,
-        **options: Any,
     ) -> EventLoop:
-        """A loop for this domain. `name` is what to call it (else what xenstore calls it);
-        `clock` may be `wall`, the only one there is; `trace` is told what happens, `recorder` what
-        the domain takes in.
+        """A loop for this domain. `clock` may be `wall`, the only one there is; `name` is what to
+        call it (else what xenstore calls it); `trace` is told what happens, `recorder` what the
+        domain takes in.
 
-        Raises `BackendError` on a machine without Xen, and for options of other backends.
+        Raises `BackendError` on a machine without Xen, for another clock, and for a seed.
         """
         if clock not in (None, "wall"):
             refuse(self.name, {"clock": clock}, "a real Xen runs on the wall clock")
-        refuse(self.name, options, "it belongs to simulations")
+        refuse(self.name, {"seed": seed}, "it belongs to simulations")
         lower = new_lower_half(name)
         note: traced.Note | None = None
         if trace is not None:

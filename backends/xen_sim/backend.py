@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from activations import watched
 from activations.accelerator import accelerator, missing
 from activations.backend import Check, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
-from activations.lower import Clock as ClockName
+from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
 from activations.scenario import Scenario
@@ -43,13 +43,9 @@ class SimBackend:
     name = "sim"
     protocol_version = PROTOCOL_VERSION
 
-    def new_event_loop(
-        self, *, clock: ClockName = "virtual", seed: int | None = None, **options: Any
-    ) -> EventLoop:
+    def new_event_loop(self, *, clock: Clock | None = None, seed: int | None = None) -> EventLoop:
         """A machine of its own with one domain, dom0, whose loop this is."""
-        if options:
-            raise BackendError(f"backend 'sim' knows no option {', '.join(map(repr, options))}")
-        return Machine(clock=clock, seed=seed).create("dom0")
+        return Machine(clock=clock or "virtual", seed=seed).create("dom0")
 
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
         """All halves on one machine; `--as` has no meaning where nobody else is."""

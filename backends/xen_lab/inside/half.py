@@ -100,15 +100,16 @@ def run(folder: Path, target: str, name: str, result: int, how: Mapping[str, Any
 
 
 def _main(target: str, name: str, how: Mapping[str, Any]) -> Any:
-    import activations
+    from activations.running import run_in
     from activations.scenario import load
+    from xen_linux import backend
 
     sys.dont_write_bytecode = False  # the same files run again, and compiling is slow in here
     sys.path.insert(0, str(Path(target.partition("::")[0]).parent.resolve()))
     half = load(target).half(name)
     recorder = how.get("recorder")
     with recorder.running() if recorder else contextlib.nullcontext():
-        return activations.run(half.main, backend="linux", **how)
+        return run_in(lambda: backend.new_event_loop(**how), half.main)
 
 
 def _leave_imports(before: Set[str]) -> None:
