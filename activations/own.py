@@ -30,6 +30,12 @@ def own(task: asyncio.Task[T]) -> asyncio.Task[T]:
     return task
 
 
+def disown(task: asyncio.Task[Any]) -> None:
+    """The task will never be run any more: it is among nobody's tasks."""
+    asyncio._unregister_task(task)
+    _own.discard(task)
+
+
 def own_tasks(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
     """The tasks of this loop that are its domain's and have not ended."""
     return {task for task in _own if not task.done() and task.get_loop() is loop}

@@ -16,7 +16,15 @@ from typing import Protocol
 
 from activations.errors import ActivationsError
 
-__all__ = ["PromiseBroken", "always", "eventually", "sometimes", "unreachable"]
+__all__ = [
+    "PromiseBroken",
+    "always",
+    "eventually",
+    "fault",
+    "faulty",
+    "sometimes",
+    "unreachable",
+]
 
 
 def __dir__() -> list[str]:
@@ -38,6 +46,12 @@ class Watcher(Protocol):
 
     def owed(self, condition: Callable[[], object], said: str) -> None:
         """What has to be so when the run ends."""
+
+    def faulty(self, kind: str) -> bool:
+        """Whether anything of this kind may go wrong."""
+
+    def fault(self, kind: str, what: str, *names: str) -> str:
+        """Which of these befalls whoever runs, in what it is about to do; empty for none."""
 
 
 _watchers: list[Watcher] = []
@@ -78,6 +92,17 @@ def eventually(condition: Callable[[], object], said: str) -> None:
     """When the run ends, this is so."""
     if _watchers:
         _watchers[-1].owed(condition, said)
+
+
+def faulty(kind: str) -> bool:
+    """Whether anything of this kind of faults (`explore --faults`) may go wrong in this run. For a
+    driver that wraps what it serves."""
+    return bool(_watchers) and _watchers[-1].faulty(kind)
+
+
+def fault(kind: str, what: str, *names: str) -> str:
+    """Which of these faults happens to what is about to be done; empty for none."""
+    return _watchers[-1].fault(kind, what, *names) if _watchers else ""
 
 
 def _broken(kind: str, said: str) -> None:

@@ -44,7 +44,7 @@ PUBLIC = {
         StoreUser VirtualLowerHalf Waitable monotonic_ns
     """,
     "activations.promises": """
-        PromiseBroken always eventually sometimes unreachable
+        PromiseBroken always eventually fault faulty sometimes unreachable
     """,
     "activations.ring": """
         ByteRing RingError

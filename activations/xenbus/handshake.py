@@ -99,11 +99,12 @@ class Handshake(ABC):
         trace: TracebackType | None,
     ) -> None:
         assert self._running is not None
-        self._running.cancel()
+        running = self._running
+        running.cancel()
         try:
-            await ended(self._running)
-        finally:
-            if not self._running.cancelled() and (failure := self._running.exception()):
+            await ended(running)
+        finally:  # not done where this coroutine is closed, with a run that is over
+            if running.done() and not running.cancelled() and (failure := running.exception()):
                 raise failure
 
     async def connected(self, within: float | None = None) -> None:

@@ -14,7 +14,7 @@ from greenlet import GreenletExit
 from activations.domain import Domain
 from activations.errors import LeakWarning, XenError
 from activations.loop import EventLoop
-from activations.own import own_tasks
+from activations.own import disown, own_tasks
 from activations.running import program
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.plain import PlainGuest
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from xen_sim.xen.vcpu import VCPU
 
 Main = Callable[[Domain], Awaitable[Any]]
+
+MOST_WAITS = 100
+"""Of a coroutine that is ended; more than it has blocks that wait as they are left."""
 
 
 class Life(ABC):
@@ -177,17 +180,34 @@ class LoopLife(Life):
     def close(self) -> None:
         """Its loop and its tasks, if it did not come to that. What is left is no mistake of the
         program's: the run was over."""
-        for task in asyncio.all_tasks(self.loop) | own_tasks(self.loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(BaseException):  # whatever it does about its end
-                task.get_coro().close()
-            asyncio._unregister_task(task)
+        outside = AsyncioState.save()
+        asyncio._set_running_loop(self.loop)  # what a `finally` begins belongs there
+        try:
+            while tasks := asyncio.all_tasks(self.loop) | own_tasks(self.loop):
+                for task in tasks:
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    _unwind(task.get_coro())
+                    disown(task)
+        finally:
+            outside.restore()
         if not self.loop.is_closed():
             # whoever maps its pages still is closed behind it: that is not why the run ended
             with warnings.catch_warnings(), suppress(XenError):
                 warnings.simplefilter("ignore", LeakWarning)
                 self.loop.close()
         self._task = None  # every `all_tasks` of a later machine would look at it
+
+
+def _unwind(coroutine: Any) -> None:
+    """End a coroutine, whatever it does about that: each wait of its is the last of what it was in,
+    to the outermost. (What `close` has met with a wait is left for the garbage collector.)"""
+    for _ in range(MOST_WAITS):
+        try:
+            coroutine.throw(GreenletExit)
+        except BaseException:
+            return
+    with suppress(BaseException):
+        coroutine.close()
 
 
 def _to_its_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Any:

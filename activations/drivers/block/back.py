@@ -23,6 +23,7 @@ from activations.abi import blkif as abi
 from activations.abi.blkif import Info, Layout
 from activations.domain import Domain
 from activations.drivers.block.disks import ServedDisk
+from activations.drivers.block.faulty import wrapped
 from activations.drivers.block.pages import CopiedPages, KeptPages, Pages
 from activations.drivers.block.protocol import BlockError
 from activations.drivers.block.queue import MAX_INDIRECT, Queue, Service, Statistics
@@ -74,7 +75,7 @@ class BlkBack(BackDriver):
         self._statistics = Statistics()
         self._xen = xen
         self._device = device
-        self._disk = disk
+        self._disk = wrapped(disk)
         self._max_queues = max_queues
         self._read_only = disk.read_only
         self._queues: list[Queue] = []

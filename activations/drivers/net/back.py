@@ -27,6 +27,7 @@ from activations.domain import Domain
 from activations.drivers.net import queues
 from activations.drivers.net.back_queue import Queue, Terms
 from activations.drivers.net.errors import NetError
+from activations.drivers.net.faulty import wrapped
 from activations.drivers.net.statistics import Statistics
 from activations.drivers.net.wire import BATCH, Interface
 from activations.own import own
@@ -77,7 +78,7 @@ class NetBack(BackDriver):
         self._statistics = Statistics() if statistics is None else statistics
         self._xen = xen
         self._device = device
-        self._wire = wire
+        self._wire = wrapped(wire)
         self._max_queues = max_queues
         self._queues: list[Queue] = []
 

@@ -17,6 +17,7 @@ from xen_sim.explore.conductor import Broken, Conductor
 from xen_sim.explore.finding import ASLEEP_DEAF, EVENTUALLY, EXCEPTION, LEAK, UNSEEN, Finding
 from xen_sim.explore.footprint import Redundant, noted
 from xen_sim.explore.watched import watched
+from xen_sim.faults.ask import ORDINARY
 from xen_sim.faults.kinds import NONE
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
@@ -96,6 +97,16 @@ class ExploredMachine(Machine):
 
     def owed(self, condition: Callable[[], object], said: str) -> None:
         self._owed.append((condition, said))
+
+    def faulty(self, kind: str) -> bool:
+        return self.xen.faults is not None and self.xen.faults.of(kind)
+
+    def fault(self, kind: str, what: str, *names: str) -> str:
+        running = self.xen.scheduler.current
+        if self.xen.faults is None or running is None:
+            return ""
+        answer = self.xen.faults.ask(kind, running.name, what, *names)
+        return "" if answer == ORDINARY else answer
 
     # What went wrong
 

@@ -59,6 +59,21 @@ KINDS = {
             "refused": "Xen does not map (EINVAL), or copy (EIO): GNTST_general_error",
         }
     ),
+    "disks": Kind(
+        by_name={
+            "slow": "a served disk takes 10 ms longer",
+            "failing": "an operation of a served disk fails with EIO",
+            "power cut": "a served disk loses what was not flushed; the operation fails",
+            "torn by a power cut": "it loses every other sector of that",
+        }
+    ),
+    "packets": Kind(
+        by_name={
+            "lost": "a frame between a back end and its wire is lost",
+            "doubled": "a frame comes twice",
+            "overtaken": "a frame comes behind the next one",
+        }
+    ),
     "domains": Kind(
         by_name={
             "paused": "a vCPU is not run for 20 ms",
