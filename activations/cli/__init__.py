@@ -22,6 +22,7 @@ from importlib import import_module
 
 import click
 
+from activations.cli import hashes
 from activations.cli.ending import ENDING, orderly
 from activations.cli.output import Screen
 from activations.cli.status import INTERRUPTED, NOT_TRIED
@@ -60,6 +61,8 @@ def command() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give its exit status."""
+    if arguments is None:
+        hashes.fix()
     try:
         with orderly(), guarded():
             status = _run(arguments)
