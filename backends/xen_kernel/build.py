@@ -31,20 +31,37 @@ from xen_kernel.scenario import HERE, Scenario
 _How = Callable[[Sequence[Path], Sequence[str], Path, Path], None]
 """A way to make a file: how(sources, flags, made, work)."""
 
-_BOTH = ("-std=gnu11", "-O2", "-g", "-fno-pie", "-fzero-call-used-regs=all-gpr")
-"""What a function leaves in registers would be a part of states, where it is saved on a stack."""
+_BOTH = (
+    *("-std=gnu11", "-O2", "-g", "-fno-pie", "-fno-strict-aliasing"),
+    "-fzero-call-used-regs=all-gpr",
+)
+"""What a function leaves in registers would be a part of states, where it is saved on a stack; and
+states are read in words, whatever they are made of."""
 _OURS = (*_BOTH, "-fno-stack-protector", "-Wall", "-Wextra")
 _WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 _SEEN = (
     *(*_BOTH, "-w", "-Werror=implicit-function-declaration"),
     *_WATCHED,
     *("-mno-red-zone", "-mgeneral-regs-only", "-fno-common", "-fno-stack-protector"),
-    *("-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing"),
+    *("-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
     *("-ffreestanding", "-fno-jump-tables", "-include", str(HERE / "include" / "barriers.h")),
 )
 """How the code is compiled whose accesses are steps."""
 _MEMORY_FUNCTIONS = ("memset", "memcpy", "memmove", "memcmp")
-_ENGINE = ("agents", "memory", "buffers", "cpu", "states", "graph", "search", "faults", "main")
+_ENGINE = (
+    *(
+        "agents",
+        "memory",
+        "buffers",
+        "cpu",
+        "states",
+        "graph",
+        "search",
+        "reduce",
+        "faults",
+        "main",
+    ),
+)
 _XEN = ("hypercall", "event_2l", "event_fifo", "items")
 _XENS_NAMES = r"explore_\w+|engine_\w+|shared_info|delivery"
 KEPT = 30 * 24 * 3600.0

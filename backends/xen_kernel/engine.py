@@ -103,16 +103,23 @@ class Program:
         *,
         bound: int | None = None,
         every: bool = False,
+        reduced: bool = False,
         goes_on: bool = False,
         shared: Sequence[int] = (),
         ends: bool = False,
         live: Live | None = None,
     ) -> tuple[Result, list[dict[str, Any]]]:
-        """Every state, or with at most `bound` preemptions, or every schedule; and, if they are
-        asked for, the different ends."""
+        """Every state, or with at most `bound` preemptions, or every schedule, or, `reduced`,
+        one order of moves where others come to the same; and, if they are asked for, the different
+        ends."""
         asked = [f"seconds={limits.seconds}", f"memory={limits.memory}", f"states={limits.states}"]
         asked += [f"bound={-1 if bound is None else bound}", f"every={int(every)}"]
-        asked += [f"goes_on={int(goes_on)}", f"ends={int(ends)}", _shared(shared)]
+        asked += [
+            f"reduced={int(reduced)}",
+            f"goes_on={int(goes_on)}",
+            f"ends={int(ends)}",
+            _shared(shared),
+        ]
         lines = self._ask("search", asked, limits.seconds, live)
         return Result(**lines[-1]), lines[:-1]
 

@@ -13,8 +13,8 @@ from xen_kernel.verdicts import beside, decide, fitting, replay
 from xen_sim.explore.verdict import FOUND, Figures, Found, Verdict
 from xen_sim.views import suffix
 
-STATES, PREEMPTIONS = "states", "preemptions"
-STRATEGIES = (STATES, PREEMPTIONS)
+STATES, REDUCED, PREEMPTIONS = "states", "reduced", "preemptions"
+STRATEGIES = (STATES, REDUCED, PREEMPTIONS)
 MEMORY = 3072
 """MiB, if nothing is said."""
 
@@ -34,7 +34,8 @@ class Explorer:
         be explored as it is given."""
         bound = _bound(effort)
         limits = Limits(effort["seconds"], _memory(subject))
-        return decide(_scenario(subject), limits, bound, live)
+        reduced = effort.get("strategy") == REDUCED
+        return decide(_scenario(subject), limits, bound, live, reduced=reduced)
 
     def replay(self, subject: dict[str, Any], text: str) -> Verdict:
         """A token's run again. The delivery need not be said: it is the token's. Raises
@@ -103,4 +104,6 @@ def _bound(effort: dict[str, Any]) -> int | None:
             f"there is no strategy {strategy!r} for C; there are: {', '.join(STRATEGIES)}"
         )
     limit: int | None = effort["limit"]
+    if strategy == REDUCED and limit is not None:
+        raise KernelError("a bound on preemptions leaves nothing to reduce: take one of the two")
     return limit

@@ -27,6 +27,7 @@ from xen_sim.explore import finding
 from xen_sim.explore.course import Course, Deviation, checks
 from xen_sim.explore.finding import Finding
 from xen_sim.explore.report import DEVIATION, Moment, with_wrong
+from xen_sim.explore.search import ONE_OF_EACH
 from xen_sim.explore.token import Token, TokenError, identify, parse, parse_for
 from xen_sim.explore.verdict import (
     BOUNDED,
@@ -77,12 +78,16 @@ def decide(
     limits: Limits | None = None,
     bound: int | None = None,
     live: Live | None = None,
+    *,
+    reduced: bool = False,
 ) -> Verdict:
-    """Search every state of a kernel, or those within `bound` preemptions. Raises `KernelError` for
-    a kernel that cannot be explored as it is given."""
+    """Search every state of a kernel, or those within `bound` preemptions, or, `reduced`, enough of
+    them to come to every end. Raises `KernelError` for a kernel that cannot be explored as it is
+    given."""
     limits = limits or Limits()
+    reduced = reduced and reducible(scenario)
     program = Program(build.program(scenario), scenario)
-    result, _ = program.search(limits, bound=bound, live=live)
+    result, _ = program.search(limits, bound=bound, reduced=reduced, live=live)
     verdict = Verdict(
         scenario.title,
         _kind(result, bound),
@@ -98,6 +103,8 @@ def decide(
     elif result.result != COMPLETE:
         verdict.notes.append(f"{_LIMITS[result.result]}: what was covered is all that is known")
         _cover(verdict, program, result, limits)
+    elif reduced:
+        verdict.notes.append(ONE_OF_EACH)
     return verdict
 
 
@@ -176,6 +183,12 @@ def _order(scenario: Scenario) -> tuple[str, ...]:
     if not scenario.buffers:
         order = "the processors' own reordering (store buffers, arm64)"
     return (order,)
+
+
+def reducible(scenario: Scenario) -> bool:
+    """Whether it is known which steps are independent: not where stores are seen late, nor where
+    each pass looks at every port."""
+    return scenario.arch != "arm64" and not scenario.buffers and not scenario.passes
 
 
 def identity(scenario: Scenario) -> str:

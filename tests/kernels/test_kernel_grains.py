@@ -44,18 +44,7 @@ End = tuple[tuple[tuple[int, int], ...], tuple[int, ...], tuple[int, ...]]
 """Whether each port is pending, and masked; upcall_pending, upcall_mask and the selector; and for
 each port every look of the guest at its item, one behind the other, as digits to the base 8."""
 
-LOOKS = """
-#include "explore.h"
-
-static void see(unsigned item)
-{
-	explore_see(item);
-	explore_notes[item] = explore_notes[item] * 8 + explore_seen(item);
-}
-
-#define explore_see see
-#include "harness.c"
-"""
+LOOKS = Path(__file__).parent / "looks.c"
 """The harness of lower halves, and it notes every look."""
 
 GUEST = 1
@@ -157,10 +146,8 @@ def in_python(kernel: type[Kernel], delivery: str, ports: int, sends: int, most:
 
 
 def in_c(folder: Path, name: str, fault: int, **options: Any) -> set[End]:
-    harness = folder / "looks.c"
-    harness.write_text(LOOKS)
     defines = (f"FAULT={fault}",)
-    scenario = Scenario((KERNELS / f"{name}.c",), harness=harness, defines=defines, **options)
+    scenario = Scenario((KERNELS / f"{name}.c",), harness=LOOKS, defines=defines, **options)
     asked = InC(build.program(scenario), scenario)
     _, told = asked.search(Limits(), goes_on=True, ends=True)
     return {

@@ -49,6 +49,8 @@ void agent_run(void)
 	unsigned self = machine.current;
 
 	beginning[self].run(beginning[self].argument);
+	if (self < machine.vcpus)
+		upcall_counts();
 	machine.agent[self].state = DONE;
 	machine.agent[self].kind = STEP_NONE;
 	machine.agent[self].address = machine.agent[self].site = 0;

@@ -18,6 +18,8 @@
 #include "shared_info.h"
 
 void (*upcall_handler)(unsigned vcpu);
+uint32_t cpu_raisers[MAX_VCPUS];
+int cpu_upcall_counts;
 
 #define SITE ((uint64_t)__builtin_return_address(0) - 1)
 
@@ -109,10 +111,20 @@ void take_interrupt(void)
 	} while (machine.delivery != UPCALL_VECTOR && deliverable(number));
 }
 
+/* Where a handler sleeps, or a vCPU's code ends, its upcall is not the same before and behind a step. */
+void upcall_counts(void)
+{
+	if (!cpu_upcall_counts)
+		learned_more |= learn_contexts;
+	cpu_upcall_counts = 1;
+}
+
 static void sleep_until_woken(enum sleep how)
 {
 	unsigned number = machine.current;
 
+	if (machine.vcpu[number].handlers)
+		upcall_counts();
 	machine.vcpu[number].asleep = how;
 	machine.agent[number].state = SLEEPING;
 	machine.agent[number].kind = STEP_NONE;
@@ -218,7 +230,11 @@ void cpu_leave_xen(void)
 
 void cpu_kick(unsigned vcpu)
 {
-	step(STEP_RAISE, 0, 0, SITE);
+	if (stepping && ~cpu_raisers[vcpu] & memory_context()) {
+		cpu_raisers[vcpu] |= memory_context();
+		learned_more |= learn_contexts;
+	}
+	step(STEP_RAISE, 0, vcpu, SITE);
 	machine.vcpu[vcpu].requested = machine.delivery == UPCALL_VECTOR;
 	machine.vcpu[vcpu].kicked = machine.vcpu[vcpu].asleep == BLOCKED;
 }
@@ -266,9 +282,9 @@ void explore_wait(const volatile uint8_t *until)
 	agent->size = 1;
 	agent->order = ORDER_FULL;
 	agent->site = SITE;
+	memory_touch(until);
 	yield();
 	agent->state = READY;
-	memory_touch(until);
 }
 
 int cpu_look(int (*says)(unsigned), unsigned port)

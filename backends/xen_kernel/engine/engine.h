@@ -7,6 +7,7 @@
  *     buffers.c  stores that others do not see yet: x86's order, arm64's
  *     states.c   a state: its copy, its digest, and the table of those that were seen
  *     search.c   every state once; or every schedule; or one that is given
+ *     reduce.c   which moves are enough, where others come to the same
  *     faults.c   what a kernel may do to its process, made into a finding
  *     main.c     what Python asks, and the answers
  *
@@ -62,7 +63,8 @@ struct agent {
 	uint8_t order;			/* of the next step, enum order */
 	uint8_t group;			/* store barriers since its oldest store in the buffer */
 	uint8_t whole;			/* in the midst of an instruction: no interrupt comes */
-	uint8_t pad[2];
+	uint8_t first_half;		/* its next step is the first half of one instruction */
+	uint8_t pad;
 };
 
 struct vcpu {
@@ -117,12 +119,15 @@ extern uint32_t memory_words;
 extern uint32_t *written, written_count;	/* words that were ever written */
 extern uint64_t *booted;		/* as the words were when the run began */
 extern int learned_more;
+extern int learn_contexts;		/* also who accesses what is shared */
 void memory_init(void);
 void memory_keep(void);			/* this is what is to be there before a boot */
 void memory_reset(void);		/* as before the boot */
 void memory_booted(void);		/* the run begins here */
 void memory_share(uint64_t address);
 int memory_shared(uint32_t word);
+uint32_t memory_context(void);		/* the bit of the one that runs */
+uint32_t memory_contexts(uint64_t address, unsigned size, enum kind kind);
 int memory_index(uint64_t address);
 void memory_wrote(void *address);	/* the engine itself wrote there, */
 void memory_touch(const volatile void *address);	/* or read and wrote for who runs */
@@ -141,6 +146,9 @@ int deliverable(unsigned vcpu);
 int can_go(unsigned vcpu);
 void take_interrupt(void);
 extern void (*upcall_handler)(unsigned vcpu);
+extern uint32_t cpu_raisers[MAX_VCPUS];	/* contexts that have raised an upcall for it */
+extern int cpu_upcall_counts;
+void upcall_counts(void);
 
 /* states.c */
 extern uint64_t arena_limit;

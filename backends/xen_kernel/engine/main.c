@@ -6,7 +6,7 @@
  *
  *     delivery, vcpus, ports, sends, timer, spread    the scenario
  *     order       in which others see stores: enum processor
- *     bound, every, states, seconds, memory, goes_on    see search.h; memory is in bytes
+ *     bound, every, reduced, states, seconds, memory, goes_on    see search.h; memory is in bytes
  *     ends        also tell every different end
  *     live        and how far it is, now and then
  *     abi, passes    see explore.h
@@ -84,6 +84,8 @@ static void read_argument(const char *name, const char *value)
 		limits.bound = atoi(value);
 	else if (!strcmp(name, "every"))
 		limits.every = (int)number;
+	else if (!strcmp(name, "reduced"))
+		limits.reduced = (int)number;
 	else if (!strcmp(name, "goes_on"))
 		limits.to_the_end = (int)number;
 	else if (!strcmp(name, "states"))

@@ -18,7 +18,7 @@ extern uint8_t __executable_start[], edata[], end[];
 
 uint64_t *memory, *booted;
 uint32_t memory_words, *written, written_count;
-int learned_more;
+int learned_more, learn_contexts;
 
 static uint32_t *readers, *writers;	/* of each word: a bit for each context */
 static uint8_t *shared, *is_written;
@@ -89,8 +89,10 @@ void memory_wrote(void *address)
 		wrote(word);
 }
 
+#define LONG 255	/* bytes, or more */
+
 /* A context's bit: an agent's own, and for a vCPU that handles an interrupt another one. */
-static uint32_t context(void)
+uint32_t memory_context(void)
 {
 	unsigned self = machine.current;
 	unsigned handling = self < machine.vcpus && machine.vcpu[self].handlers;
@@ -100,17 +102,33 @@ static uint32_t context(void)
 
 static void learn(int word, enum kind kind)
 {
-	uint32_t all;
+	uint32_t all, read_before = readers[word], written_before = writers[word];
 
 	if (kind != STEP_WRITE)
-		readers[word] |= context();
+		readers[word] |= memory_context();
 	if (kind != STEP_READ) {
-		writers[word] |= context();
+		writers[word] |= memory_context();
 		wrote(word);
 	}
 	all = readers[word] | writers[word];
 	if (!shared[word] && writers[word] && (all & (all - 1)))
 		shared[word] = learned_more = 1;
+	if (learn_contexts && shared[word] &&
+	    (readers[word] != read_before || writers[word] != written_before))
+		learned_more = 1;
+}
+
+/* The contexts with whose accesses this one does not change places. */
+uint32_t memory_contexts(uint64_t address, unsigned size, enum kind kind)
+{
+	int first = memory_index(address), last = memory_index(address + size - 1);
+	uint32_t contexts = 0;
+
+	if (first < 0 || last < 0 || size == LONG)
+		return ~0u;
+	for (int word = first; word <= last; word++)
+		contexts |= writers[word] | (kind == STEP_READ ? 0 : readers[word]);
+	return contexts;
 }
 
 /* The engine reads and writes there on behalf of who runs, as a part of a step of its own kind. */
@@ -168,7 +186,7 @@ static int access_in_order(enum kind kind, enum order order, uint64_t address, u
 		is_shared |= shared[word];
 	}
 	if (is_shared)
-		step_in_order(kind, order, address, size > 255 ? 255 : (unsigned)size, site);
+		step_in_order(kind, order, address, size > LONG ? LONG : (unsigned)size, site);
 	machine.agent[machine.current].whole = 0;
 	return is_shared;
 }
@@ -182,8 +200,12 @@ static void access_memory(enum kind kind, uint64_t address, unsigned long size, 
  * no interrupt before the second. On arm64 these are instructions of their own. */
 static void access_first_half(uint64_t address, unsigned long size, uint64_t site)
 {
+	struct agent *self = &machine.agent[machine.current];
+
+	self->first_half = stepping && machine.order != ARM64_ORDER;
 	if (access_in_order(STEP_READ, ORDER_RELAXED, address, size, site))
-		machine.agent[machine.current].whole = machine.order != ARM64_ORDER;
+		self->whole = self->first_half;
+	self->first_half = 0;
 }
 
 #define SITE ((uint64_t)__builtin_return_address(0) - 1)

@@ -24,6 +24,7 @@ struct place {
 	size_t saved;
 	uint32_t state;
 	uint8_t used, next;
+	uint64_t enough;	/* answers, as bits */
 	struct question question;
 };
 
@@ -172,13 +173,15 @@ static struct place *place_at(uint32_t depth)
 	return &path[depth];
 }
 
-static int enter(uint32_t depth, uint32_t state, uint8_t used, const struct question *asked)
+static int enter(uint32_t depth, uint32_t state, uint8_t used, const struct question *asked,
+		 int reduced)
 {
 	struct place *place = place_at(depth);
 
 	place->state = state;
 	place->used = used;
 	place->next = 0;
+	place->enough = reduced ? reduce(asked) : ~0ul;
 	place->question = *asked;
 	place->saved = state_save();
 	return place->saved != NO_ROOM;
@@ -227,7 +230,7 @@ static enum ended explore(const struct limits *limits, struct result *result, do
 	graph_visit(state_digest(bounded), 0, &state);
 	if (over(&asked, result, 0))
 		return result->wrong ? FOUND : COMPLETE;
-	if (!enter(0, state, 0, &asked))
+	if (!enter(0, state, 0, &asked, limits->reduced))
 		return OUT_OF_MEMORY;
 	for (;;) {
 		struct place *here = &path[depth];
@@ -240,6 +243,8 @@ static enum ended explore(const struct limits *limits, struct result *result, do
 				return COMPLETE;
 			continue;
 		}
+		if (limits->reduced && !(here->enough >> answer & 1))
+			continue;
 		used = bounded ? (uint8_t)(here->used + costs(&here->question, answer)) : 0;
 		if (bounded && used > limits->bound)
 			continue;
@@ -269,16 +274,17 @@ static enum ended explore(const struct limits *limits, struct result *result, do
 			continue;
 		}
 		depth++;
-		if (!enter(depth, state, used, &asked))
+		if (!enter(depth, state, used, &asked, limits->reduced))
 			return OUT_OF_MEMORY;
 	}
 }
 
-void search(const struct limits *limits, struct result *result)
+/* From the beginning, until nothing is learned any more. */
+static void explore_afresh(const struct limits *limits, struct result *result, double begun)
 {
-	double begun = cpu_seconds();
 	int kept = limits->bound < 0 && !limits->every;
 
+	learn_contexts = limits->reduced;
 	do {
 		result->wrong = RIGHT;
 		result->runs = result->depth = 0;
@@ -294,6 +300,17 @@ void search(const struct limits *limits, struct result *result)
 		result->wrong = LIVELOCK;
 		result->said = "from here on nothing ends any more, whoever runs";
 	}
+}
+
+void search(const struct limits *limits, struct result *result)
+{
+	double begun = cpu_seconds();
+	struct limits whole = *limits;
+
+	explore_afresh(limits, result, begun);
+	whole.reduced = 0;
+	if (limits->reduced && result->wrong == LIVELOCK)
+		explore_afresh(&whole, result, begun);
 	result->states = graph_count();
 	result->moves = steps;
 	result->seconds = cpu_seconds() - begun;

@@ -9,6 +9,7 @@ enum ended { COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY, INTERRU
 struct limits {
 	int bound;		/* preemptions; -1 for no bound */
 	int every;		/* every schedule, rather than every state */
+	int reduced;		/* only moves that are enough: reduce.c */
 	int to_the_end;		/* go on though something was found */
 	uint64_t states;
 	double seconds;
@@ -36,6 +37,9 @@ enum wrong run_end(const char **said);
 extern void (*at_end)(void);	/* called wherever nobody goes on, lost or not */
 extern void (*live)(const struct result *, double seconds);	/* and now and then, if there is one */
 extern volatile int interrupted;
+
+/* reduce.c */
+uint64_t reduce(const struct question *asked);
 
 /* graph.c: the states that were seen, and what leads where */
 extern uint64_t graph_limit;	/* bytes */

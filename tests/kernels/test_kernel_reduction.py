@@ -1,0 +1,169 @@
+"""Partial-order reduction of a kernel's C leaves out no end: held against every state.
+
+An end is the memory in which nobody goes on, and the harnesses here note what was read: what
+somebody could tell apart ends in different memories.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.lower_halves import FAULTS, MANY
+from support.needs import leave_out
+
+from xen_kernel import KERNELS, KernelError, Limits, Scenario, decide
+from xen_kernel.build import program
+from xen_kernel.engine import COMPLETE, FOUND, Program, Result
+from xen_kernel.explorer import Explorer
+from xen_sim.explore.search import ONE_OF_EACH
+from xen_sim.explore.verdict import EXHAUSTED
+
+if shutil.which("gcc") is None:
+    leave_out("kernels in C", "apt install gcc libc6-dev")
+
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
+DELIVERIES = ("vector", "callback", "pv")
+
+
+def of(name: str, fault: int = 0, **options: Any) -> Scenario:
+    kernel = (KERNELS / f"{name}.c",)
+    return Scenario(kernel, harness=HERE / "looks.c", defines=(f"FAULT={fault}",), **options)
+
+
+def ends(asked: Program, reduced: bool) -> tuple[set[str], Result]:
+    result, told = asked.search(Limits(), goes_on=True, ends=True, reduced=reduced)
+    assert result.result in (COMPLETE, FOUND)
+    return {each["end"] for each in told}, result
+
+
+def same(scenario: Scenario, made: Path | None = None) -> tuple[Result, Result]:
+    """Both searches, which come to the same ends, and both find something or neither does."""
+    asked = Program(made or program(scenario), scenario)
+    (every, whole), (some, fewer) = ends(asked, reduced=False), ends(asked, reduced=True)
+    assert some == every, (scenario.title, scenario.defines)
+    assert bool(fewer.wrong) == bool(whole.wrong), (scenario.title, scenario.defines)
+    assert fewer.states <= whole.states
+    return whole, fewer
+
+
+SCENARIOS: tuple[dict[str, Any], ...] = (
+    {"sends": 2},
+    {"sends": 3},
+    {"ports": 2, "sends": 1},
+    {"ports": 2, "sends": 1, "spread": True},
+    {"sends": 1, "timer": True},
+    {"sends": 2, "abi": "2l"},
+    {"vcpus": 2, "ports": 2, "sends": 1},
+)
+
+
+def scenarios() -> Iterator[Any]:
+    for name, delivery, options in product(NAMES, DELIVERIES, SCENARIOS):
+        shortly = delivery == "vector" and options == {"sends": 2}
+        if "vcpus" not in options or name in MANY:
+            yield pytest.param(
+                *(name, delivery, options), marks=() if shortly else pytest.mark.long, id=None
+            )
+
+
+@pytest.mark.parametrize(("name", "delivery", "options"), [*scenarios()])
+def test_a_lower_half_comes_to_the_same_ends(
+    name: str, delivery: Any, options: dict[str, Any]
+) -> None:
+    same(of(name, delivery=delivery, **options))
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        pytest.param(*each, marks=() if each == ("solo5", 4) else pytest.mark.long)
+        for each, options in FAULTS.items()
+        if "passes" not in options
+    ],
+)
+def test_so_does_one_with_a_fault(name: str, fault: int, delivery: Any) -> None:
+    same(of(name, fault, delivery=delivery, **FAULTS[name, fault]))
+
+
+CROWDS = ((1, 1), (1, 2), (2, 1), (2, 2))
+"""vCPUs and peers."""
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+@pytest.mark.parametrize(
+    "seeds", [range(1, 5), pytest.param(range(5, 100), marks=pytest.mark.long)]
+)
+def test_so_do_scenarios_drawn_by_chance(seeds: range, delivery: Any, tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel.c"
+    kernel.write_text("")
+    made = None
+    several = reduced = runs = 0
+    for (vcpus, ports), seed in product(CROWDS, seeds):
+        scenario = Scenario(
+            (kernel,),
+            harness=HERE / "by_chance.c",
+            delivery=delivery,
+            vcpus=vcpus,
+            ports=ports,
+            sends=seed,
+        )
+        made = made or program(scenario)
+        whole, fewer = same(scenario, made)
+        runs += 1
+        several += whole.ends > 1
+        reduced += fewer.states < whole.states
+    assert 2 * several > runs
+    assert 2 * reduced > runs
+
+
+def test_two_who_have_nothing_to_do_with_each_other_run_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "kernel.c").write_text("")
+    (tmp_path / "harness.c").write_text(
+        """
+#include "explore.h"
+static volatile unsigned long word[2];
+static void write(unsigned long who)
+{
+	for (unsigned i = 0; i < 5; i++)
+		__atomic_fetch_add(&word[who & 1], 1, 5);
+}
+void explore_setup(void)
+{
+	explore_agent("vCPU 0", write, 0);
+	explore_agent("first", write, 0);
+	explore_agent("second", write, 1);
+	explore_agent("third", write, 1);
+}
+"""
+    )
+    scenario = Scenario((tmp_path / "kernel.c",), harness=tmp_path / "harness.c")
+    whole, fewer = same(scenario)
+    assert whole.states == 6**4, "who ran last is no part of a state"
+    assert fewer.states < 2 * 6**2
+
+
+def test_what_was_left_out_is_said_in_the_verdict() -> None:
+    verdict = decide(of("solo5"), reduced=True)
+    assert verdict.kind == EXHAUSTED
+    assert ONE_OF_EACH in verdict.notes
+    assert ONE_OF_EACH not in decide(of("solo5")).notes
+    for late_or_looking in ({"buffers": True}, {"passes": 1}):
+        assert ONE_OF_EACH not in decide(of("solo5", **late_or_looking), reduced=True).notes
+
+
+def test_a_bound_and_a_reduction_are_not_had_together() -> None:
+    effort = {"strategy": "reduced", "limit": 2, "seconds": 1.0}
+    subject = dict.fromkeys(("memory", "harness", "include", "vcpus", "ports", "sends"))
+    with pytest.raises(KernelError, match="take one of the two"):
+        Explorer().explore(subject, effort, lambda *_: None)
