@@ -88,14 +88,46 @@ def xen_machine(request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture
-def xen_domain(request: pytest.FixtureRequest) -> Domain:
+def xen_domain() -> Domain:
     """The domain in which a coroutine function marked `xen` runs: dom0 of a simulated machine."""
-    if request.node.get_closest_marker("xen") is None:
-        raise pytest.UsageError(
-            f"{request.node.nodeid}: `{DOMAIN}` is for tests marked xen; where another plugin runs "
-            "the test on our loop, its domain is activations.current()"
-        )
     return None  # type: ignore[return-value]  # there is one as soon as the test runs
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raises `UsageError` for a test that cannot be what its mark and its fixtures say."""
+    for item in items:
+        if isinstance(item, pytest.Function) and (wrong := _wrong(item)):
+            raise pytest.UsageError(f"{item.nodeid}: {wrong}")
+
+
+def _wrong(item: pytest.Function) -> str | None:
+    """What is wrong with a test, and what would be right."""
+    mark = item.get_closest_marker("xen")
+    names, takes = set(item.fixturenames), set(item._fixtureinfo.argnames)
+    is_coroutine = iscoroutinefunction(_body(item))
+    said = mark.kwargs if mark is not None else {}
+    if unknown := said.keys() - OPTIONS:
+        return f"xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
+    if DOMAIN in names - takes:
+        return f"a fixture takes `{DOMAIN}`, which is there as the test runs, and no sooner"
+    if DOMAIN in takes and not is_coroutine:
+        return (
+            f"`{DOMAIN}` is the domain that a coroutine function runs in: write `async def`, or "
+            f"take `{MACHINE}`"
+        )
+    if DOMAIN in takes and mark is None:
+        return (
+            f"`{DOMAIN}` is for tests marked xen; where another plugin runs the test on our loop, "
+            "its domain is activations.current()"
+        )
+    if mark is not None and not is_coroutine:
+        if MACHINE not in names:
+            return f"a test marked xen takes `{MACHINE}`"
+        if SEARCH & said.keys() and MACHINE not in takes:
+            return f"a test that is explored takes `{MACHINE}` itself: it is new in each run"
+    if "domains" in said and not is_coroutine:
+        return "domains= is for coroutine functions; a plain one boots its own"
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -140,14 +172,9 @@ def _schedule(item: pytest.Function) -> str:
 
 
 def _said(item: pytest.Function) -> dict[str, Any]:
-    """What its mark says. Raises `UsageError` for what no mark can say."""
+    """What its mark says."""
     mark = item.get_closest_marker("xen")
-    said = dict(mark.kwargs) if mark is not None else {}
-    if unknown := said.keys() - OPTIONS:
-        raise pytest.UsageError(
-            f"{item.nodeid}: xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
-        )
-    return said
+    return dict(mark.kwargs) if mark is not None else {}
 
 
 def _seed(item: pytest.Function) -> int | None:
@@ -170,27 +197,12 @@ def _runs(item: pytest.Function) -> int | None:
 
 def _test(item: pytest.Function) -> _Once | _Explored | None:
     """What takes the test's place; None where it is a test like any other."""
-    marked = item.get_closest_marker("xen") is not None
-    takes = {MACHINE, DOMAIN} & item.funcargs.keys()
-    body = _body(item)
-    if marked and not takes and not iscoroutinefunction(body):
-        raise pytest.UsageError(f"{item.nodeid}: a test marked xen takes `{MACHINE}`")
-    if DOMAIN in takes and not iscoroutinefunction(body):
-        raise pytest.UsageError(
-            f"{item.nodeid}: `{DOMAIN}` is the domain that a coroutine function runs in: write "
-            f"`async def`, or take `{MACHINE}`"
-        )
-    if not marked and (not takes or iscoroutinefunction(body)):
+    body, marked = _body(item), item.get_closest_marker("xen") is not None
+    machine = MACHINE in item._fixtureinfo.argnames
+    if not (marked if iscoroutinefunction(body) else machine):
         return None
-    domains = _said(item).get("domains", {})
-    if domains and not iscoroutinefunction(body):
-        raise pytest.UsageError(
-            f"{item.nodeid}: domains= is for coroutine functions; a plain one boots its own"
-        )
-    program = _Program(body, domains)
-    if _runs(item) is None:
-        return _Once(item, program)
-    return _Explored(item, program)
+    program = _Program(body, _said(item).get("domains", {}))
+    return _Once(item, program) if _runs(item) is None else _Explored(item, program)
 
 
 def _body(item: pytest.Function) -> Any:

@@ -162,6 +162,24 @@ def test_who_is_first(xen_machine):
     said.stdout.fnmatch_lines([f"scheduled by seed {seeds[0]}", f"*--xen-seed {seeds[0]}"])
 
 
+def test_a_seed_in_a_mark_holds_for_a_machine_that_a_fixture_takes(
+    project: pytest.Pytester,
+) -> None:
+    code = """
+@pytest.fixture
+def booted(xen_machine):
+    xen_machine.boot("dom0", serve)
+    xen_machine.boot("guest", client)
+    return xen_machine
+
+
+@pytest.mark.xen(seed=7)
+def test_it(booted):
+    assert booted.run()["dom0"] == 2
+"""
+    ran(project, code).stdout.fnmatch_lines(["scheduled by seed 7"])
+
+
 def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pytester) -> None:
     said = ran(project, "def test_it(xen_machine):\n    assert not xen_machine.run() == {}")
     said.stdout.fnmatch_lines(["every domain ran in turn", "*--xen-seed 1 *"])
@@ -181,14 +199,24 @@ def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pyteste
             "@pytest.mark.asyncio\nasync def test_it(xen_domain): ...",
             "`xen_domain` is for tests marked xen",
         ),
+        (
+            "@pytest.fixture\ndef guest(xen_domain): ...\n"
+            "@pytest.mark.xen\nasync def test_it(guest): ...",
+            "a fixture takes `xen_domain`",
+        ),
+        (
+            "@pytest.fixture\ndef booted(xen_machine): ...\n"
+            "@pytest.mark.xen(explore=9)\ndef test_it(booted): ...",
+            "takes `xen_machine` itself",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_be_right(
     project: pytest.Pytester, code: str, words: str
 ) -> None:
     said = ran(project, code)
-    assert said.ret != 0
-    assert words in str(said.stdout) + str(said.stderr)
+    assert said.ret == pytest.ExitCode.USAGE_ERROR
+    assert words in str(said.stderr)
 
 
 # Others' plugins, with our loop
