@@ -43,6 +43,7 @@ _SEEN = (
     *(*_BOTH, "-w", "-Werror=implicit-function-declaration"),
     *_WATCHED,
     *("-mno-red-zone", "-mgeneral-regs-only", "-fno-common", "-fno-stack-protector"),
+    "-fstack-clash-protection",  # a large frame is touched page by page, and finds the stack's end
     *("-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
     *("-ffreestanding", "-fno-jump-tables", "-include", str(HERE / "include" / "barriers.h")),
 )

@@ -35,6 +35,7 @@ def kernel(tmp_path: Path) -> Kernel:
     return made
 
 
+LARGE = ' char big[200000]; __asm__ volatile("" :: "r"(big) : "memory");'
 DEMUX = "	uint64_t selected, ready;\n"
 UPCALL = "	acknowledge(vcpu);\n"
 
@@ -46,6 +47,9 @@ UPCALL = "	acknowledge(vcpu);\n"
         (DEMUX, " volatile int n = 0; n = 7 / n;", "crash", "mine.c:41: divides by zero"),
         (DEMUX, " *(volatile int *)8 = 1;", "outside of its memory", "mine.c:41: writes"),
         (DEMUX, " (void)*(volatile int *)8;", "outside of its memory", "mine.c:41: reads"),
+        (DEMUX, " static volatile int n; while (!n);", "spins for ever", "mine.c:41"),
+        (DEMUX, " ((void (*)(void))8)();", "outside of its memory", "mine.c:41: goes on"),
+        (DEMUX, LARGE, "stack overrun", "mine.c:"),
         (DEMUX, ' __asm__ volatile("ud2");', "assertion", "mine.c:41"),
         ("	upcalls_off(vcpu);\n", ' __asm__ volatile("hlt");', ASLEEP_DEAF, "mine.c:"),
         (UPCALL, ' __asm__ volatile("sti"); (void)announced(vcpu);', REENTERED, "mine.c"),

@@ -30,6 +30,8 @@ static struct { void (*run)(unsigned long); unsigned long argument; } beginning[
  * of this side's in the others: what is not needed is the same in each state. */
 void switch_stack(void **save, void *load);
 __asm__(".text\n"
+	".globl engine_begins\n"
+	"engine_begins:\n"
 	"switch_stack:\n"
 	"	push %rbp\n	push %rbx\n	push %r12\n	push %r13\n	push %r14\n	push %r15\n"
 	"	mov %rsp,(%rdi)\n"

@@ -120,6 +120,7 @@ extern uint32_t *written, written_count;	/* words that were ever written */
 extern uint64_t *booted;		/* as the words were when the run began */
 extern int learned_more;
 extern int learn_contexts;		/* also who accesses what is shared */
+extern uint64_t last_access;		/* its site */
 void memory_init(void);
 void memory_keep(void);			/* this is what is to be there before a boot */
 void memory_reset(void);		/* as before the boot */

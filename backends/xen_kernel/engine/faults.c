@@ -19,10 +19,8 @@ static uint8_t for_signals[65536], for_leaving[65536] __attribute__((aligned(16)
 static volatile uint64_t steps_at_tick;
 static double since;
 
-static void leave(ucontext_t *context, enum wrong wrong, const char *said)
+static void leave(ucontext_t *context, enum wrong wrong, const char *said, uint64_t site)
 {
-	uint64_t site = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
-
 	if (!stepping || !running || machine.wrong) {
 		dprintf(2, "%s %lx %s\n", running ? "boot" : "engine", site, said);
 		_exit(3);
@@ -34,18 +32,40 @@ static void leave(ucontext_t *context, enum wrong wrong, const char *said)
 	context->uc_mcontext.gregs[REG_RIP] = (greg_t)abandoned;
 }
 
+extern const uint8_t engine_begins[];	/* its code; the kernel's lies before it */
+
+/* Where a kernel runs: what it is in, or where it has called the engine from. */
+static uint64_t place(const ucontext_t *context)
+{
+	uint64_t at = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+
+	return at < (uint64_t)engine_begins ? at : last_access;
+}
+
+/* Who has called what is no code: the return address, if it lies on the stack. */
+static uint64_t caller(const ucontext_t *context)
+{
+	uint64_t top = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
+	uint64_t base = (uint64_t)stack_base(machine.current);
+
+	return top < base && top >= base - STACK ? *(uint64_t *)top - 1 : 0;
+}
+
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	uint64_t base = (uint64_t)stack_base(machine.current), at = (uint64_t)info->si_addr;
+	uint64_t here = (uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 
 	if (signal == SIGFPE)
-		leave(context, CRASHED, "divides by zero");
+		leave(context, CRASHED, "divides by zero", here);
 	else if (signal == SIGILL || signal == SIGTRAP)
-		leave(context, CRASHED, "executes what is no instruction (a BUG, a trap)");
+		leave(context, CRASHED, "executes what is no instruction (a BUG, a trap)", here);
 	else if (at < base - STACK && at >= base - STACK - 65536)
-		leave(context, OVERRUN, "overruns its stack of 64 KiB");
+		leave(context, OVERRUN, "overruns its stack of 64 KiB", here);
+	else if (at == here)
+		leave(context, OUTSIDE, "goes on where there is no code", caller(context));
 	else
-		leave(context, OUTSIDE, "touches what is not mapped");
+		leave(context, OUTSIDE, "touches what is not mapped", here);
 }
 
 static void on_tick(int signal, siginfo_t *info, void *context)
@@ -56,7 +76,8 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 		since = cpu_seconds();
 	} else if (cpu_seconds() - since > SPINNING) {
 		since = cpu_seconds();
-		leave(context, SPINS, "runs on and on without a step that concerns anybody");
+		leave(context, SPINS, "runs on and on without a step that concerns anybody",
+		      place(context));
 	}
 }
 

@@ -19,6 +19,7 @@ extern uint8_t __executable_start[], edata[], end[];
 uint64_t *memory, *booted;
 uint32_t memory_words, *written, written_count;
 int learned_more, learn_contexts;
+uint64_t last_access;
 
 static uint32_t *readers, *writers;	/* of each word: a bit for each context */
 static uint8_t *shared, *is_written;
@@ -174,6 +175,7 @@ static int access_in_order(enum kind kind, enum order order, uint64_t address, u
 {
 	int first = memory_index(address), last, is_shared = 0;
 
+	last_access = site;
 	if (!stepping || own_stack(address))
 		return 0;
 	last = memory_index(address + size - 1);
