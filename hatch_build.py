@@ -46,6 +46,8 @@ def compile_c(source: Path, built: Path) -> None:
     """Raises `OSError` where there is no compiler, `CalledProcessError` where it fails."""
     if sys.implementation.name != "cpython" or os.name != "posix":
         raise OSError(f"it is written for CPython on Linux, not for {sys.implementation.name}")
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise OSError("it is written for one thread at a time, and this Python is free-threaded")
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     include = sysconfig.get_path("include")

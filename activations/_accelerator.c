@@ -14,20 +14,13 @@
 #include <stdint.h>
 #include <structmember.h>
 
-#ifdef Py_GIL_DISABLED
-#error "written for one thread at a time: a free-threaded Python does without"
-#endif
-
 #define NAMES(X)                                                                                   \
     X(_cancelled) X(_process_events) X(_run) X(_stopping) X(announce) X(block) X(context)          \
-    X(delivery) X(demux) X(done) X(greenlet) X(next_deadline) X(poll) X(set_result) X(switch)      \
-    X(take_interrupt) X(time_ns) X(timer_set) X(unmask) X(wake)
+    X(delivery) X(demux) X(done) X(next_deadline) X(poll) X(set_result) X(time_ns) X(unmask) X(wake)
 #define DECLARE(name) static PyObject *str_##name;
 NAMES(DECLARE)
 
-static PyObject *zero, *one;
-static PyObject *set_running_loop, *set_hooks, *get_depth, *set_depth, *getcurrent, *greenlet_exit;
-static PyTypeObject *handle_type, *timer_handle_type;
+static PyObject *one, *handle_type, *timer_handle_type;
 static struct { Py_ssize_t callback, args, cancelled, loop, traceback, repr, context; } handle;
 
 /* What all types here begin with; then the objects come that one holds, and then the rest. */
@@ -56,8 +49,7 @@ static void dealloc(Base *self) {
 static int hold(void *object, Py_ssize_t held, PyObject *args, const char *format, ...) {
     Base *self = object;
     va_list where;
-    if (self->held) PyErr_SetString(PyExc_TypeError, "this is made once");
-    if (self->held) return -1;
+    if (self->held) return PyErr_SetString(PyExc_TypeError, "this is made once"), -1;
     va_start(where, format);
     int parsed = PyArg_VaParse(args, format, where);
     va_end(where);
@@ -74,14 +66,6 @@ static PyObject *get(PyObject *object, const char *name) {
     PyObject *found = interned == NULL ? NULL : PyObject_GetAttr(object, interned);
     Py_XDECREF(interned);
     return found;
-}
-
-/* An attribute of a module, for as long as the process lives. */
-static int find(const char *module, const char *name, void *where) {
-    PyObject *found = *(PyObject **)where != NULL ? NULL : PyImport_ImportModule(module);
-    if (found != NULL) *(PyObject **)where = get(found, name);
-    Py_XDECREF(found);
-    return *(PyObject **)where == NULL ? -1 : 0;
 }
 
 /* Where a class keeps what it has slots for: a name and a Py_ssize_t each, NULL at the end. */
@@ -128,14 +112,6 @@ static int truth(PyObject *result) {
     return true_or_not;
 }
 
-/* An integer from 0 to `limit`, exclusively; -1 for anything else. */
-static Py_ssize_t number(PyObject *object, Py_ssize_t limit) {
-    if (object == NULL || !PyLong_Check(object)) return -1;
-    Py_ssize_t value = PyLong_AsSsize_t(object);
-    if (value == -1) PyErr_Clear();
-    return value < limit ? value : -1;
-}
-
 /* ---- Turn: what an event loop does over and over ---------------------------------------------- */
 
 typedef struct {
@@ -148,9 +124,8 @@ typedef struct {
 static int Turn_init(Turn *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
     if (hold(self, HELD(Turn, heap), args, "OOOO!OO!OO:Turn", &self->loop, &self->lower,
              &self->sleepers, &PyDict_Type, &self->ports, &self->ready, &PyType_Type,
-             &self->port_type, &self->report, &self->plain_call_soon) < 0)
-        return -1;
-    if ((self->append = get(self->ready, "append")) == NULL ||
+             &self->port_type, &self->report, &self->plain_call_soon) < 0 ||
+        (self->append = get(self->ready, "append")) == NULL ||
         (self->popleft = get(self->ready, "popleft")) == NULL ||
         slots(Py_TYPE(self->sleepers), "heap", &self->heap, NULL) < 0)
         return -1;
@@ -169,7 +144,7 @@ static PyObject *Turn_call_soon(Turn *self, PyObject *const *args, Py_ssize_t co
     PyObject *context = named && args[count] != Py_None ? Py_NewRef(args[count])
                                                         : PyContext_CopyCurrent();
     PyObject *others = PyTuple_New(count - 1);
-    PyObject *made = handle_type->tp_alloc(handle_type, 0);
+    PyObject *made = PyType_GenericAlloc((PyTypeObject *)handle_type, 0);
     if (context == NULL || others == NULL || made == NULL) {
         Py_XDECREF(context);
         Py_XDECREF(others);
@@ -205,7 +180,8 @@ static int report(Turn *self, PyObject *entry) {
 
 /* BaseEventLoop._run_once and Handle._run: one of what is ready */
 static int run(Turn *self, PyObject *entry) {
-    int ours = Py_IS_TYPE(entry, handle_type) || Py_IS_TYPE(entry, timer_handle_type);
+    PyObject *type = (PyObject *)Py_TYPE(entry);
+    int ours = type == handle_type || type == timer_handle_type;
     PyObject *context = ours ? SLOT(entry, handle.context) : NULL;
     PyObject *args = ours ? SLOT(entry, handle.args) : NULL, *result = NULL;
     if (ours && SLOT(entry, handle.cancelled) == Py_True) return 0;
@@ -232,9 +208,8 @@ static int complete(Turn *self, PyObject *port, PyObject *waiting) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting); i++) {
         PyObject *waiter = PyList_GET_ITEM(waiting, i);
         int ended = truth(PyObject_CallMethodNoArgs(waiter, str_done));
+        if (ended == 0) ended = well(PyObject_CallMethodOneArg(waiter, str_set_result, Py_None));
         if (ended < 0) return -1;
-        if (!ended && well(PyObject_CallMethodOneArg(waiter, str_set_result, Py_None)) < 0)
-            return -1;
     }
     PyObject *none = PyDict_New(), *woken = PyLong_FromSsize_t(PyList_GET_SIZE(waiting));
     int counted = none == NULL || woken == NULL ? -1 : add(port, self->woken, woken);
@@ -278,18 +253,15 @@ static int deliver(Turn *self, PyObject *fired) {
     return state < 0 ? -1 : well(PyObject_CallMethodOneArg(self->lower, str_unmask, fired));
 }
 
-static int any_sleeps(Turn *self) {
-    return PyList_GET_SIZE(SLOT(self->sleepers, self->heap)) > 0;
-}
-
 /* Idle.select: block, or look. Which descriptors are ready; NULL for an error */
 static PyObject *rest(Turn *self) {
     Py_ssize_t busy = PyObject_Size(self->ready);
     if (busy == 0) busy = truth(PyObject_GetAttr(self->loop, str__stopping));
     if (busy < 0) return NULL;
     if (busy) return PyObject_CallMethodNoArgs(self->lower, str_poll);
-    PyObject *deadline = any_sleeps(self)
-        ? PyObject_CallMethodNoArgs(self->sleepers, str_next_deadline) : Py_NewRef(Py_None);
+    int any_sleeps = PyList_GET_SIZE(SLOT(self->sleepers, self->heap)) > 0;
+    PyObject *deadline = any_sleeps ? PyObject_CallMethodNoArgs(self->sleepers, str_next_deadline)
+                                    : Py_NewRef(Py_None);
     if (deadline == NULL) return NULL;
     PyObject *descriptors = PyObject_CallMethodOneArg(self->lower, str_block, deadline);
     Py_DECREF(deadline);
@@ -302,7 +274,7 @@ static int take(Turn *self) {
     Py_ssize_t count = fired == NULL ? -1 : PyObject_Size(fired);
     int state = count < 0 ? -1 : count == 0 ? 0 : deliver(self, fired);
     Py_XDECREF(fired);
-    if (state < 0 || !any_sleeps(self)) return state;
+    if (state < 0 || PyList_GET_SIZE(SLOT(self->sleepers, self->heap)) == 0) return state;
     PyObject *now = PyObject_CallMethodNoArgs(self->lower, str_time_ns);
     if (now == NULL) return -1;
     state = well(PyObject_CallMethodObjArgs(self->sleepers, str_wake, now, self->ready, NULL));
@@ -335,30 +307,32 @@ enum { UPCALL_PENDING = 0, PENDING_SEL = 8, EVTCHN_PENDING = 2048, EVTCHN_MASK =
 #define WORDS(self, offset) ((uint64_t *)((char *)(self)->page.buf + (offset)))
 #define UPCALL(self, vcpu) ((unsigned char *)(self)->page.buf + (vcpu) * VCPU_INFO + UPCALL_PENDING)
 
-static int map(Py_buffer *page, PyObject *bytes) {
-    if (PyObject_GetBuffer(bytes, page, PyBUF_WRITABLE) < 0) return -1;
-    if (page->len == SHARED_INFO && (uintptr_t)page->buf % sizeof(uint64_t) == 0) return 0;
+/* How `hold` parses a domain's shared_info. */
+static int map(PyObject *bytes, void *page) {
+    if (PyObject_GetBuffer(bytes, page, PyBUF_WRITABLE) < 0) return 0;
+    Py_buffer *got = page;
+    if (got->len == SHARED_INFO && (uintptr_t)got->buf % sizeof(uint64_t) == 0) return 1;
     PyErr_SetString(PyExc_ValueError, "shared_info is a page of memory");
-    return -1;
+    return 0;
 }
 
 /* ---- Announce: how one vCPU is told of events on its upcall vector ------------------------------ */
 
 typedef struct {
-    BASE PyObject *cpu, *bytes, *polling, *bit, *queue, *apic, *append;
+    BASE PyObject *cpu, *polling, *bit, *queue, *apic, *append;
     Py_ssize_t vcpu, irr, due, asleep;
 } Announce;
 
 static int Announce_init(Announce *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
-    if (hold(self, HELD(Announce, vcpu), args, "OOO!O!nO:Announce", &self->cpu, &self->bytes,
-             &PyDict_Type, &self->polling, &PyLong_Type, &self->bit, &self->vcpu,
-             &self->queue) < 0 ||
+    if (hold(self, HELD(Announce, vcpu), args, "OO!O!OnO&:Announce", &self->cpu,
+             &PyDict_Type, &self->polling, &PyLong_Type, &self->bit, &self->queue, &self->vcpu,
+             map, &self->page) < 0 ||
         (self->apic = get(self->cpu, "apic")) == NULL ||
         (self->append = get(self->queue, "append")) == NULL ||
         slots(Py_TYPE(self->apic), "irr", &self->irr, NULL) < 0 ||
         slots(Py_TYPE(self->cpu), "due", &self->due, "asleep", &self->asleep, NULL) < 0)
         return -1;
-    if (0 <= self->vcpu && self->vcpu < VCPUS) return map(&self->page, self->bytes);
+    if (0 <= self->vcpu && self->vcpu < VCPUS) return 0;
     PyErr_SetString(PyExc_ValueError, "there are 32 vCPUs in shared_info");
     return -1;
 }
@@ -388,9 +362,9 @@ static int set_pending(Announce *self, Py_ssize_t port) {
     *pending |= bit;
     if (WORDS(self, EVTCHN_MASK)[port / 64] & bit || *selector & selected) return 0;
     *selector |= selected;
-    if (*UPCALL(self, self->vcpu) & 1) return 0;
+    int told = *UPCALL(self, self->vcpu) & 1;
     *UPCALL(self, self->vcpu) |= 1;
-    return 1;
+    return !told;
 }
 
 /* ---- Send: the hypercall that every event begins with ------------------------------------------ */
@@ -411,29 +385,22 @@ static int Send_init(Send *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
                  &self->vcpu, NULL);
 }
 
-/* The channel of this number; NULL where there is none, and Python says so */
-static PyObject *channel(Send *self, PyObject *owner, PyObject *port) {
-    if (number(port, PORTS) < 0) return NULL;
-    return PyDict_GetItemWithError(SLOT(owner, self->channels), port);
-}
-
 /* Whom an event through this port is for; NULL where that is for Python to find out */
 static Announce *target(Send *self, PyObject *port, Py_ssize_t *theirs) {
-    PyObject *ours = channel(self, self->sender, port);
+    PyObject *ours = PyDict_GetItemWithError(SLOT(self->sender, self->channels), port);
     PyObject *peer = ours == NULL ? NULL : SLOT(ours, self->peer);
     if (peer == NULL || !Py_IS_TYPE(peer, Py_TYPE(self->sender)) ||
         !Py_IS_TYPE(SLOT(peer, self->ops), (PyTypeObject *)self->ops_type))
         return NULL;
-    PyObject *other = channel(self, peer, SLOT(ours, self->remote_port));
-    PyObject *vcpus = SLOT(peer, self->vcpus);
-    Py_ssize_t vcpu = other == NULL ? -1
-        : number(SLOT(other, self->vcpu), PyList_Check(vcpus) ? PyList_GET_SIZE(vcpus) : 0);
-    if (vcpu < 0) return NULL;
-    *theirs = number(SLOT(ours, self->remote_port), PORTS);
-    PyObject *delivery = PyObject_GetAttr(PyList_GET_ITEM(vcpus, vcpu), str_delivery);
+    PyObject *remote_port = SLOT(ours, self->remote_port), *vcpus = SLOT(peer, self->vcpus);
+    PyObject *other = PyDict_GetItemWithError(SLOT(peer, self->channels), remote_port);
+    PyObject *vcpu = other == NULL ? NULL : PyObject_GetItem(vcpus, SLOT(other, self->vcpu));
+    PyObject *delivery = vcpu == NULL ? NULL : PyObject_GetAttr(vcpu, str_delivery);
     PyObject *announce = delivery == NULL ? NULL : PyObject_GetAttr(delivery, str_announce);
+    Py_XDECREF(vcpu);
     Py_XDECREF(delivery);
-    if (announce != NULL && Py_IS_TYPE(announce, &AnnounceType) &&
+    *theirs = other == NULL ? -1 : PyLong_AsSsize_t(remote_port);
+    if (announce != NULL && Py_IS_TYPE(announce, &AnnounceType) && 0 < *theirs && *theirs < PORTS &&
         PyDict_GET_SIZE(((Announce *)announce)->polling) == 0)
         return (Announce *)announce;
     Py_XDECREF(announce);
@@ -441,48 +408,26 @@ static Announce *target(Send *self, PyObject *port, Py_ssize_t *theirs) {
 }
 
 /* EventChannels.send, to another domain on the two-level ABI */
-static PyObject *Send_call(Send *self, PyObject *args, PyObject *kwargs) {
+static PyObject *Send_send(Send *self, PyObject *port) {
     Py_ssize_t theirs;
-    Announce *announce = PyTuple_GET_SIZE(args) == 1 && kwargs == NULL
-        ? target(self, PyTuple_GET_ITEM(args, 0), &theirs) : NULL;
+    Announce *announce = target(self, port, &theirs);
     if (announce == NULL)
-        return PyErr_Occurred() ? NULL : PyObject_Call(self->plain, args, kwargs);
+        return PyErr_Occurred() ? NULL : PyObject_CallOneArg(self->plain, port);
     PyObject *told = set_pending(announce, theirs) ? Announce_call(announce, NULL, NULL)
                                                    : Py_NewRef(Py_None);
     Py_DECREF(announce);
     return told;
 }
 
-/* ---- Fused: Solo5's lower half under an event loop --------------------------------------------- */
+/* ---- Fused: the demux of Solo5's lower half under an event loop -------------------------------- */
 
 typedef struct {
-    BASE PyObject *kernel, *cpu, *scheduler, *bytes, *taken, *upcall, *state_type;
-    PyObject *apic, *queue, *popleft, *plain_block, *plain_unmask, *plain_sleep, *broken_off;
-    Py_ssize_t irr, isr, asleep, kicked, greenlet, kept, interrupts, due;
-    Py_ssize_t turns, free_turns, current, ending;
+    BASE PyObject *taken, *plain_unmask;
 } Fused;
 
 static int Fused_init(Fused *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
-    if (hold(self, HELD(Fused, irr), args, "OOOOO!O!O!:Fused", &self->kernel, &self->cpu,
-             &self->scheduler, &self->bytes, &PyList_Type, &self->taken, &PyLong_Type,
-             &self->upcall, &PyType_Type, &self->state_type) < 0 ||
-        find("greenlet", "getcurrent", &getcurrent) < 0 ||
-        find("greenlet", "GreenletExit", &greenlet_exit) < 0 ||
-        (self->apic = get(self->cpu, "apic")) == NULL ||
-        (self->queue = get(self->scheduler, "queue")) == NULL ||
-        (self->popleft = get(self->queue, "popleft")) == NULL ||
-        (self->plain_block = get(self->kernel, "block")) == NULL ||
-        (self->plain_unmask = get(self->kernel, "unmask")) == NULL ||
-        (self->plain_sleep = get(self->scheduler, "sleep")) == NULL ||
-        (self->broken_off = get(self->scheduler, "_broken_off")) == NULL ||
-        slots(Py_TYPE(self->apic), "irr", &self->irr, "isr", &self->isr, NULL) < 0 ||
-        slots(Py_TYPE(self->cpu), "asleep", &self->asleep, "kicked", &self->kicked, "greenlet",
-              &self->greenlet, "kept", &self->kept, "interrupts", &self->interrupts, "due",
-              &self->due, NULL) < 0 ||
-        slots(Py_TYPE(self->scheduler), "_turns", &self->turns, "_free_turns", &self->free_turns,
-              "current", &self->current, "ending", &self->ending, NULL) < 0)
-        return -1;
-    return map(&self->page, self->bytes);
+    return hold(self, 2, args, "O!OO&:Fused", &PyList_Type, &self->taken, &self->plain_unmask, map,
+                &self->page);
 }
 
 /* FusedSolo5.demux */
@@ -510,95 +455,6 @@ static PyObject *Fused_unmask(Fused *self, PyObject *ports) {
     return PyList_SetSlice(ports, 0, PyList_GET_SIZE(ports), NULL) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* AsyncioState.stale; whatever else a fiber may keep is for Python to look at */
-static int stale(Fused *self, PyObject *kept) {
-    if (kept == NULL || !Py_IS_TYPE(kept, (PyTypeObject *)self->state_type) ||
-        PyTuple_GET_ITEM(kept, 3) != Py_None)
-        return 1;
-    PyObject *depth = PyObject_CallNoArgs(get_depth);
-    int other = depth == NULL ? -1
-        : PyObject_RichCompareBool(depth, PyTuple_GET_ITEM(kept, 2), Py_NE);
-    Py_XDECREF(depth);
-    return other;
-}
-
-/* AsyncioState.restore, where no task is kept by thread */
-static int restore(PyObject *kept) {
-    if (well(PyObject_CallOneArg(set_running_loop, PyTuple_GET_ITEM(kept, 0))) < 0 ||
-        well(PyObject_Call(set_hooks, PyTuple_GET_ITEM(kept, 1), NULL)) < 0)
-        return -1;
-    return well(PyObject_CallOneArg(set_depth, PyTuple_GET_ITEM(kept, 2)));
-}
-
-/* Scheduler.sleep: the processor is given to the first in the queue, and comes back */
-static int hand_over(Fused *self, PyObject *following, PyObject *to, PyObject *kept) {
-    PyObject *here = PyObject_CallNoArgs(getcurrent);
-    if (here == NULL || to == NULL) return well(here);
-    put(self->cpu, self->greenlet, here);
-    Py_DECREF(here);
-    put(self->cpu, self->asleep, Py_True);
-    if (add(self->scheduler, self->turns, one) < 0 || well(PyObject_CallNoArgs(self->popleft)) < 0)
-        return -1;
-    if (following != self->cpu) {
-        put(self->scheduler, self->current, following);
-        if (well(PyObject_CallMethodNoArgs(to, str_switch)) < 0) return -1;
-        put(self->scheduler, self->current, self->cpu);
-        if (restore(kept) < 0) return -1;
-        if (SLOT(self->scheduler, self->ending) == Py_True) PyErr_SetNone(greenlet_exit);
-        if (PyErr_Occurred()) return -1;
-    }
-    put(self->cpu, self->asleep, Py_False);
-    put(self->cpu, self->kicked, Py_False);
-    return 0;
-}
-
-/* Scheduler.sleep: struck as the processor changed hands */
-static void broken_off(Fused *self, PyObject *following, PyObject *kept) {
-    PyObject *type, *error, *trace;
-    PyErr_Fetch(&type, &error, &trace);
-    if (well(PyObject_CallFunctionObjArgs(self->broken_off, self->cpu, following, kept, NULL)) < 0)
-        PyErr_WriteUnraisable(self->broken_off);
-    PyErr_Restore(type, error, trace);
-}
-
-/* Scheduler.sleep, where somebody can run and nobody is to be asked who */
-static int sleep_on(Fused *self) {
-    Py_ssize_t queued = PyObject_Size(self->queue);
-    Py_ssize_t turns = number(SLOT(self->scheduler, self->turns), PY_SSIZE_T_MAX);
-    Py_ssize_t free_turns = number(SLOT(self->scheduler, self->free_turns), PY_SSIZE_T_MAX);
-    PyObject *kept = SLOT(self->cpu, self->kept);
-    int odd = queued < 1 || turns < 0 || turns >= free_turns ||
-        SLOT(self->cpu, self->kicked) == Py_True ? 1 : stale(self, kept);
-    if (odd != 0) return odd < 0 ? -1 : well(PyObject_CallOneArg(self->plain_sleep, self->cpu));
-    PyObject *following = PySequence_GetItem(self->queue, 0);
-    PyObject *to = following == NULL ? NULL : PyObject_GetAttr(following, str_greenlet);
-    Py_INCREF(kept);
-    int state = hand_over(self, following, to, kept);
-    if (state < 0 && following != NULL) broken_off(self, following, kept);
-    Py_DECREF(kept);
-    Py_XDECREF(to);
-    Py_XDECREF(following);
-    return state;
-}
-
-/* FusedSolo5.block, where no timer is or was to be set */
-static PyObject *Fused_block(Fused *self, PyObject *deadline) {
-    int timer_set = truth(PyObject_GetAttr(self->kernel, str_timer_set));
-    if (timer_set < 0) return NULL;
-    if (timer_set || deadline != Py_None || *UPCALL(self, 0) ||
-        SLOT(self->cpu, self->due) != Py_False)
-        return PyObject_CallOneArg(self->plain_block, deadline);
-    put(self->cpu, self->interrupts, Py_True);
-    if (sleep_on(self) < 0) return NULL;
-    int usual = PyObject_RichCompareBool(SLOT(self->apic, self->irr), self->upcall, Py_EQ);
-    int serving = usual < 0 ? -1 : PyObject_IsTrue(SLOT(self->apic, self->isr));
-    if (serving < 0) return NULL;
-    if (!usual || serving) return PyObject_CallMethodNoArgs(self->cpu, str_take_interrupt);
-    put(self->apic, self->irr, zero);
-    put(self->cpu, self->due, Py_False);
-    Py_RETURN_NONE;
-}
-
 /* ---- The module ------------------------------------------------------------------------------- */
 
 #define METHOD(type, name, flags) {#name, (PyCFunction)(void (*)(void))type##_##name, flags, NULL}
@@ -613,11 +469,12 @@ static PyObject *Fused_block(Fused *self, PyObject *deadline) {
 static PyMethodDef turn_methods[] = {
     METHOD(Turn, call_soon, METH_FASTCALL | METH_KEYWORDS), METHOD(Turn, run_once, METH_NOARGS), {0}};
 static PyMemberDef turn_members[] = {{"closed", T_BOOL, offsetof(Turn, closed), 0, NULL}, {0}};
+static PyMethodDef send_methods[] = {METHOD(Send, send, METH_O), {0}};
 static PyMethodDef fused_methods[] = {METHOD(Fused, demux, METH_NOARGS),
-    METHOD(Fused, unmask, METH_O), METHOD(Fused, block, METH_O), {0}};
+    METHOD(Fused, unmask, METH_O), {0}};
 TYPE(Turn, .tp_methods = turn_methods, .tp_members = turn_members);
 TYPE(Announce, .tp_call = (ternaryfunc)Announce_call);
-TYPE(Send, .tp_call = (ternaryfunc)Send_call);
+TYPE(Send, .tp_methods = send_methods);
 TYPE(Fused, .tp_methods = fused_methods);
 
 static struct PyModuleDef definition = {
@@ -626,14 +483,10 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__accelerator(void) {
 #define INTERN(name) if ((str_##name = PyUnicode_InternFromString(#name)) == NULL) return NULL;
     NAMES(INTERN)
-    zero = PyLong_FromLong(0);
-    one = PyLong_FromLong(1);
-    if (zero == NULL || one == NULL || find("asyncio", "Handle", &handle_type) < 0 ||
-        find("asyncio", "TimerHandle", &timer_handle_type) < 0 ||
-        find("asyncio", "_set_running_loop", &set_running_loop) < 0 ||
-        find("sys", "set_asyncgen_hooks", &set_hooks) < 0 ||
-        find("sys", "get_coroutine_origin_tracking_depth", &get_depth) < 0 ||
-        find("sys", "set_coroutine_origin_tracking_depth", &set_depth) < 0 ||
+    PyObject *asyncio = PyImport_ImportModule("asyncio");
+    if ((one = PyLong_FromLong(1)) == NULL || asyncio == NULL ||
+        (handle_type = get(asyncio, "Handle")) == NULL ||
+        (timer_handle_type = get(asyncio, "TimerHandle")) == NULL ||
         slots(handle_type, "_callback", &handle.callback, "_args", &handle.args, "_cancelled",
               &handle.cancelled, "_loop", &handle.loop, "_source_traceback", &handle.traceback,
               "_repr", &handle.repr, "_context", &handle.context, NULL) < 0)

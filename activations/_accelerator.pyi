@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
-from activations.lower import LowerHalf, Ready
+from activations.lower import LowerHalf
 from activations.port import Port
 from activations.timers import SleepQueue
 
@@ -34,11 +34,11 @@ class Announce:
     def __init__(
         self,
         cpu: Any,
-        shared_info: bytearray,
         polling: dict[int, Any],
         bit: int,
-        vcpu: int,
         queue: deque[Any],
+        vcpu: int,
+        shared_info: bytearray,
     ) -> None: ...
     def __call__(self) -> None: ...
 
@@ -46,19 +46,14 @@ class Send:
     def __init__(
         self, sender: Any, channel_type: type, ops_type: type, plain: Callable[[int], None]
     ) -> None: ...
-    def __call__(self, port: int, /) -> None: ...
+    def send(self, port: int, /) -> None: ...
 
 class Fused:
     def __init__(
         self,
-        kernel: Any,
-        cpu: Any,
-        scheduler: Any,
-        shared_info: bytearray,
         taken: list[int],
-        upcall: int,
-        state_type: type,
+        plain_unmask: Callable[[Sequence[int]], None],
+        shared_info: bytearray,
     ) -> None: ...
     def demux(self) -> Sequence[int]: ...
     def unmask(self, ports: Sequence[int], /) -> None: ...
-    def block(self, deadline: int | None, /) -> Ready | None: ...

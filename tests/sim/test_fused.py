@@ -13,7 +13,6 @@ from activations.abi.sched import TIMEOUT_LIMIT_NS
 from activations.trace import Trace
 from xen_sim import Machine
 from xen_sim.build import Built, build
-from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.fused import FusedSolo5
 from xen_sim.guests.mini_os import MiniOS
 from xen_sim.guests.solo5 import Solo5
@@ -35,8 +34,8 @@ class Side:
             self.domain.event_channels.ops = TwoLevel(self.domain)
         assert isinstance(self.domain.event_channels.ops, PlainTwoLevel) is fused
         if in_c:
-            fast = self.kernel.accelerated(needed_accelerator(), AsyncioState)
-            for name in ("block", "demux", "unmask"):
+            fast = self.kernel.accelerated(needed_accelerator())
+            for name in ("demux", "unmask"):
                 setattr(self.kernel, name, getattr(fast, name))
         self.kernel.start()
         self.kernel.unmask((self.xen.bind_virq(Virq.TIMER),))

@@ -43,6 +43,10 @@ def test_what_is_tested_is_made_from_what_is_in_the_source(accelerator: Any) -> 
     assert hashlib.sha256(SOURCE.read_bytes()).hexdigest() == accelerator.SOURCE, mend
 
 
+def test_it_stays_within_what_one_reads_at_a_sitting() -> None:
+    assert len(SOURCE.read_text().splitlines()) <= 500
+
+
 def doctor(**environment: str) -> str:
     """What `activations doctor` says of it."""
     done = subprocess.run(

@@ -112,8 +112,8 @@ class Guest:
         self.unmask: Callable[[Sequence[int]], None] = kernel.unmask
         self.mask: Callable[[int], None] = kernel.mask
         if accelerator is not None and isinstance(kernel, FusedSolo5):
-            fast = kernel.accelerated(accelerator, AsyncioState)
-            self.block, self.demux, self.unmask = fast.block, fast.demux, fast.unmask
+            fast = kernel.accelerated(accelerator)
+            self.demux, self.unmask = fast.demux, fast.unmask
         self.notify: Callable[[int], None] = platform.xen.send
         self.wake: Callable[[], None] = platform.cpu.kick
         platform.cpu.keep = AsyncioState.save

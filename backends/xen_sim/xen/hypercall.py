@@ -67,7 +67,7 @@ class Hypercalls:
         if accelerator is None or not plain:
             return channels.send
         fast: Send = accelerator.Send(channels, Channel, PlainTwoLevel, channels.send)
-        return fast
+        return fast.send
 
     def _traced_send(self, port: int) -> None:
         self._vcpu.trace("send", port=port)

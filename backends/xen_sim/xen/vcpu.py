@@ -64,11 +64,11 @@ class VCPU:
             return
         delivery.announce = accelerator.Announce(  # type: ignore[method-assign]
             self.cpu,
-            domain.shared_info.bytes,
             domain.polling,
             delivery.bit,
-            self.number,
             domain.xen.scheduler.queue,
+            self.number,
+            domain.shared_info.bytes,
         )
 
     # Events
