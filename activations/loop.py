@@ -130,6 +130,8 @@ class EventLoop(asyncio.SelectorEventLoop):
     _ready: deque[asyncio.Handle]
     _closed: bool
     _debug: bool
+    _stopping: bool
+    _process_events: Callable[[Ready], None]
     _csock: socket
     _signal_handlers: dict[int, asyncio.Handle]
     _handle_signal: Callable[[int], None]
@@ -223,6 +225,22 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._ready.append(handle)
         return handle
 
+    def _run_once(self) -> None:
+        """asyncio's turn, less its timers: there are none here. What it takes has asyncio's names,
+        for which `struck` looks."""
+        if self._debug:
+            super()._run_once()  # type: ignore[misc]
+            return
+        ready = self._ready
+        descriptors = self._idle.select(None if not ready and not self._stopping else 0)
+        if descriptors:
+            self._process_events(descriptors)
+        ntodo = len(ready)
+        for _ in range(ntodo):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
     # Signals, which `signals` shares out among the loops of this process
 
     def add_signal_handler(
@@ -247,7 +265,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         try:
             super().run_forever()
         except BaseException as error:
-            mend(self._ready, self._idle.first[0], self, EventLoop.call_soon.__code__, error)
+            mend(self._ready, self._idle.first[0], self, _TURN, _SCHEDULING, error)
             raise
 
     # Time
@@ -360,6 +378,9 @@ class VirtualEventLoop(EventLoop):
 
     def _write_to_self(self) -> None:
         self._wake()
+
+
+_TURN, _SCHEDULING = EventLoop._run_once.__code__, EventLoop.call_soon.__code__
 
 
 def _report(handle: asyncio.Handle, error: BaseException) -> None:

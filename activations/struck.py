@@ -31,18 +31,19 @@ def mend(
     ready: deque[Handle],
     first: Handle | None,
     loop: BaseEventLoop,
+    turn: CodeType,
     call_soon: CodeType,
     error: BaseException,
 ) -> None:
     """Make `ready` whole after a turn of the loop, that was to take `first` first, was ended by
-    `error`.
+    `error`. `turn` and `call_soon` are the loop's own, and name what they have as asyncio's do.
 
     What was to end this very run is left out: it would end the next one.
     """
     trace = error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
-        if frame.f_code is _TURN and frame.f_locals["self"] is loop:
+        if frame.f_code in (turn, _TURN) and frame.f_locals["self"] is loop:
             # It counts what there is `ntodo`, and calls what it takes `handle`, and then runs it.
             unnamed = "ntodo" in frame.f_locals and frame.f_locals.get("handle") is None
             if unnamed and first is not None and not (ready and ready[0] is first):

@@ -58,9 +58,9 @@ class RecordedLoop(EventLoop):
         gc.collect()
         await super().shutdown_asyncgens()
 
-    def _accelerated(self) -> None:
-        """Its turns are Python's, here and there: the accelerator asks for the time less often, and
-        a replay may run where there is none."""
+    _run_once = asyncio.SelectorEventLoop._run_once  # type: ignore[attr-defined]
+    """Its turns are asyncio's, here and there: ours, and the accelerator's, ask for the time less
+    often than those that stand in recordings."""
 
 
 def _refusing(name: str) -> Callable[..., Any]:

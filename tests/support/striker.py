@@ -2,9 +2,9 @@
 
 Python runs signal handlers between nearly any two instructions, and what they raise is raised
 there: Ctrl-C, `sys.exit` in a handler of SIGTERM, a test's time-out. `Striker(n)` raises `Struck`
-before the n-th instruction of this project's code that runs while it is armed. Of asyncio's code
-those that run the ready handles are struck too, where Python does it, right after a call; but not
-where a turn takes its second handle and those behind it (see `activations.struck`).
+before the n-th instruction of this project's code that runs while it is armed. What
+runs the ready handles, asyncio's code and ours, is struck where Python does it, right after a call;
+but not where a turn takes its second handle and those behind it (see `activations.struck`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import activations
 import xen_linux
 import xen_sim
+from activations import EventLoop
 
 _PACKAGES = (activations, xen_sim, xen_linux)
 OURS = tuple(str(Path(str(package.__file__)).parent) for package in _PACKAGES)
@@ -33,7 +34,11 @@ def _after_calls(code: CodeType) -> set[int]:
 
 ASYNCIOS = {
     function.__code__: _after_calls(function.__code__)
-    for function in (asyncio.BaseEventLoop._run_once, asyncio.Handle._run)  # type: ignore
+    for function in (
+        asyncio.BaseEventLoop._run_once,  # type: ignore[attr-defined]
+        asyncio.Handle._run,  # type: ignore[attr-defined]
+        EventLoop._run_once,
+    )
 }
 
 
