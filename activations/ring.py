@@ -90,7 +90,7 @@ class ByteRing:
         if in_one_piece:
             count = min(count, head)
         if count <= head:
-            self._data[start : start + count] = data[:count]
+            self._data[start : start + count] = data if count == len(data) else data[:count]
         else:
             self._data[start:] = data[:head]
             self._data[: count - head] = data[head:count]

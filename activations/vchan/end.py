@@ -129,7 +129,7 @@ class End:
             self._tell(_READ)
         return data
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Write as much as there is room for; give how many bytes that was."""
         try:
             count = self._outgoing.write(data)

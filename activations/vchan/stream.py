@@ -85,11 +85,26 @@ class VchanStream(ByteStream):
         `VchanError` if it breaks the protocol; `ClosedResourceError` if this end is or gets
         closed. On an error, and when cancelled, a part may have been sent.
         """
-        with self._sending, memoryview(item).cast("B") as view:
-            written = await self._send_some(view)
-            while written < len(view):
-                with view[written:] as rest:
-                    written += await self._send_some(rest)
+        with self._sending:
+            written = 0
+            if self._stint > 0 and type(item) is bytes:
+                written = self._write_at_once(item)
+                if written and written == len(item):
+                    return
+            with memoryview(item).cast("B") as view:
+                written = written or await self._send_some(view)
+                while written < len(view):
+                    with view[written:] as rest:
+                        written += await self._send_some(rest)
+
+    def _write_at_once(self, item: bytes) -> int:
+        """How much fits. Most of what is sent does, and then takes no view of it nor a coroutine
+        more; what is wrong is left for `_write` to say."""
+        end = self._open().end
+        if end.peer_left:
+            return 0
+        self._stint -= 1
+        return end.write(item)
 
     async def _send_some(self, data: memoryview) -> int:
         """Write what there is room for, once there is some."""
