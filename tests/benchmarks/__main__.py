@@ -23,13 +23,19 @@ import history
 import laboratory
 import scale
 import simulator
+import vchan_send
 from checkout import Checkout
 from measure import Figure, Table
 
 HERE = Path(__file__).resolve().parents[2]
 
-BOTH = {*simulator.TABLES, *scale.TABLES}
+BOTH = {*simulator.TABLES, *scale.TABLES, *block.TABLES, *vchan_send.TABLES}
 """What is measured with the accelerator, and in Python alone."""
+
+FASTEST, IN_PYTHON = "", ", in Python alone"
+
+Builds = dict[str, Checkout]
+"""A checkout as it is, and in Python alone if that is something else."""
 
 Entry = Table | Callable[[], list[Figure]]
 
@@ -46,6 +52,13 @@ def show(title: str, figures: list[Figure]) -> None:
             ratio = getattr(figure, column)
             cells.append("" if ratio is None else f"{ratio:.2f}")
         print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _builds(folder: Path) -> Builds:
+    fastest = Checkout(folder)
+    return ({IN_PYTHON: Checkout(folder, pure=True)} if fastest.accelerated else {}) | {
+        FASTEST: fastest
+    }
 
 
 def compared(title: str, figures: list[Figure], recorded: history.Ratios) -> list[Figure]:
@@ -70,25 +83,29 @@ def compared(title: str, figures: list[Figure], recorded: history.Ratios) -> lis
 )
 def main(names: tuple[str, ...], lab: bool, against: Path | None, record: Path | None) -> None:
     """Measure, and print ratios. NAMES are the beginnings of the tables' titles."""
-    baseline = recorded = None
+    before: Builds = {}
+    recorded: history.Ratios = {}
     if against is not None:
         if against.is_dir():
-            baseline = Checkout(against.resolve())
+            before = _builds(against.resolve())
         else:
             recorded = history.last(against)
-    here, in_python = Checkout(HERE), None
-    if here.accelerated:
-        in_python = Checkout(HERE, pure=True)
-    else:
+    here = _builds(HERE)
+    if len(here) == 1:
         print("without the accelerator: activations doctor says why", file=sys.stderr)
-    entries: dict[str, Entry] = {**simulator.TABLES, **scale.TABLES, **block.TABLES}
+    entries: dict[str, Entry] = {
+        **simulator.TABLES,
+        **scale.TABLES,
+        **block.TABLES,
+        **vchan_send.TABLES,
+    }
     entries |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}
     tables: dict[str, list[Figure]] = {}
     for title, entry in entries.items():
         if names and not any(title.lower().startswith(name.lower()) for name in names):
             continue
-        both = in_python if title in BOTH else None
-        figures = entry.measure(here, baseline, both) if isinstance(entry, Table) else entry()
+        builds = here if title in BOTH else {FASTEST: here[FASTEST]}
+        figures = entry.measure(builds, before) if isinstance(entry, Table) else entry()
         tables[title] = compared(title, figures, recorded) if recorded else figures
         show(title, tables[title])
     if record is not None:

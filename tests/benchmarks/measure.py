@@ -53,18 +53,18 @@ class Table:
     rounds: int = 15
 
     def measure(
-        self, here: Checkout, baseline: Checkout | None, in_python: Checkout | None = None
+        self, builds: Mapping[str, Checkout], baselines: Mapping[str, Checkout]
     ) -> list[Figure]:
-        """Every contender; ours in Python alone too, if that is given, and in both checkouts, if
-        there is another one."""
+        """Every contender: ours in each build (by what is said of it behind the contender's name),
+        and in the same build of the baseline, where there is one."""
         runs: dict[str, Others] = dict(self.others)
         before: dict[str, Others] = {}
         for name, ours in self.ours.items():
-            if in_python is not None:
-                runs[f"{name}, in Python alone"] = partial(in_python.within, ours)
-            runs[name] = partial(here.within, ours)
-            if baseline is not None and _works(run := partial(baseline.within, ours)):
-                before[name] = run
+            for build, tree in builds.items():
+                runs[name + build] = partial(tree.within, ours)
+                old = baselines.get(build)
+                if old is not None and _works(run := partial(old.within, ours)):
+                    before[name + build] = run
         times = _rounds(runs, before, self.rounds)
         return [self._figure(name, times) for name in runs]
 

@@ -54,7 +54,75 @@ def demux(ports: int, kernel: str = "Solo5") -> Ours:
     return run
 
 
+def demux_under_a_loop(ports: int) -> Ours:
+    """The same in the lower half of an event loop, which an accelerator may have."""
+
+    async def main(xen: Any) -> float:
+        lower = xen.loop._lower
+        bound = [xen.events.alloc_unbound(0) for _ in range(ports - 4)]
+        near = xen.events.alloc_unbound(0)
+        far = xen.events.bind_interdomain(0, near.number)
+        await far.wait()
+        send, demux, unmask = lower.notify, lower.demux, lower.unmask
+        began = clock()
+        for _ in range(EVENTS):
+            send(far.number)
+            unmask(demux())
+        taken = clock() - began
+        send(far.number)
+        assert list(demux()) == [near.number]
+        for port in (far, near, *bound):
+            port.close()
+        return taken
+
+    def run(tree: Checkout) -> float:
+        machine = tree.Machine()
+        machine.boot("dom0", main, max_ports=ports - 1)
+        taken: float = machine.run()["dom0"]
+        return taken
+
+    return run
+
+
 # Domains
+
+
+def fan_in(guests: int, rounds: int) -> Ours:
+    """So many guests answer one domain that sends to all of them and awaits all, over and over."""
+
+    async def dom0(xen: Any) -> float:
+        ports = [xen.events.alloc_unbound(number + 1) for number in range(guests)]
+        for port in ports:
+            await port.wait()
+        began = clock()
+        for _ in range(rounds):
+            for port in ports:
+                port.notify()
+            for port in ports:
+                await port.wait()
+        taken = clock() - began
+        for port in ports:
+            port.close()
+        return taken
+
+    async def guest(xen: Any) -> None:
+        await asyncio.sleep(1)
+        with xen.events.bind_interdomain(0, 1 + xen.domid) as port:
+            await port.wait()
+            port.notify()
+            for _ in range(rounds):
+                await port.wait()
+                port.notify()
+
+    def run(tree: Checkout) -> float:
+        machine = tree.Machine()
+        machine.boot("dom0", dom0)
+        for number in range(guests):
+            machine.boot(f"g{number}", guest)
+        taken: float = machine.run()["dom0"]
+        return taken
+
+    return run
 
 
 async def nothing(xen: Any) -> None:
@@ -229,6 +297,22 @@ TABLES: dict[str, Table | Callable[[], list[Figure]]] = {
             "FIFO, 64 ports": demux(64, "LinuxFifo"),
             "FIFO, 4,096 ports": demux(4_096, "LinuxFifo"),
             "FIFO, 131,072 ports": demux(131_072, "LinuxFifo"),
+        },
+        rounds=5,
+    ),
+    "An event, demux and unmask under an event loop": Table(
+        EVENTS,
+        "µs an event",
+        {"64 ports": demux_under_a_loop(64), "4,096 ports": demux_under_a_loop(4_096)},
+        rounds=5,
+    ),
+    "Fan-in, one domain to all and back": Table(
+        4_000,
+        "µs a guest",
+        {
+            "one guest": fan_in(1, 4_000),
+            "16 guests": fan_in(16, 250),
+            "1,000 guests": fan_in(DOMAINS, 4),
         },
         rounds=5,
     ),
