@@ -16,20 +16,16 @@ from typing import Literal
 
 import click
 
-from activations.abi.blkif import SECTOR_SIZE
 from activations.cli import options
 from activations.cli.attaching import Attachment, perform
+from activations.cli.disks import CannotServe, Choice, is_source
 from activations.cli.links import bring_up
-from activations.cli.output import size
-from activations.cli.served import who_has
 from activations.domain import Domain
-from activations.drivers.block import BlkBack, FileDisk, MemoryDisk
-from activations.drivers.block.errors import ImageError, ImageReadOnly
+from activations.drivers.block import BlkBack
 from activations.drivers.block.names import devid_of, free_name, in_the_way, name_of
 from activations.drivers.net import Interface, Tap
 from activations.drivers.net.back import NetBack
 from activations.drivers.net.logged import Logged
-from activations.errors import ActivationsError
 
 XEN_OUI = "00:16:3e"
 """The addresses that Xen's makers have for its guests."""
@@ -37,10 +33,6 @@ DEVID = re.compile("[0-9]{1,10}")
 MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 DIGITS = 18
 """Of a size, at most."""
-
-
-class CannotServe(ActivationsError):
-    """What is to be served cannot be: there is no such file, or somebody else has it."""
 
 
 @click.group(short_help="Give a running guest a disk or an interface.")
@@ -74,6 +66,20 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     return int(digits) << 10 * "BKMG".index(unit)
 
 
+def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A URL that can be served."""
+    if value is not None and not is_source(value):
+        raise click.BadParameter(f"{value!r} is not a URL of a web server: http://server/disk.img")
+    return value
+
+
+def counted(command: options.F) -> options.F:
+    """`--statistics`."""
+    return click.option(
+        "--statistics", "counts", is_flag=True, help="Say at the end what went through the device."
+    )(command)
+
+
 @attach.command(short_help="A disk: a file, a block device, or memory.")
 @click.argument("guest")
 @click.argument(
@@ -99,6 +105,19 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     callback=_size,
     help="Serve this much memory, all zeroes, and no file: 64M.",
 )
+@click.option(
+    "--source",
+    "url",
+    metavar="URL",
+    callback=_url,
+    help="Serve what a web server has there, fetched as the guest reads it; read-only.",
+)
+@click.option(
+    "--snapshot",
+    is_flag=True,
+    help="What the guest writes is thrown away at the end; what is served stays as it is.",
+)
+@counted
 @options.as_json
 @options.diagnostics
 def block(
@@ -108,33 +127,32 @@ def block(
     read_only: bool,
     format: Literal["raw"] | None,
     memory: int | None,
+    url: str | None,
+    snapshot: bool,
+    counts: bool,
     as_json: bool,
     level: str | None,
     verbose: int,
     debug: bool,
 ) -> int:
-    """Give GUEST a disk: FILE, a raw image or a block device, or so much memory.
+    """Give GUEST a disk: FILE, a raw image or a block device, so much memory, or what is at a URL.
 
     Unmount the disk in the guest, then press Ctrl-C: it asks the guest to let go of the disk, and
     waits until it does; a second one takes the disk away. Linux lets go of a mounted disk too, and
     loses what it had not written yet. FILE is locked meanwhile. What the guest flushed is on it.
     """
-    if (file is None) is (memory is None):
-        raise click.UsageError("name a FILE to serve, or --memory SIZE")
+    if [file, memory, url].count(None) != 2:
+        raise click.UsageError("name one thing to serve: a FILE, --memory SIZE or --source URL")
+    if snapshot and read_only:
+        raise click.UsageError("--snapshot is for a guest that writes: leave out --read-only")
+    choice = Choice(file, memory, url, read_only, format, snapshot)
 
     async def attachment(xen: Domain, domid: int) -> Attachment:
         taken = await devids(xen, domid, "vbd")
         called = name or _first_free(guest, taken)
         if (other := in_the_way(devid_of(called), taken)) is not None:
             raise CannotServe(_in_the_way(guest, called, name_of(other)))
-        if file is None:
-            disk: MemoryDisk | FileDisk = _memory(memory or 0)
-            what = f"{size(memory or 0)} of memory"
-        else:
-            if has := await who_has(xen, file, read_only):
-                raise CannotServe(f"{file} is in use: it is {has} (xl block-detach)")
-            disk = _opened(file, read_only, format)
-            what = f"{file}{_filled_up(disk)}"
+        disk, what, close = await choice.open(xen)
         mode = "r" if disk.read_only or read_only else "w"
         return Attachment(
             kind="vbd",
@@ -144,8 +162,9 @@ def block(
             driver=lambda device: BlkBack(xen, device, disk),
             front={"virtual-device": devid_of(called), "device-type": "disk"},
             back={"dev": called, "mode": mode, "device-type": "disk", "removable": 0},
-            close=disk.close if isinstance(disk, FileDisk) else None,
+            close=close,
             any_number=name is None,
+            counts=counts,
             care="unmount it there before you press Ctrl-C",
         )
 
@@ -179,6 +198,7 @@ def _mac(context: click.Context, parameter: click.Parameter, value: str | None) 
     metavar="FILE",
     help="Write every frame into FILE, for tcpdump and Wireshark.",
 )
+@counted
 @options.as_json
 @options.diagnostics
 def net(
@@ -187,6 +207,7 @@ def net(
     tap_name: str | None,
     mac: str,
     pcap: Path | None,
+    counts: bool,
     as_json: bool,
     level: str | None,
     verbose: int,
@@ -218,6 +239,7 @@ def net(
             back={"handle": number, "mac": mac, "hotplug-status": "connected"},
             close=close,
             any_number=True,
+            counts=counts,
         )
 
     with options.diagnosing(level, verbose, debug):
@@ -274,26 +296,3 @@ def _in_the_way(guest: str, called: str, other: str) -> str:
         f"{guest} has an {called} already; where an `attach` that was killed left it behind: "
         f"activations detach block {guest} {called}"
     )
-
-
-def _memory(length: int) -> MemoryDisk:
-    try:
-        return MemoryDisk(length)
-    except (MemoryError, OverflowError):
-        raise CannotServe(f"there is no room for {size(length)} of memory here") from None
-
-
-def _filled_up(disk: FileDisk) -> str:
-    lacks = disk.sectors * SECTOR_SIZE - disk.size
-    return f" and {lacks} zeroes that fill its last sector" if lacks else ""
-
-
-def _opened(file: Path, read_only: bool, format: Literal["raw"] | None = None) -> FileDisk:
-    try:
-        return FileDisk(file, read_only=read_only, format=format)
-    except ImageReadOnly as error:
-        raise CannotServe(f"{error} (to serve it without writing: --read-only)") from None
-    except ImageError as error:
-        raise CannotServe(str(error)) from None
-    except OSError as error:
-        raise CannotServe(f"{file}: {error.strerror}") from None

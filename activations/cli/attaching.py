@@ -11,7 +11,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -61,6 +61,8 @@ class Attachment:
     close: Callable[[], None] | None = None
     any_number: bool = False
     """Whether another devid will do, where somebody else was quicker to take this one."""
+    counts: bool = False
+    """Whether it is said in words, too, what went through the device."""
     care: str = ""
     """What to think of while the guest uses it."""
 
@@ -180,7 +182,7 @@ class Session:
             self._say("asked", "asks the guest to let go; Ctrl-C again takes it away")
             within = None if told is signal.SIGINT else PATIENCE
             if await self._unless_told(unplug(self._xen, self._device, within=within)) is None:
-                self._say("detached", "removed", **statistics(end))
+                self._say_counted(end, "detached", "removed")
                 return WELL
         except HandshakeTimeout as error:
             self._teller.failed(error)
@@ -188,7 +190,7 @@ class Session:
             await unplug(self._xen, self._device, within=AT_ONCE, force=True)
             raise
         await unplug(self._xen, self._device, within=AT_ONCE, force=True)
-        self._say("taken away", "taken away: the guest had not let go of it", **statistics(end))
+        self._say_counted(end, "taken away", "taken away: the guest had not let go of it")
         return FAILED
 
     async def _follow(self, end: BackEnd) -> None:
@@ -206,13 +208,13 @@ class Session:
                 elif phase is Phase.FAILED:
                     self._say("failed", f"closed: {end.failure}")
                 elif in_use and phase is Phase.CLOSED:
-                    self._say("parted", "the guest has let go of it", **statistics(end))
+                    self._say_counted(end, "parted", "the guest has let go of it")
                 in_use = phase is Phase.CONNECTED or (in_use and phase is not Phase.CLOSED)
 
     async def _ended(self, end: BackEnd) -> int:
         """The device ended by itself: pulled by the toolstack, or with its guest."""
         await unplug(self._xen, self._device, within=AT_ONCE, force=True)
-        self._say("detached", "gone: the guest has ended, or it was unplugged", **statistics(end))
+        self._say_counted(end, "detached", "gone: the guest has ended, or it was unplugged")
         return FAILED if end.failure else WELL
 
     async def _unless_told(self, work: Coroutine[Any, Any, None]) -> signal.Signals | None:
@@ -238,6 +240,12 @@ class Session:
         with when_told(self._xen.loop, self.tell, ctrl_c=True):
             yield
 
+    def _say_counted(self, end: BackEnd, event: str, text: str) -> None:
+        counts = statistics(end)
+        if counts and self._attachment.counts:
+            text += f" ({in_words(counts)})"
+        self._say(event, text, **({"statistics": counts} if counts else {}))
+
     def _say(self, event: str, text: str, **details: object) -> None:
         called, guest = self._attachment.called, self._guest
         self._teller.say(
@@ -251,7 +259,13 @@ class Session:
         )
 
 
-def statistics(end: BackEnd) -> dict[str, object]:
+def statistics(end: BackEnd) -> dict[str, int]:
     """What the driver counted, if it counts."""
     counts = getattr(end.driver, "statistics", None)
-    return {"statistics": asdict(counts())} if counts else {}
+    return asdict(counts()) if counts else {}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """`3 requests, 8 sectors read`; what is 0 is left out."""
+    some = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count]
+    return ", ".join(some) or "nothing went through it"

@@ -4,7 +4,6 @@ signals put in by hand; as it is typed in a real dom0: test_attach_lab.py."""
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import signal
@@ -18,9 +17,10 @@ import pytest
 
 import activations
 from activations import Domain
-from activations.cli import attaching, main
-from activations.cli.attach import CannotServe, _first_free, _memory, _opened, devids
+from activations.cli import attaching, disks, main
+from activations.cli.attach import _first_free, devids
 from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller, domid_of
+from activations.cli.disks import CannotServe, file_disk, memory_disk
 from activations.cli.output import JsonLines
 from activations.cli.served import who_has
 from activations.cli.status import FAILED, NOT_TRIED, WELL
@@ -30,7 +30,6 @@ from activations.drivers.block.names import devid_of, free_name
 from activations.xenbus import Device, XenbusState, front_device, plug
 from xen_sim import Machine
 
-command = importlib.import_module("activations.cli.attach")
 XVDA = devid_of("xvda")
 Guest = Callable[[Domain], Awaitable[Any]]
 
@@ -157,8 +156,11 @@ def test_what_a_guest_has_is_read_off_its_folder_whatever_stands_there() -> None
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["block", "guest"], "name a FILE to serve, or --memory"),
-        (["block", "guest", "disk.img", "--memory", "1M"], "name a FILE to serve, or --memory"),
+        (["block", "guest"], "name one thing to serve: a FILE, --memory"),
+        (
+            ["block", "guest", "disk.img", "--memory", "1M"],
+            "name one thing to serve: a FILE, --memory",
+        ),
         (["block", "guest", "disk.img", "--as", "sda"], "'sda' is no name of a disk"),
         (["block", "guest", "--memory", "lots"], "'lots' is no size"),
         (["block", "guest", "--memory", "0M"], "'0M' is no size"),
@@ -177,22 +179,22 @@ def test_wrong_usage_is_said_before_anything_is_done(
 
 def test_what_cannot_be_served_is_said_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(CannotServe, match="No such file"):
-        _opened(tmp_path / "nothing", read_only=False)
+        file_disk(tmp_path / "nothing", read_only=False)
     with pytest.raises(CannotServe, match="neither a file nor a block device"):
-        _opened(tmp_path, read_only=True)
+        file_disk(tmp_path, read_only=True)
     empty = tmp_path / "empty"
     empty.touch()
     with pytest.raises(CannotServe, match="is empty: `truncate -s 64M` makes it a disk"):
-        _opened(empty, read_only=False)
+        file_disk(empty, read_only=False)
 
 
 def test_memory_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(length: int) -> MemoryDisk:
         raise MemoryError
 
-    monkeypatch.setattr(command, "MemoryDisk", full)
+    monkeypatch.setattr(disks, "MemoryDisk", full)
     with pytest.raises(CannotServe, match="no room for 2 GiB of memory here"):
-        _memory(2 << 30)
+        memory_disk(2 << 30)
 
 
 def beside(monkeypatch: pytest.MonkeyPatch, *devids: int) -> None:
@@ -340,5 +342,5 @@ def test_thirty_disks_that_are_attached_at_once_are_thirty() -> None:
 def test_a_file_is_served_once(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(4096))
-    with _opened(image, read_only=False), pytest.raises(CannotServe, match="is in use"):
-        _opened(image, read_only=False)
+    with file_disk(image, read_only=False), pytest.raises(CannotServe, match="is in use"):
+        file_disk(image, read_only=False)

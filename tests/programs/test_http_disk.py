@@ -20,6 +20,7 @@ from support.places import EXAMPLES
 
 from activations import Domain, scenario
 from activations.drivers import block
+from activations.drivers.block import web
 from activations.drivers.block.disk import Disk
 from activations.drivers.block.errors import DiskError
 from activations.xenbus import front_device
@@ -41,13 +42,16 @@ def proper(first: int, last: int, image: bytes = IMAGE, etag: str = '"one"') -> 
 
 WRONG: dict[str, tuple[Answer, str]] = {
     "not found": (lambda a, z: b"HTTP/1.1 404 Not Found\r\n\r\n", "the server says 404 Not Found"),
-    "no ranges": (lambda a, z: b"HTTP/1.0 200 OK\r\n\r\n" + IMAGE, "the server knows no ranges"),
+    "no ranges": (
+        lambda a, z: b"HTTP/1.0 200 OK\r\n\r\n" + IMAGE,
+        "the server does not serve ranges",
+    ),
     "short": (lambda a, z: proper(a, z)[:-1], "the answer ends too early"),
     "cut in its head": (lambda a, z: proper(a, z)[:40], "the answer ends too early"),
     "nothing at all": (lambda a, z: b"", "the answer ends too early"),
     "silent": (lambda a, z: None, "no answer within 0 s"),
-    "no HTTP": (lambda a, z: b"\xff\xfe\r\n\r\n", "the answer is no HTTP"),
-    "no end of its head": (lambda a, z: b"HTTP/1.0 206 OK\r\n" * 9999, "the answer is no HTTP"),
+    "no HTTP": (lambda a, z: b"\xff\xfe\r\n\r\n", "the answer is not HTTP"),
+    "no end of its head": (lambda a, z: b"HTTP/1.0 206 OK\r\n" * 9999, "the answer is not HTTP"),
     "other bytes": (lambda a, z: proper(a + 1, z + 1), "the server gives other bytes"),
     "which bytes": (lambda a, z: b"HTTP/1.0 206 OK\r\n\r\n" + IMAGE, "or does not say which"),
     "another image": (lambda a, z: proper(a, z, etag='"two"'), "it has changed on the server"),
@@ -121,7 +125,7 @@ def test_what_the_guest_reads_is_what_the_server_has(example: ModuleType) -> Non
     using(example, server, use)
     assert all(asked.startswith("GET /a/disk?of=mine HTTP/1.0\r\n") for asked in server.asked)
     assert all("\r\nHost: 127.0.0.1:" in asked for asked in server.asked)
-    assert 1 < server.most <= example.AT_ONCE, "side by side, and not more than that"
+    assert 1 < server.most <= web.AT_ONCE, "side by side, and not more than that"
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -136,13 +140,13 @@ def test_what_goes_wrong_is_an_io_error_there_and_is_said_here(
     answer, said = WRONG[wrong]
 
     async def use(disk: Disk) -> None:
-        monkeypatch.setattr(example, "PATIENCE", 0.2 if wrong == "silent" else 20)
+        monkeypatch.setattr(web, "PATIENCE", 0.2 if wrong == "silent" else 20)
         server.answer = answer
         with pytest.raises(DiskError) as failed:
             await disk.read(4096, 4096)
         assert failed.value.errno == errno.EIO
         server.answer = proper
-        monkeypatch.setattr(example, "PATIENCE", 20)
+        monkeypatch.setattr(web, "PATIENCE", 20)
         assert await disk.read(4096, 4096) == IMAGE[4096:8192]
 
     with caplog.at_level(logging.WARNING, "activations"):

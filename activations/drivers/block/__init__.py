@@ -24,7 +24,9 @@ from activations.drivers.block.file import FileDisk
 from activations.drivers.block.front import BlkFront, open
 from activations.drivers.block.names import devid_of
 from activations.drivers.block.protocol import BadRequest, BlockError
+from activations.drivers.block.snapshot import SnapshotDisk
 from activations.drivers.block.volatile import VolatileDisk
+from activations.drivers.block.web import WebSource
 
 __all__ = [
     "BadRequest",
@@ -41,8 +43,10 @@ __all__ = [
     "MemoryDisk",
     "ObjectDisk",
     "ServedDisk",
+    "SnapshotDisk",
     "UnfitImage",
     "VolatileDisk",
+    "WebSource",
     "devid_of",
     "open",
     "serve",

@@ -17,8 +17,8 @@ from support.needs import leave_out
 from support.served_disk import on, read
 
 from activations.cli import main
-from activations.cli.attach import CannotServe, _opened
 from activations.cli.demo import command as demo
+from activations.cli.disks import CannotServe, file_disk
 from activations.drivers.block import FileDisk, sharing
 from activations.drivers.block.errors import ImageError, ImageInUse, ImageReadOnly, UnfitImage
 from activations.drivers.block.formats import FORMATS
@@ -181,7 +181,7 @@ def test_a_loop_device_that_can_only_be_read_is_not_offered_for_writing(image: P
         with pytest.raises(ImageReadOnly, match="it is a read-only device"):
             FileDisk(device)
         with pytest.raises(CannotServe, match=r"read-only device .*: --read-only"):
-            _opened(device, read_only=False)
+            file_disk(device, read_only=False)
         with FileDisk(device, read_only=True) as disk:
             assert disk.sectors == SIZE // 512
 
@@ -342,7 +342,7 @@ def test_a_file_on_a_read_only_file_system_is_served_read_only_or_not_at_all(
         with pytest.raises(ImageReadOnly, match="cannot be written: Read-only file system"):
             FileDisk(image)
         with pytest.raises(CannotServe, match=r"Read-only file system .*: --read-only"):
-            _opened(image, read_only=False)
+            file_disk(image, read_only=False)
         FileDisk(image, read_only=True).close()
     finally:
         subprocess.run(["umount", place], check=True)
@@ -368,7 +368,7 @@ def test_attach_and_demo_refuse_what_a_file_disk_refuses_and_say_the_same(
     with pytest.raises(ImageError) as refused:
         FileDisk(given, read_only=True)
     with pytest.raises(CannotServe) as told:
-        _opened(given, read_only=True)
+        file_disk(given, read_only=True)
     assert str(told.value) == str(refused.value)
     assert main(["demo", "--disk", str(given)]) == 2
     assert capsys.readouterr().err == f"activations: {refused.value}\n"
@@ -377,5 +377,5 @@ def test_attach_and_demo_refuse_what_a_file_disk_refuses_and_say_the_same(
 def test_who_insists_that_a_file_is_raw_has_it_served(tmp_path: Path) -> None:
     given = tmp_path / "given"
     a_qcow2(given)
-    _opened(given, read_only=False, format="raw").close()
+    file_disk(given, read_only=False, format="raw").close()
     demo.opened(given, "raw").close()

@@ -10,7 +10,8 @@ from dpkt import pcap
 
 import activations
 from activations import Domain
-from activations.cli.attach import CannotServe, _logged
+from activations.cli.attach import _logged
+from activations.cli.disks import CannotServe
 from activations.drivers.net import Tap, cable
 from activations.drivers.net.logged import Logged
 
