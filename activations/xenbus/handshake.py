@@ -42,6 +42,10 @@ PATIENCE = 5.0
 _UNTOUCHED = (State.UNKNOWN, State.INITIALISING)
 
 
+ANEW_SECONDS = 1.0
+"""In which an end that begins anew has said so."""
+
+
 class Handshake(ABC):
     """What both ends have in common. `phase` is where this end stands."""
 
@@ -130,8 +134,23 @@ class Handshake(ABC):
 
     async def finished(self, within: float | None = None) -> None:
         """Wait until the other end has used the device and left, or the device is gone, as with a
-        guest that ends. Raises `HandshakeTimeout`."""
-        await self.reached(Phase.CLOSED, Phase.UNPLUGGED, within=within)
+        guest that ends. One that is closed for less than a second was suspended, or lost its store,
+        and begins anew. Raises `HandshakeTimeout`."""
+        while True:
+            await self.reached(Phase.CLOSED, Phase.UNPLUGGED, within=within)
+            if self.phase is Phase.UNPLUGGED or not await self._begins_anew():
+                return
+
+    async def _begins_anew(self) -> bool:
+        """Whether the other end, which has closed, does."""
+        try:
+            async with asyncio.timeout(ANEW_SECONDS):
+                while self.phase is Phase.CLOSED:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return self.phase is not Phase.UNPLUGGED
 
     async def phases(self) -> AsyncGenerator[Phase, None]:
         """Where this end stands: now, and each time it has moved; a phase that it only passed

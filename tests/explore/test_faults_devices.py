@@ -17,6 +17,7 @@ from activations.drivers import block, net
 from activations.drivers.block import faulty as disk_faults
 from activations.drivers.net import faulty as wire_faults
 from activations.promises import always
+from activations.store import StoreClosed
 from activations.xenbus import Device, front_device, plug
 from xen_sim.explore.engine import Program
 from xen_sim.explore.machine import ExploredMachine
@@ -25,6 +26,7 @@ from xen_sim.explore.report import FAULT
 from xen_sim.explore.search import Effort, explore
 from xen_sim.explore.token import parse as parse_token
 from xen_sim.explore.verdict import FOUND
+from xen_sim.faults.swarm import Swarm
 from xen_sim.schedule.step import Choice
 from xen_sim.schedule.tape import Tape
 
@@ -50,10 +52,17 @@ def with_a_disk(use: Callable[[block.Disk], Awaitable[None]]) -> Programs:
             await end.finished()
 
     async def guest(xen: Domain) -> None:
-        async with block.open(xen, await front_device(xen, "vbd", XVDA)) as disk:
+        async with block.open(xen, await found(xen, "vbd", XVDA)) as disk:
             await use(disk)
 
     return _two(guest, dom0, "disk")
+
+
+async def found(xen: Domain, kind: str, devid: int) -> Device:
+    """The guest's device, however often its store goes meanwhile."""
+    while True:
+        with suppress(StoreClosed):
+            return await front_device(xen, kind, devid)
 
 
 def _two(
@@ -123,7 +132,7 @@ def with_an_interface(use: Callable[[net.Nic], Awaitable[None]]) -> Programs:
         echoes.cancel()
 
     async def guest(xen: Domain) -> None:
-        async with net.open(xen, await front_device(xen, "vif", 0)) as nic:
+        async with net.open(xen, await found(xen, "vif", 0)) as nic:
             await use(nic)
 
     return _two(guest, dom0, "interface")
@@ -239,8 +248,31 @@ def test_a_fault_leaves_alone_who_stands_it(kind: str) -> None:
         "disks": with_a_disk(writes_all_of_it_again),
         "packets": with_an_interface(asks_until_it_is_answered),
     }
-    verdict = explore(strong[kind], effort(kind, runs=4))
-    assert verdict, verdict
+    engine = strong[kind].faulty(kind)
+    with engine.session():
+        for seed in range(3):
+            assert engine.run(Swarm(Tape(), seed)).finding is None
+
+
+async def uses_it_a_while(disk: block.Disk) -> None:
+    for number, data in enumerate((ONE, TWO)):
+        await disk.write(number * SECTOR, data)
+    always(await disk.read(0, 2 * SECTOR) == ONE + TWO, "what was written is there")
+
+
+@pytest.mark.parametrize("fault", ["domains:migrated", "store:connection lost"])
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=() if part == 2 else pytest.mark.long) for part in range(24)]
+)
+def test_a_disk_is_used_on_by_a_guest_that_begins_anew(fault: str, part: int) -> None:
+    """Its back end does not take that for the guest's end."""
+    disk = with_a_disk(uses_it_a_while).faulty(fault)
+    moments = (
+        range(part * 37, 5000, 24 * 37) if fault.startswith("domains") else range(part, 60, 24)
+    )
+    with disk.session():
+        for behind in moments:
+            assert disk.run(Once(behind)).finding is None, behind
 
 
 def test_a_run_that_ends_within_drivers_leaves_nothing_half_closed() -> None:
