@@ -105,7 +105,7 @@ def _frames(path: Path, data: bytes, at: int) -> list[Any]:
             raise RecordingError(f"{path} is damaged: at byte {at} its checksum is wrong")
         try:
             found.append(json.loads(zlib.decompress(piece)))
-        except (ValueError, zlib.error):
+        except (ValueError, RecursionError, zlib.error):
             raise RecordingError(f"{path} is damaged: at byte {at} there is no frame") from None
         at += length
     else:

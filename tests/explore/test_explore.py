@@ -395,6 +395,22 @@ def test_a_failure_is_tried_first_the_next_time_and_forgotten_once_it_is_mended(
     assert not list(database.of(lower_half(Mended).program.identity))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[" * 100_000,
+        "null",
+        '{"program": "mine", "token": {}, "found": 5, "taken": []}',
+        '{"program": "mine", "token": "x1-aaaa", "found": "lost", "taken": [[1]]}',
+    ],
+)
+def test_whatever_else_lies_among_the_kept_failures_is_passed_over(
+    said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x1-aaaa.json").write_text(said)
+    assert not list(Database(tmp_path).of("mine"))
+
+
 def test_the_table_ends_where_it_went_wrong() -> None:
     verdict = explore(lower_half(with_faults(4)), FEW)
     lines = verdict.found[0].table().splitlines()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b32encode
+from zlib import crc32
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +55,24 @@ def test_a_token_that_is_cut_short_or_mistyped_is_one_clear_error(data: st.DataO
     cut = data.draw(st.integers(len("x1-"), len(text) - 1))
     with pytest.raises(TokenError, match="cut short or mistyped: copy all of it"):
         parse(text[:cut])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"abc\1\2",
+        b"abc\1\2\3",
+        b"abc\x81",
+        b"abc" + b"\xff" * 9 + b"\x7f",
+        b"abc\1" + b"\xff" * 40,
+    ],
+)
+def test_a_token_whose_checks_are_right_and_that_says_nonsense_is_one_clear_error(
+    body: bytes,
+) -> None:
+    whole = body + (crc32(body) & 0xFFFF).to_bytes(2, "big")
+    with pytest.raises(TokenError, match="says no course, though it is whole"):
+        parse(f"x1-{b32encode(whole).decode().rstrip('=').lower()}")
 
 
 @pytest.mark.parametrize(

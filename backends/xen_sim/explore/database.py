@@ -52,9 +52,9 @@ class Database:
                         Taken(point, tuple(options), answer)
                         for point, options, answer in said["taken"]
                     )
-                    yield Kept(parse(said["token"]), said["found"], taken, path)
-            except (OSError, ValueError, KeyError, TypeError, TokenError):
-                continue
+                    yield Kept(parse(str(said["token"])), str(said["found"]), taken, path)
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, TokenError):
+                continue  # whatever else lies there
 
     def forget(self, kept: Kept) -> None:
         kept.path.unlink(missing_ok=True)

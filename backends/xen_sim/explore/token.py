@@ -78,7 +78,10 @@ def parse(text: str) -> Token:
     body, check = whole[:-_WHOLE], whole[-_WHOLE:]
     if len(body) <= _PROGRAM or check != _whole(body):
         raise TokenError(f"{text!r} is cut short or mistyped: copy all of it")
-    return _read(body)
+    try:
+        return _read(body)
+    except (IndexError, OverflowError):  # its checks are right: somebody made it so
+        raise TokenError(f"{text!r} says no course, though it is whole: copy another") from None
 
 
 def parse_for(text: str, identity: str, name: str) -> Token:
@@ -134,13 +137,17 @@ def _read(body: bytes) -> Token:
 
 
 def _take(body: bytes, at: int) -> tuple[int, int]:
-    """The number that stands here, and where the next thing stands."""
+    """The number that stands here, and where the next thing stands. Raises `IndexError` where the
+    bytes end before it does, and `OverflowError` for one that `varint` does not write."""
     value = shift = 0
     while body[at] & 0x80:
         value |= (body[at] & 0x7F) << shift
         shift += 7
         at += 1
-    return value | body[at] << shift, at + 1
+    value |= body[at] << shift
+    if value >> 64:
+        raise OverflowError(value)
+    return value, at + 1
 
 
 def _whole(body: bytes) -> bytes:
