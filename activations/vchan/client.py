@@ -73,4 +73,5 @@ def _link(xen: Domain, domid: int, ref: int, number: int) -> Link:
                 at += abi.GRANT_SIZE * place.pages
         link = Link(CLIENT, layout, port, control, rings)
         undo.pop_all()
+    link.watch_over(xen, domid)
     return link

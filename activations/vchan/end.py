@@ -111,6 +111,10 @@ class End:
         self._control[self._fields.own_live] = Live.GONE
         self._notify()
 
+    def lose_peer(self) -> None:
+        """The other end's domain is no more, and cannot say so itself."""
+        self._control[self._peer_live] = Live.GONE
+
     def release(self) -> None:
         """Give up the views: the pages cannot be unmapped while one lives."""
         self._incoming.release()

@@ -2,6 +2,10 @@
 
 A link owns them from the moment it has them until `aclose()`. A peer that maps pages which this
 domain granted may take its time with unmapping them: see `Leftovers`.
+
+A program that dies has its kernel tell the other end. A domain that Xen destroys tells nobody: its
+live byte says what it said, and no event comes. dom0 hears of it from xenstored; to a guest nobody
+says it.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from activations.domain import HOMES, Domain
 from activations.errors import PortError, XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
+from activations.own import ended, own
 from activations.port import Port
+from activations.store import StoreError
 from activations.vchan.end import SERVER, End, Fields
 from activations.vchan.layout import Layout
 
@@ -30,11 +37,14 @@ class Link:
     ) -> None:
         self.port = port
         self.closed: bool = False
+        self.bereft: bool = False
+        """The other end's domain is no more: see `watch_over`."""
         self._fields = fields
         self._control = control
         self._rings = rings
         self._leftovers = Leftovers()
         self._lingering: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         control.notify_on_close(clear_byte=fields.own_live, port=port.number)
         pages = iter(rings)
         left, right = (
@@ -48,6 +58,28 @@ class Link:
     def ref(self) -> int:
         """The control page's grant reference."""
         return self._control.refs[0]
+
+    def watch_over(self, xen: Domain, domid: int) -> None:
+        """In dom0, learn of the end of the other end's domain, once there is another end; then
+        `bereft` is true, the port is closed, and the other end is gone."""
+        if xen.domid == 0:
+            watching = self._until_bereft(xen, domid)
+            self._watching = own(asyncio.create_task(watching, name=f"domain {domid} may end"))
+
+    async def _until_bereft(self, xen: Domain, domid: int) -> None:
+        with suppress(StoreError):
+            async with xen.store.watch("@releaseDomain") as ends:
+                async for _ in ends:
+                    if not await xen.store.exists(f"{HOMES}/{domid}/domid"):
+                        break
+            self._lose_peer()
+
+    def _lose_peer(self) -> None:
+        if not self.closed:
+            self.bereft = True
+            self.end.lose_peer()
+            self._control.notify_on_close(clear_byte=self._fields.own_live)
+            self.port.close()
 
     async def aclose(self) -> None:
         """Tell the other end, and give everything back. Twice is harmless.
@@ -66,6 +98,9 @@ class Link:
             if self._leftovers:
                 lingering = self._leftovers.aclose()
                 self._lingering = asyncio.create_task(lingering, name="vchan lingers")
+        if self._watching is not None:
+            self._watching.cancel()
+            await ended(self._watching)
         if self._lingering is not None:
             await asyncio.shield(self._lingering)
 

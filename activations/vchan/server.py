@@ -82,6 +82,7 @@ class VchanListener(Listener[VchanStream]):
         await _taken_up(link)
         await self._withdraw()
         self._offered = None  # after the last point where this task can be cancelled
+        link.watch_over(self._xen, self.domid)
         return VchanStream(link, self.domid)
 
     async def serve(

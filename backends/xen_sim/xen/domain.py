@@ -104,5 +104,5 @@ class XenDomain:
         """The domain is gone: its timers, mappings and ports with it."""
         for vcpu in self.vcpus:
             vcpu.timers.stop()
-        self.grant_table.unmap_all()
+        self.grant_table.let_go()
         self.event_channels.close_all()

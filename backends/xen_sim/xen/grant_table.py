@@ -62,6 +62,8 @@ class GrantTable:
         """How often the domain was suspended: what was granted or mapped before is no more."""
         self.mappings: dict[MappedPages, None] = {}
         """What this domain maps of others'."""
+        self.shared: dict[SharedPages, None] = {}
+        """What it shares with others."""
         self._begin()
 
     def _begin(self) -> None:
@@ -84,7 +86,9 @@ class GrantTable:
             self._frames[frame] = Frame(memory, offset)
             ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
             refs.append(ref)
-        return SharedPages(self, self, domid, tuple(refs), memoryview(memory))
+        shared = SharedPages(self, self, domid, tuple(refs), memoryview(memory))
+        self.shared[shared] = None
+        return shared
 
     def map(self, domid: int, refs: Sequence[int], writable: bool) -> MappedPages:
         """GNTTABOP_map_grant_ref for each reference."""
@@ -200,11 +204,15 @@ class GrantTable:
         """What it maps is gone, and nobody is told: a domain that Xen destroys tells nobody."""
         for mapped in list(self.mappings):
             mapped.lose()
+        self.shared.clear()
 
-    def unmap_all(self) -> None:
-        """The domain ends: what it maps is unmapped, and its peers are told as they asked."""
+    def let_go(self) -> None:
+        """The domain's program ends: what it maps is unmapped, what it shares is nobody's any more,
+        and its peers are told as it has asked."""
         for mapped in list(self.mappings):
             mapped.close()
+        for shared in list(self.shared):
+            shared.orphan()
 
     def _fresh(self) -> int:
         self._next_ref += 1
@@ -271,9 +279,16 @@ class _Pages(ABC):
 class SharedPages(_Pages):
     """Pages that this domain granted."""
 
+    def orphan(self) -> None:
+        """Who shared them is gone, and Xen takes them back once the peer has let go."""
+        self._table.shared.pop(self, None)
+        self._closed = True
+        self._notify()
+
     def _release(self) -> None:
         if self._granted:
             self._table.revoke(self)
+        self._table.shared.pop(self, None)
         self._notify()
 
 

@@ -18,7 +18,7 @@ from activations import Domain, XenError, vchan
 from activations.abi import vchan as abi
 from activations.vchan import VchanError, VchanListener, VchanStream
 from activations.vchan.stream import FLOW, STINT
-from xen_sim import Machine
+from xen_sim import Choice, Machine, Tape
 
 KEY = "data/vchan"
 PATH = f"/local/domain/1/{KEY}"
@@ -166,6 +166,96 @@ def test_a_client_that_never_lets_go_does_not_hang_the_server() -> None:
             await xen.store.wait_for(f"{KEY}/go")
 
     run(dom0, guest)
+
+
+# The other end dies
+
+
+class Deadly(Tape):
+    """Kills a domain before the next step that anybody takes, once it is told to."""
+
+    def __init__(self, victim: str) -> None:
+        self._fate = f"{victim} killed"
+        self.now = False
+
+    def choose(self, choice: Choice) -> int:
+        if self.now and self._fate in choice.options:
+            self.now = False
+            return choice.options.index(self._fate)
+        return 0
+
+
+def deadly(dom0: Main, guest: Main, tape: Deadly) -> dict[str, Any]:
+    machine = Machine(tape=tape, explore=True, faults="domains:killed")
+    machine.boot("dom0", dom0, restart=True)
+    machine.boot("guest", guest)
+    return machine.run()
+
+
+async def for_ever(stream: VchanStream) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("serves", [True, False], ids=["dom0 serves", "the guest serves"])
+def test_dom0_is_told_that_the_other_end_s_domain_was_destroyed(serves: bool) -> None:
+    """Which tells nobody itself: its live byte stays as it is, and no event comes."""
+    tape = Deadly("guest")
+
+    async def told(stream: VchanStream) -> bytes:
+        tape.now = True
+        came = await to_the_end(stream)
+        with pytest.raises(BrokenResourceError, match="has closed"):
+            await stream.send(b"x")
+        return came
+
+    async def says_a_word_and_hangs(stream: VchanStream) -> None:
+        await stream.send(b"word")
+        await asyncio.Event().wait()
+
+    async def server(xen: Domain, other: int, path: str, do: Any) -> Any:
+        async with vchan.listen(xen, other, path) as listener, await listener.accept() as stream:
+            return await do(stream)
+
+    async def dom0(xen: Domain) -> Any:
+        guest = await xen.find("guest")
+        if serves:
+            return await server(xen, guest, PATH, told)
+        async with await vchan.connect(xen, guest, PATH) as stream:
+            return await told(stream)
+
+    async def guest(xen: Domain) -> None:
+        if not serves:
+            await server(xen, 0, KEY, says_a_word_and_hangs)
+        async with await vchan.connect(xen, 0, KEY) as stream:
+            await says_a_word_and_hangs(stream)
+
+    assert deadly(dom0, guest, tape)["dom0"] in (b"", b"word")
+
+
+@pytest.mark.parametrize("serves", [True, False], ids=["it served", "it was the client"])
+def test_a_guest_is_told_that_dom0_s_program_has_died(serves: bool) -> None:
+    """By dom0's kernel, whichever end had granted the pages."""
+    tape = Deadly("dom0")
+
+    async def dom0(xen: Domain) -> None:
+        guest = await xen.find("guest")
+        if serves:
+            async with vchan.listen(xen, guest, PATH) as listener:
+                await for_ever(await listener.accept())
+        await for_ever(await vchan.connect(xen, guest, PATH))
+
+    async def told(stream: VchanStream) -> bytes:
+        tape.now = True
+        return await to_the_end(stream)
+
+    async def guest(xen: Domain) -> bytes:
+        if serves:
+            async with await vchan.connect(xen, 0, KEY) as stream:
+                return await told(stream)
+        async with vchan.listen(xen, 0, KEY) as listener, await listener.accept() as stream:
+            return await told(stream)
+
+    assert deadly(dom0, guest, tape)["guest"] == b""
 
 
 def test_no_end_of_file_for_one_direction_alone() -> None:
@@ -360,6 +450,7 @@ def test_a_listener_serves_as_anyio_s_do() -> None:
             await xen.store.wait_for(f"{PATH}/enough")
             group.cancel_scope.cancel()
         assert not await xen.store.exists(f"{PATH}/ring-ref")
+        await xen.store.write("/local/domain/1/data/seen", 1)
 
     async def guest(xen: Domain) -> list[bytes]:
         streams = [await vchan.connect(xen, 0, KEY) for _ in range(3)]  # all at once
@@ -369,6 +460,7 @@ def test_a_listener_serves_as_anyio_s_do() -> None:
                 await stream.send(b"%d" % number)
                 said.append(await stream.receive())
         await xen.store.write(f"{KEY}/enough", 1)
+        await xen.store.wait_for("data/seen")  # else the next offer would be to nobody
         return said
 
     assert run(dom0, guest)["guest"] == [b"0", b"1", b"2"]
