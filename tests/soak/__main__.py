@@ -1,0 +1,149 @@
+"""`PYTHONPATH=tests python -m soak [PART ...]`: the soak, or these parts of it.
+
+    hostile     hostile inputs to every parser, ring and live driver
+    kills       peers killed in the middle of a step, and started again
+    events      events, of which none may be lost
+    schedules   explored schedules, over which memory is to stay flat
+
+    --short             little of each: half a minute
+    --many N            so many inputs, kills, events or schedules, in place of each part's own
+    --seed N            other ones; the same for the same number, in every process
+    --only NAME         the subjects, or the kinds of kill, whose name begins so
+    --batch N           begin with this batch: the line that a failure prints does it again
+    --jobs N            so many subjects at once
+
+Exits 0 where all held, 1 where something did not, with a line that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from xen_oracle.__main__ import number
+
+from activations.errors import BlockedForever
+
+from . import flat, hostile, kills
+from .hostile import Broken, Fed
+from .live import LIVE
+from .subjects import SUBJECTS
+
+ALL = {each.name: each for each in (*SUBJECTS, *LIVE)}
+NEWS = 30.0
+"""Seconds from one line of progress to the next."""
+
+
+def main() -> int:
+    given = _arguments()
+    failed = sum(PARTS[part](given) for part in given.parts or PARTS)
+    return 1 if failed else 0
+
+
+def feed_all(given: argparse.Namespace) -> int:
+    inputs = given.many or (2_000 if given.short else 1_000_000)
+    names = [name for name in ALL if name.startswith(given.only)]
+    if not names:
+        print(f"no subject begins with {given.only!r}: there are {', '.join(ALL)}", file=sys.stderr)
+        return 1
+    begun, failed = time.monotonic(), 0
+    with ProcessPoolExecutor(given.jobs) as pool:
+        again = [pool.submit(fed, name, inputs, given.seed, given.batch) for name in names]
+        for each in again:
+            try:
+                print(each.result(), flush=True)
+            except Broken as broken:
+                failed += 1
+                print(f"✗ {broken}", flush=True)
+    what = f"{failed} broken" if failed else "none broken"
+    print(f"hostile inputs: {len(names)} subjects, {what}, {time.monotonic() - begun:,.0f} s")
+    return failed
+
+
+def fed(name: str, inputs: int, seed: int, first: int) -> str:
+    """Feed a subject, with news of it; its line in the end."""
+    subject, begun, last = ALL[name], time.process_time(), time.monotonic()
+    so_far = Fed()
+    for so_far in hostile.feed(subject, inputs, seed, first):
+        if time.monotonic() - last > NEWS:
+            last = time.monotonic()
+            print(f"  {name}: {so_far.inputs:,} of {inputs:,}", flush=True)
+    seconds = time.process_time() - begun
+    return f"✓ {name:20} {so_far.inputs:>12,} inputs {seconds:>7,.0f} s  {subject.what}"
+
+
+def kill_all(given: argparse.Namespace) -> int:
+    many = given.many or (30 if given.short else 1_000)
+    pairs = [(name, victim) for name in kills.SCENES for victim in kills.VICTIMS]
+    return sum(
+        kill_one(name, victim, many, given)
+        for name, victim in pairs
+        if f"{name}-{victim}".startswith(given.only)
+    )
+
+
+def kill_one(name: str, victim: str, many: int, given: argparse.Namespace) -> int:
+    """Machines with kills, until there are so many."""
+    begun, batch = time.process_time(), given.batch
+    so_far = kills.Killed()
+    last = time.monotonic()
+    while so_far.kills < many:
+        try:
+            so_far.add(kills.kill(name, victim, given.seed, batch))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            print(f"✗ {name}, {victim} killed: {type(error).__name__}: {error}")
+            print(f"  kills --only {name}-{victim} --seed {given.seed} --batch {batch}", flush=True)
+            return 1
+        batch += 1
+        if time.monotonic() - last > NEWS:
+            last = time.monotonic()
+            print(f"  {name}, {victim} killed: {so_far.kills:,} of {many:,}", flush=True)
+    print(f"✓ {name}, {victim} killed: {so_far}, {time.process_time() - begun:,.0f} s", flush=True)
+    return 0
+
+
+def lasting(what: str, run: Callable[[], tuple[int, float]]) -> int:
+    begun = time.process_time()
+    try:
+        many, grown = run()
+    except (Broken, BlockedForever) as broken:
+        print(f"✗ {what}: {broken}", flush=True)
+        return 1
+    seconds = time.process_time() - begun
+    print(f"✓ {what}: {many:,}, memory {grown:+.2f} %, {seconds:,.0f} s", flush=True)
+    return 0
+
+
+def send_all(given: argparse.Namespace) -> int:
+    many = given.many or (100_000 if given.short else 10_000_000)
+    return lasting("events", partial(flat.events, many))
+
+
+def explore_all(given: argparse.Namespace) -> int:
+    many = given.many or (5_000 if given.short else 1_000_000)
+    return lasting("schedules", partial(flat.schedules, many, given.seed))
+
+
+PARTS = {"hostile": feed_all, "kills": kill_all, "events": send_all, "schedules": explore_all}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="soak", description="See docs/reliability.md.")
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--many", type=number)
+    parser.add_argument("--seed", type=number, default=1)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--batch", type=number, default=0)
+    parser.add_argument("--jobs", type=number, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Files and words that somebody else may have made: recordings, tokens, kept failures, kernels' own
+sources and what is said of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+from zlib import compress, crc32
+
+from activations.recording.form import MAGIC, VERSION, RecordingError, Writer
+from activations.recording.form import read as read_recording
+from activations.store.wire import octets, text
+from xen_kernel.assembly import rewrite
+from xen_kernel.scenario import Scenario
+from xen_sim.explore import token as tokens
+from xen_sim.explore.database import Database
+from xen_sim.schedule.tape import Taken
+
+from .hostile import Feed
+from .noise import spoilt
+from .noise import text as said
+
+BATCH = 100
+
+
+def of_each(one: Callable[[Random], object], *errors: type[Exception]) -> Callable[[], Feed]:
+    """A subject that keeps nothing from one input to the next."""
+
+    def feed(random: Random) -> int:
+        for _ in range(BATCH):
+            with suppress(*errors):
+                one(random)
+        return BATCH
+
+    return lambda: feed
+
+
+# Files and words
+
+
+def recording() -> Feed:
+    """A recording that was damaged, or is none; with its checksums right, too."""
+    pieces: list[bytes] = []
+    writer = Writer(pieces.append, {"domain": "guest", "domid": 1})
+    writer.events([5, "block", "demux3", ["read", ["p", 0, 4], "AAAA"], ["end", None]])
+    whole = b"".join(pieces)
+
+    def feed(random: Random) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            return into(random, Path(folder) / "recording")
+
+    def into(random: Random, path: Path) -> int:
+        for _ in range(BATCH):
+            if random.random() < 0.5:
+                data = spoilt(random, whole)
+            else:
+                data = MAGIC + bytes([VERSION])
+                for _ in range(random.randrange(3)):
+                    nested = b"[" * random.choice((1, 3, 100_000 if random.random() < 0.01 else 9))
+                    inside = random.choice(
+                        (b"[]", b"{}", b"1", b"null", nested, b"\xff", b'["end"]')
+                    )
+                    frame = compress(inside, 1)
+                    data += len(frame).to_bytes(4, "little") + crc32(frame).to_bytes(4, "little")
+                    data += frame
+            path.write_bytes(data)
+            with suppress(RecordingError):
+                read_recording(path)
+        return BATCH
+
+    return feed
+
+
+def token(random: Random) -> None:
+    """One that was mistyped, and one whose checks are right and that says nonsense."""
+    kind = random.random()
+    if kind < 0.3:
+        tokens.parse(said(random, "x1-", "x1-aaaa", "x²-aaaa", "x2-ayqgkaaqc4bd5a2m"))
+        return
+    if kind < 0.5:
+        right = octets("x1-ayqgkaaqc4bd5a2m")
+        tokens.parse(text(spoilt(random, right)))
+        return
+    body = random.randbytes(3) + bytes(
+        random.choice((0, 1, 127, 128, 255)) for _ in range(random.randrange(1, 30))
+    )
+    parsed = tokens.parse(written(body))
+    assert tokens.parse(str(parsed)) == parsed
+
+
+def written(body: bytes) -> str:
+    """These bytes as a token, with the check of the whole that they have."""
+    from base64 import b32encode
+
+    check = (crc32(body) & 0xFFFF).to_bytes(2, "big")
+    return "x1-" + b32encode(body + check).decode().rstrip("=").lower()
+
+
+def failures() -> Feed:
+    """A folder `.activations/` that somebody else has written into."""
+    values = ("null", "5", "[]", "{}", '"x"', '[["p", ["a"], 0]]', "[[1]]", "[" * 100_000)
+
+    def feed(random: Random) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            database = Database(Path(folder))
+            token = str(tokens.Token(0, 1, (), ()))
+            database.keep(token, "a program", "deadlock", (Taken("p", ("a",), 0),))
+            return into(random, database, Path(folder) / f"{token}.json")
+
+    def into(random: Random, database: Database, path: Path) -> int:
+        whole = path.read_bytes()
+        for _ in range(BATCH):
+            if random.random() < 0.5:
+                data = spoilt(random, whole)
+            else:
+                values_of = {
+                    name: random.choice(values[:-1]) for name in ("token", "found", "taken")
+                }
+                fields = [f'"{name}": {value}' for name, value in values_of.items()]
+                fields.append(random.choice(('"program": "a program"',) * 9 + values))
+                data = ("{" + ", ".join(fields) + "}").encode()
+                if random.random() < 0.05:
+                    data = random.choice(values).encode()
+            path.write_bytes(data)
+            for kept in database.of("a program"):
+                assert isinstance(kept.token, tokens.Token)
+        return BATCH
+
+    return feed
+
+
+def kernel_scenario(random: Random) -> None:
+    values: dict[str, Any] = {
+        name: random.choice((-1, 0, 1, 2, 4, 6, 7, 200, 201, 1 << 40))
+        for name in ("vcpus", "ports", "sends")
+    }
+    delivery: Any = random.choice(("vector", "callback", "pv", said(random)))
+    abi: Any = random.choice(("any", "2l", "fifo", said(random)))
+    scenario = Scenario((Path("x.c"),), delivery=delivery, abi=abi, **values)
+    assert scenario.arguments()
+
+
+LINES = (
+    "#APP",
+    "#NO_APP",
+    "lock",
+    "lock;",
+    "btsq %rax, (%rdx)",
+    "cli",
+    "sti",
+    "sti; hlt",
+    "hlt",
+    ";",
+)
+LINES += (
+    "movl $1, (%rax)",
+    '# 12 "x.c" 1',
+    ".pushsection x",
+    ".popsection",
+    "1:",
+    "jne 1b",
+    "mfence",
+)
+LINES += (
+    "xchgq %rax, 8(%rsp)",
+    "lock cmpxchgl %ecx, x(%rip)",
+    "rep movsb",
+    "(((",
+    "$",
+    ",,,",
+    "addl",
+)
+
+
+def kernel_assembly(random: Random) -> None:
+    listing = [random.choice(LINES) for _ in range(random.randrange(1, 12))]
+    if random.random() < 0.3:
+        at = random.randrange(len(listing))
+        listing[at] = text(spoilt(random, octets(listing[at])))
+    rewrite("\n".join(["#APP", *listing]), Path("x.c"))
