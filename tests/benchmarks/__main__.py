@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1]))  # for `support`
 
 import blkback
 import block
 import click
 import history
+import kernels
 import laboratory
 import scale
 import simulator
@@ -98,6 +100,7 @@ def main(names: tuple[str, ...], lab: bool, against: Path | None, record: Path |
         **scale.TABLES,
         **block.TABLES,
         **vchan_send.TABLES,
+        **kernels.BENCHMARKS,
     }
     entries |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}
     tables: dict[str, list[Figure]] = {}

@@ -58,14 +58,14 @@ static void look_who_waits(unsigned vcpu, int served)
 
 void explore_pass(void)
 {
-	unsigned vcpu = this_vcpu();
+	unsigned vcpu = this_vcpu(), words = (ports_end + 63) / 64;
 	int served = 0;
 
-	for (unsigned i = 0; i < PORTS / 64; i++)
+	for (unsigned i = 0; i < words; i++)
 		served |= told[vcpu][i] != 0;
 	if (explore_passes)
 		look_who_waits(vcpu, served);
-	for (unsigned i = 0; i < PORTS / 64; i++)
+	for (unsigned i = 0; i < words; i++)
 		if (told[vcpu][i])
 			told[vcpu][i] = 0;
 }
@@ -135,7 +135,7 @@ enum wrong explore_end(const char **said)
 	for (unsigned i = explore_vcpus; i < machine.agents; i++)
 		if (machine.agent[i].state == WAITING && agent_name[i][0] != 't')
 			return stands(i);
-	for (unsigned port = 1; port < PORTS; port++)
+	for (unsigned port = 1; port < ports_end; port++)
 		if (channel[port].state != FREE && channel[port].state != UNBOUND &&
 		    machine.agent[channel[port].vcpu].state == SLEEPING &&
 		    port_operations->is_pending(port) && !port_operations->is_masked(port))

@@ -1,0 +1,98 @@
+"""A kernel's C: how long a search takes, a planted fault with its compiling, and a schedule."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from measure import Figure
+from support.lower_halves import FAULTS
+
+from xen_kernel import KERNELS, Limits, Scenario, decide
+from xen_kernel.build import program
+from xen_kernel.engine import Program, Result
+
+SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "one port, two events": ("solo5", {}),
+    "two ports, an event each": ("solo5", {"ports": 2, "sends": 1, "spread": True}),
+    "FIFO, one port, two events": ("linux_fifo", {}),
+    "two ports, two events each": ("solo5", {"ports": 2, "spread": True}),
+    "two ports, two events each, a timer": ("solo5", {"ports": 2, "spread": True, "timer": True}),
+}
+SCHEDULES = 2.0
+"""Seconds for which schedules are taken one by one."""
+
+
+def of(name: str, fault: int = 0, **options: Any) -> Scenario:
+    return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)
+
+
+def asked(scenario: Scenario, seconds: float = 600.0, **how: Any) -> Result:
+    return Program(program(scenario), scenario).search(Limits(seconds=seconds), **how)[0]
+
+
+def searches() -> list[Figure]:
+    """Of the engine's processor time."""
+    results = {said: asked(of(name, **options)) for said, (name, options) in SEARCHES.items()}
+    first = next(iter(results.values())).states
+    return [
+        Figure(f"{said}: {result.states:,} states", result.seconds, "s", result.states / first)
+        for said, result in results.items()
+    ]
+
+
+@contextmanager
+def new_cache() -> Iterator[None]:
+    before = os.environ.get("XDG_CACHE_HOME")
+    with TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+def spent() -> float:
+    """Seconds of processor time, with those of compilers and engines."""
+    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def faults() -> list[Figure]:
+    """From the file to the schedule: the engine is compiled by then, the kernel is not."""
+    taken: dict[str, float] = {}
+    with new_cache():
+        decide(of("zephyr", sends=1))
+        for (name, fault), options in FAULTS.items():
+            began = spent()
+            assert decide(of(name, fault, **options)).found
+            taken[f"{name} {fault}"] = spent() - began
+    slowest = max(taken, key=lambda name: taken[name])
+    middle = median(taken.values())
+    return [
+        Figure(f"the median of {len(taken)}", middle, "s", 1.0),
+        Figure(f"the slowest, {slowest}", taken[slowest], "s", taken[slowest] / middle),
+    ]
+
+
+def schedules() -> list[Figure]:
+    """Every schedule of two events on one port, as far as the time goes."""
+    results = {name: asked(of(name), SCHEDULES, every=True) for name in ("solo5", "linux_2l")}
+    each = {name: 1e6 * result.seconds / result.runs for name, result in results.items()}
+    return [
+        Figure(f"{name}: {results[name].runs / results[name].seconds:,.0f} a second", *figure)
+        for name, figure in {n: (e, "µs", e / each["solo5"]) for n, e in each.items()}.items()
+    ]
+
+
+BENCHMARKS = {
+    "Search of a kernel's C": searches,
+    "Fault in a kernel's C, found": faults,
+    "Schedule of a kernel's C": schedules,
+}
