@@ -3,6 +3,7 @@
 kernel/     the guest, in C: programs.c does what steps say, june.c is the table of June 2020
 steps       the language: hypercall 32 as in xen_oracle, and what only a guest on a processor can do
 programs    random programs in it
+halves      lower halves for it: the files that xen_kernel explores
 build       the kernel, compiled with Xen's public headers out of Debian's packages
 module      programs as the guest reads them, and its answers
 in_dom0     runs in dom0: makes the guest, reads its answers in its memory, is its peer

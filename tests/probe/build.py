@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support.debian import need_compiler, unpacked
 
-from . import steps
+from . import halves, steps
 
 WHAT = "the probe on a real Xen"
 KERNEL = Path(__file__).resolve().parent / "kernel"
@@ -35,7 +35,7 @@ def kernel(folder: Path) -> bytes:
     headers = unpacked(WHAT, ["libxen-dev"]) / "usr/include"
     (folder / "kinds.h").write_text(steps.header())
     made = folder / "probe"
-    sources = [*KERNEL.glob("*.c"), KERNEL / "boot.S"]
+    sources = [*KERNEL.glob("*.c"), KERNEL / "boot.S", *halves.objects(FLAGS, folder)]
     places = (f"-I{headers}", f"-I{folder}", f"-I{KERNEL}", "-T", KERNEL / "link.ld")
     subprocess.run(["cc", *FLAGS, *LINK, *places, "-o", made, *sources], check=True)
     return made.read_bytes()
