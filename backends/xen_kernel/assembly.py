@@ -228,7 +228,7 @@ def _below_saved(memory: str) -> str:
     if "%rsp" not in memory:
         return memory
     offset, _, rest = memory.partition("(")
-    return f"{int(offset or '0', 0) + 32}({rest}"
+    return f"{offset or '0'}+32({rest}"  # which the assembler adds up, of symbols too
 
 
 def _size(base: str, name: str, operands: Sequence[str], memory: str) -> int:

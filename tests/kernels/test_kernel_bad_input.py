@@ -10,6 +10,7 @@ import pytest
 from support.needs import leave_out
 
 from xen_kernel import KERNELS, KernelError, Scenario, build, decide, replay
+from xen_kernel.assembly import rewrite
 from xen_sim.explore.finding import ASLEEP_DEAF, LIVELOCK, REENTERED
 from xen_sim.explore.token import TokenError
 
@@ -130,3 +131,10 @@ def test_a_token_of_a_kernel_that_was_mended_no_longer_fits() -> None:
     token = decide(scenario(4)).found[0].token
     with pytest.raises(TokenError):
         replay(scenario(0), token)
+
+
+def test_what_lies_on_the_stack_by_the_name_of_its_offset_is_found_below_what_is_saved() -> None:
+    listing = '#APP\n# 1 "x.c" 1\n\tlock incl frame(%rsp)\n\tlock incl -8(%rsp)\n#NO_APP'
+    rewritten = rewrite(listing, Path("x.c"))
+    assert "frame+32(%rsp)" in rewritten
+    assert "-8+32(%rsp)" in rewritten
