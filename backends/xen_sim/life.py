@@ -50,7 +50,7 @@ class Life(ABC):
         self.result: Any = None
         self.failure: BaseException | None = None
         self.ended: bool = False
-        self.cancelled = False
+        self.cancelled: bool = False
 
     def __call__(self) -> None:
         """From the first instruction to the last, on the vCPU's own greenlet."""

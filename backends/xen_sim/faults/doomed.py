@@ -23,7 +23,7 @@ class DoomedCPU(SteppedCPU):
     def __init__(self, befall: Befall, name: str, scheduler: Scheduler) -> None:
         super().__init__(name, scheduler)
         self._befall = befall
-        self.in_xen = False
+        self.in_xen: bool = False
         """Xen acts on its behalf."""
 
     def step(self, step: Step) -> None:
