@@ -56,6 +56,7 @@ class Built:
             xen=door(domain.vcpus[vcpu]),
             shared_info=domain.shared_info,
             new_frame=domain.new_frame,
+            mapped_memory=domain.mapped_memory,
             time_ns=domain.xen.clock.time_ns,
             delivery=self._delivery,
             max_ports=domain.event_channels.max_ports,
@@ -71,7 +72,7 @@ class Built:
         platform = self.platform(vcpu)
         domain = self.domain
         noted = domain.vcpus[vcpu].trace
-        devices = Devices(domain.domid, domain.grant_table, self._open_store, self._close, noted)
+        devices = Devices(domain.domid, domain.page_grants, self._open_store, self._close, noted)
         clock = domain.xen.clock
         traced = domain.xen.trace is not None
         kernel_class = self._kernel if traced else fastest(self._kernel, platform)

@@ -20,7 +20,7 @@ from xen_oracle.__main__ import number
 
 from xen_lab import Lab
 
-from . import build, compare
+from . import build, compare, grants
 from .compare import OnXen, Recording
 from .lab import Probe
 from .programs import GUESTS, asked
@@ -41,10 +41,12 @@ def main() -> int:
 
 def _recordings(on_xen: OnXen, steps: int, seed: int) -> Iterator[Recording]:
     """All guests by turns, until they have done so many steps."""
-    rounds = -(-steps // (PIECE * len(GUESTS)))
-    many = -(-steps // (rounds * len(GUESTS)))
-    for turn in range(rounds):
-        yield from compare.record(on_xen, [asked(guest, many, seed + turn) for guest in GUESTS])
+    kinds = len(GUESTS) + 1
+    rounds = -(-steps // (PIECE * kinds))
+    many = -(-steps // (rounds * kinds))
+    for turn in range(seed, seed + rounds):
+        events = [asked(guest, many, turn) for guest in GUESTS]
+        yield from compare.record(on_xen, [*events, grants.asked(many, turn)])
 
 
 def _kept(recordings: Iterator[Recording], folder: Path | None) -> Iterator[Recording]:

@@ -59,7 +59,14 @@ def record(on_xen: OnXen, asked: Sequence[Asked]) -> list[Recording]:
 def differences(recording: Recording) -> Iterator[Difference]:
     """The first of each program that differs, with all steps of the program up to there."""
     guest, domid, steps, said = recording
-    ours = simulated.answers(steps, guest.delivery, guest.vcpus, guest.max_event_channels, domid)
+    ours = simulated.answers(
+        steps,
+        guest.delivery,
+        guest.vcpus,
+        guest.max_event_channels,
+        domid,
+        with_peer=guest.peer,
+    )
     first, found = 0, False
     before = Answer(0, False, (0,) * guest.vcpus, b"", ())
     xen_before = our_before = before

@@ -2,8 +2,10 @@
 
     python3 in_dom0.py SECONDS FOLDER...
 
-A folder has `module` and `guest`, xl's configuration. The report is written into `report` there,
-whatever becomes of the guest, as it stands in the end or after so many seconds. While one guest
+A folder has `module` and `guest`, xl's configuration, and where it is to have a peer `peer`, that
+of another guest, which has to be done before the first begins; each is told the other's domid. The
+report is written into `report` there, whatever becomes of the guest, as it stands in the end or
+after so many seconds. While one guest
 runs, the next is made. Of each, a line of JSON is printed: its domid, and what xl says of one that
 still ran.
 """
@@ -26,6 +28,8 @@ PAGE = 4096
 REPORT = 0x1000000
 HEADER = struct.Struct("<16Q")
 MAGIC = 0x424F5250
+OTHER = (3 + 12) * 8
+"""Where in the report a guest is told of another: kernel/probe.h."""
 RUNNING = 1
 MMAPBATCH_V2 = 0x205004
 """IOCTL_PRIVCMD_MMAPBATCH_V2: {u32 num, u16 domid, u64 address, u64 *frames, int *errors}."""
@@ -34,10 +38,11 @@ MMAPBATCH_V2 = 0x205004
 class Guest:
     """A domain that xl has made."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        xl("create", "-q", "-p", "-e", str(folder / "guest"), f"name='probe-{folder.name}'")
-        self.domid = int(xl("domid", f"probe-{folder.name}"))
+    def __init__(self, folder: Path, which: str = "guest") -> None:
+        self.folder = folder
+        name = f"{which}-{folder.name}"
+        xl("create", "-q", "-p", "-e", str(folder / which), f"name='{name}'")
+        self.domid = int(xl("domid", name))
         self._privcmd = os.open("/dev/xen/privcmd", os.O_RDWR | os.O_CLOEXEC)
         self._header = self._mapped(1)
 
@@ -49,6 +54,10 @@ class Guest:
 
     def unpause(self) -> None:
         xl("unpause", str(self.domid))
+
+    def tell(self, other: Guest) -> None:
+        """Whom else there is."""
+        struct.pack_into("<Q", self._header, OTHER, other.domid)
 
     @property
     def words(self) -> tuple[int, ...]:
@@ -80,7 +89,7 @@ class Guest:
     def write_report(self) -> None:
         used = self.words[2]
         pages = -(-(HEADER.size + used) // PAGE)
-        (self._folder / "report").write_bytes(self._mapped(pages)[: HEADER.size + used])
+        (self.folder / "report").write_bytes(self._mapped(pages)[: HEADER.size + used])
 
     def _mapped(self, pages: int) -> mmap.mmap:
         """The first pages of its report."""
@@ -98,6 +107,16 @@ class Guest:
         return mapped
 
 
+def peer(guest: Guest, seconds: float) -> Guest:
+    """The other guest of one that has a peer, done."""
+    other = Guest(guest.folder, "peer")
+    other.tell(guest)
+    guest.tell(other)
+    other.unpause()
+    other.wait(seconds)
+    return other
+
+
 def xl(*arguments: str) -> str:
     done = subprocess.run(["xl", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -110,6 +129,8 @@ def main(seconds: float, folders: list[Path]) -> None:
         waiting = made.enter_context(Guest(folders[0]))
         for following in [*folders[1:], None]:
             guest = waiting
+            if (guest.folder / "peer").exists():
+                made.enter_context(peer(guest, seconds))
             guest.unpause()
             if following:
                 waiting = made.enter_context(Guest(following))

@@ -24,6 +24,8 @@ memory = 32
 vcpus = {{vcpus}}
 cpus = "1"
 max_event_channels = {{max_event_channels}}
+max_grant_frames = 2
+max_grant_version = 1
 kernel = "{HERE}/probe"
 ramdisk = "{{folder}}/module"
 tsc_mode = "native"
@@ -74,6 +76,11 @@ class Probe:
             configuration = GUEST.format(folder=folder, **guest._asdict())
             self._lab.put("dom0", f"{folder}/guest", configuration.encode())
             self._lab.put("dom0", f"{folder}/module", task)
+            if guest.peer:
+                configuration = GUEST.format(folder=f"{folder}/of_peer", **guest._asdict())
+                self._lab.put("dom0", f"{folder}/peer", configuration.encode())
+                given = module.module(module.PEER, "none", 1)
+                self._lab.put("dom0", f"{folder}/of_peer/module", given)
         seconds = str(self._lab.patience(SECONDS))
         argv = ["python3", f"{HERE}/in_dom0.py", seconds, *folders]
         status, printed = self._lab.shell("dom0", argv, timeout=2 * len(asked) * SECONDS)

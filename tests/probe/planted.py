@@ -1,4 +1,4 @@
-"""Faults for a copy of the simulator, in what xen_oracle cannot see: processors, timers."""
+"""Faults for a copy of the simulator, in what xen_oracle cannot see: processors, timers, grants."""
 
 from __future__ import annotations
 
@@ -90,6 +90,103 @@ FAULTS = (
         _TIMER,
         "        self._singleshot = None\n        self._raise()",
         "        self._singleshot = None",
+    ),
+)
+
+
+_GRANTS = "xen/grant_table.py"
+_GNTTAB_OP = "xen/gnttab_op.py"
+
+OF_GRANTS = (
+    Planted(
+        "a sub-page grant is mapped",
+        _GRANTS,
+        "looked_at = _TYPE_TO_MAP if mapping else _TYPE",
+        "looked_at = _TYPE",
+    ),
+    Planted(
+        "a read-only entry that is read already is written",
+        _GRANTS,
+        "            self._mark(ref, self.entry(ref), writable)\n            if not",
+        "            if not",
+    ),
+    Planted(
+        "an entry is looked at whenever it is mapped",
+        _GRANTS,
+        "        if active is None:\n            active = self._begin_use",
+        "        if active is None or mapping:\n            active = self._begin_use",
+    ),
+    Planted(
+        "a copy does not look again at what an entry names",
+        _GRANTS,
+        "            if not mapping:\n                self._check_still(ref, active, writable)\n",
+        "",
+    ),
+    Planted(
+        "a page is mapped 129 times",
+        _GRANTS,
+        "MOST_PINS = 128",
+        "MOST_PINS = 129",
+    ),
+    Planted(
+        "GTF_reading is left",
+        _GRANTS,
+        "            flags &= ~_READING",
+        "            pass",
+    ),
+    Planted(
+        "GTF_writing is taken away with the first who wrote",
+        _GRANTS,
+        "        if writable and not pins[True]:",
+        "        if writable:",
+    ),
+    Planted(
+        "a mapping to read marks the entry as written",
+        _GRANTS,
+        "        flags |= _READING | _WRITING if writable else _READING",
+        "        flags |= _READING | _WRITING",
+    ),
+    Planted(
+        "a handle is given again at once",
+        _GRANTS,
+        "        self._handles.append(handle)",
+        "        self._handles.appendleft(handle)",
+    ),
+    Planted(
+        "bytes that overlap are copied as they were",
+        _GRANTS,
+        "    if source is not dest or not 0 < dest_start - start < length:",
+        "    if True:",
+    ),
+    Planted(
+        "a copy's domains are looked for one by one",
+        _GNTTAB_OP,
+        "    owner, dest_owner = _named(domain, source_domid), _named(domain, dest_domid)\n",
+        "    owner = dest_owner = _named(domain, source_domid)\n",
+    ),
+    Planted(
+        "any domain's frame is copied",
+        _GNTTAB_OP,
+        "        if self._domid != DOMID_SELF:",
+        "        if False:",
+    ),
+    Planted(
+        "a mapping is undone by any address",
+        _GNTTAB_OP,
+        "    if there is None or not there[0].is_(mapping.page):",
+        "    if there is None:",
+    ),
+    Planted(
+        "DOMID_SELF is whom a grant is mapped of",
+        _GNTTAB_OP,
+        "    owner = _table_of(domain, domid)\n    table",
+        "    owner = _named(domain, domid)\n    table",
+    ),
+    Planted(
+        "anybody's table is told of",
+        _GNTTAB_OP,
+        "    if table.domain is not domain and not domain.privileged:",
+        "    if False:",
     ),
 )
 

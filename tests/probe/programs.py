@@ -51,6 +51,8 @@ class Guest(NamedTuple):
     delivery: str = "vector"
     """`vector`, `callback`, or `none`."""
     max_event_channels: int = 1023
+    peer: bool = False
+    """Whether another guest grants it pages."""
 
 
 GUESTS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 
 from xen_oracle.program import Kind, Step
 
@@ -17,8 +18,10 @@ from xen_sim import Kernel, Machine, PlainGuest, Solo5
 from xen_sim.guests.upcalls import CALLBACK_VECTOR, UPCALL_VECTOR
 from xen_sim.hardware.memory import Frame
 from xen_sim.schedule.clock import Calendar
+from xen_sim.xen.grant_table import MAX_FRAMES
 
 from .module import Answer
+from .simulated_grants import Domids, Grants, peer
 from .steps import FRAMES, ProbeKind, Timer
 
 MAKES_EOI, CLEARS = 1, 2
@@ -35,15 +38,20 @@ def answers(
     max_ports: int = abi.MAX_PORTS_DEFAULT,
     domid: int = 1,
     explore: bool = False,
+    with_peer: bool = False,
 ) -> list[Answer]:
-    """What becomes of each step in a domain with this domid, with dom0 beside it."""
+    """What becomes of each step in a domain with this domid, with dom0 beside it, and a peer."""
     machine = Machine(explore=explore)
     machine.plain("dom0", lambda guest: None)
+    who = Domids(domid, domid + 1 if with_peer else 0)
+    if with_peer:
+        machine.xen._next_domid = who.peer
+        who = who._replace(frames=peer(machine.xen.create("peer"), domid))
     machine.xen._next_domid = domid
     said: list[Answer] = []
 
     def main(guest: PlainGuest) -> None:
-        _Probe(guest.kernel, delivery, machine.xen.calendar, said).do(steps)
+        _Probe(guest.kernel, delivery, machine.xen.calendar, said, who).do(steps)
 
     machine.plain("guest", main, kernel=_Bare, vcpus=vcpus, max_ports=max_ports)
     machine.run()
@@ -168,7 +176,12 @@ class _Probe:
     """The interpreter, on all vCPUs."""
 
     def __init__(
-        self, kernel: Kernel, delivery: str, calendar: Calendar, said: list[Answer]
+        self,
+        kernel: Kernel,
+        delivery: str,
+        calendar: Calendar,
+        said: list[Answer],
+        who: Domids,
     ) -> None:
         platform = kernel.platform
         self._said = said
@@ -178,11 +191,15 @@ class _Probe:
         self.handler = MAKES_EOI | CLEARS
         self._frames = [platform.new_frame() for _ in range(FRAMES)]
         self._pages: list[Frame] = [platform.shared_info, *self._frames]
-        self._shadow = [bytes(4096) for _ in self._pages]
+        self._shadow = [bytes(4096) for _ in range(1 + FRAMES + MAX_FRAMES + FRAMES + 1)]
+        self._grants = Grants(platform, self._frames, who)
+        for number, page, _ in self._grants.pages():
+            self._shadow[number] = bytes(page)
         self._many = platform.vcpus
         self._vcpus = [_Vcpu(self, kernel)]
         self._handed: Step | None = None
-        self._result, self._slept, self._argument = 0, False, b""
+        self._result, self._slept = 0, False
+        self._argument: bytes | bytearray = b""
         platform.shared["probe"] = self
 
     def do(self, steps: Sequence[Step]) -> None:
@@ -198,7 +215,7 @@ class _Probe:
             if step.vcpu == 1:
                 self._take_turn(first, step)
             upcalls = tuple(vcpu.upcalls for vcpu in self._vcpus)
-            answer = (self._result, self._slept, upcalls, self._argument, self._changes())
+            answer = (self._result, self._slept, upcalls, bytes(self._argument), self._changes())
             self._said.append(Answer(*answer))
 
     def _let_second(self, step: Step) -> None:
@@ -263,6 +280,11 @@ class _Probe:
                 vcpu.cpu.outb(number, step.data[0])
             case ProbeKind.UPCALL_VECTOR:
                 vcpu.xen.set_upcall_vector(number)
+            case ProbeKind.GRANT_TABLE_OP:
+                argument = self._argument = bytearray(step.data)
+                self._grants.grant_table_op(number, argument)
+            case ProbeKind.GRANT_ENTRY | ProbeKind.MAPPED_STORE | ProbeKind.MAPPED_LOAD:
+                self._result = self._grants.step(step)
             case ProbeKind.IS_UP:
                 self._result = int(vcpu.xen.is_up(number))
 
@@ -270,6 +292,7 @@ class _Probe:
         vcpu.xen.set_singleshot_timer(None)
         if vcpu.number == 0:
             vcpu.xen.reset()
+            self._grants.begin()
             for page in self._pages:
                 page.bytes[:] = bytes(len(page.bytes))
         self.handler = MAKES_EOI | CLEARS
@@ -297,13 +320,16 @@ class _Probe:
 
     def _changes(self) -> tuple[tuple[int, int], ...]:
         changes = []
-        for number, page in enumerate(self._pages):
-            was, now = self._shadow[number], bytes(page.bytes)
+        own = ((number, page.bytes, False) for number, page in enumerate(self._pages))
+        for number, page, of_entries in chain(own, self._grants.pages()):
+            was, now = self._shadow[number], bytes(page)
             if was == now:
                 continue
             self._shadow[number] = now
             for at in range(0, 4096, 8):
                 if was[at : at + 8] != now[at : at + 8]:
                     value = int.from_bytes(now[at : at + 8], "little")
+                    if of_entries:
+                        value = self._grants.told(value)
                     changes.append((number << 16 | at, value))
         return tuple(changes)

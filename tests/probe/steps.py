@@ -10,6 +10,22 @@ from enum import IntEnum
 
 from xen_oracle.program import Kind, Step, read
 
+from activations.abi.grant_table import RESERVED_ENTRIES
+
+SLOTS = 160
+"""Pages at which a guest maps grants: more than Xen maps of one reference."""
+PEER, OWN = 0xFFF0, 0xFFF1
+"""In a program, the domids of the guest that grants and of the one that has the program."""
+FIRST_REF = RESERVED_ENTRIES + 1 + 8
+"""The first reference of the other's that is a program's: those before are the toolstack's, and its
+grant table and frames."""
+RAW_HANDLE = 256
+"""Added to a handle that is meant as it is; below, it is the one given for a slot."""
+NO_ADDRESS, NOT_MAPPED = SLOTS, SLOTS + 1
+"""Addresses besides those of slots: 0, and a page of its own."""
+COPY = struct.Struct("<IHHIHHHHh")
+"""struct gnttab_copy with frames of 32 bits: source, domid, offset; destination, domid, offset;
+length, flags, status."""
 FRAMES = 8
 """Pages of its own that a guest can hand to Xen. Their numbers in a program are 0 to 7."""
 
@@ -34,6 +50,23 @@ class ProbeKind(IntEnum):
     """HVMOP_set_evtchn_upcall_vector. number: the vector."""
     IS_UP = 40
     """VCPUOP_is_up. number: the vCPU."""
+    GRANT_TABLE_OP = 41
+    """Hypercall 20. number: count << 16 | command, where 0xFFFF is the highest count; data: the
+    structure, of a copy a short form (`COPY`)."""
+    GRANT_ENTRY = 42
+    """An entry is written. number: the reference, 1 << 16 for its flags alone, 1 << 17 for the
+    guest's own table; data: an `abi.ENTRY`."""
+    MAPPED_STORE = 43
+    """As STORE, of a slot's page. number: slot << 16 | offset. Where nothing is mapped, ENOENT."""
+    MAPPED_LOAD = 44
+    """The result is 31 bits of the word."""
+
+
+OF_GRANTS = (
+    *(ProbeKind.GRANT_TABLE_OP, ProbeKind.GRANT_ENTRY),
+    *(ProbeKind.MAPPED_STORE, ProbeKind.MAPPED_LOAD),
+)
+"""Steps that other programs have: grants.py."""
 
 
 class Timer(IntEnum):
@@ -61,8 +94,9 @@ COMMON = (Kind.EVENT_CHANNEL_OP, Kind.POLL, Kind.BLOCK, Kind.INTERRUPTS, Kind.ST
 def header() -> str:
     """The kinds of steps, for programs.c."""
     kinds = [f"STEP_{kind.name} = {kind.value}," for kind in (*COMMON, *ProbeKind)]
+    constants = [f"SLOTS = {SLOTS},", f"PEER = {PEER},", f"OWN = {OWN},"]
     timers = [f"TIMER_{timer.name} = {timer.value}," for timer in Timer]
-    return "\n".join(["enum {", *kinds, *timers, "};\n"])
+    return "\n".join(["enum {", *kinds, *timers, *constants, "};\n"])
 
 
 def tell(step: Step) -> str:

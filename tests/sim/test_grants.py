@@ -11,7 +11,7 @@ import pytest
 import activations
 from activations import Domain, Grant, LeakWarning, Scenario, XenError
 from xen_sim import Machine
-from xen_sim.xen.grant_table import MappedPages
+from xen_sim.xen.shared_pages import MappedPages
 
 HOME = "/local/domain/1/data"
 # What a suspend ends
@@ -122,8 +122,8 @@ def test_opening_and_closing_one_of_thousands_looks_at_no_other(monkeypatch: Any
         raise AssertionError(f"{one} compared with {other}")
 
     async def main(xen: Domain) -> int:
-        with xen.grants.share(xen.domid) as page:
-            several = [xen.grants.map(xen.domid, page.refs) for _ in range(3000)]
+        with xen.grants.share(xen.domid, pages=30) as pages:
+            several = [xen.grants.map(xen.domid, [ref]) for ref in pages.refs * 100]
             for grant in several[1::2]:
                 grant.close()
             left = len(xen.grants.open)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from xen_sim.hardware.memory import Frame
+
 
 class Hypercalls(Protocol):
     """One vCPU's way into Xen. A class of Xen's fulfils it, see `xen_sim.xen.hypercall`."""
@@ -42,6 +44,14 @@ class Hypercalls(Protocol):
     def set_priority(self, port: int, priority: int, /) -> None: ...
 
     def event_channel_op(self, command: int, argument: bytearray) -> None: ...
+
+    # Grants
+
+    def grant_table_op(
+        self, command: int, argument: bytearray, count: int = 1, frame_list: list[int] | None = None
+    ) -> None: ...
+
+    def map_grant_table(self, index: int) -> Frame: ...
 
     # Timers
 

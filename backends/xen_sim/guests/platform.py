@@ -32,6 +32,8 @@ class Platform:
     shared_info: Frame
     new_frame: Callable[[], Frame]
     """A further page of the guest's own memory."""
+    mapped_memory: Callable[[int], memoryview]
+    """What it has mapped of another's at this frame number, by GNTTABOP_map_grant_ref."""
     time_ns: Callable[[], int]
     delivery: Delivery
     max_ports: int

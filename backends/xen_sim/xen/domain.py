@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
+from activations.errors import XenError
 from xen_sim.hardware.cpu import CPU
 from xen_sim.hardware.memory import Before, Frame
 from xen_sim.schedule.step import Step
 from xen_sim.xen.event_channel import EventChannels
 from xen_sim.xen.faulty_channels import FaultyChannels
 from xen_sim.xen.faulty_grants import FaultyGrants
-from xen_sim.xen.grant_table import GrantTable
+from xen_sim.xen.grant_table import MAX_FRAMES, GrantTable, Page
+from xen_sim.xen.shared_pages import PageGrants
 from xen_sim.xen.vcpu import VCPU
 
 if TYPE_CHECKING:
@@ -42,7 +45,10 @@ class XenDomain:
             FaultyChannels if faulty else EventChannels
         )(self, max_ports)
         scarce = xen.faults is not None and xen.faults.of("grants")
-        self.grant_table: GrantTable = (FaultyGrants if scarce else GrantTable)(self)
+        self.grant_table: GrantTable = GrantTable(self)
+        self.page_grants: PageGrants = (FaultyGrants if scarce else PageGrants)(self)
+        self.mapped: dict[int, tuple[Page, bool, XenDomain]] = {}
+        """Grants that it maps by hypercalls, by frame number: whether to write, and whose."""
 
     def __repr__(self) -> str:
         return f"<XenDomain {self.domid} {self.name!r}>"
@@ -73,6 +79,32 @@ class XenDomain:
         self.frames[frame.number] = frame
         return frame
 
+    def map_grant_table(self, index: int) -> Frame:
+        """A frame of the grant table becomes one of its memory. EINVAL where there can be none."""
+        if not 0 <= index < MAX_FRAMES:
+            raise XenError(EINVAL, "XENMEM_add_to_physmap", f"frame {index} of the grant table")
+        self.grant_table.grow(index + 1)
+        frame = self.grant_table.frames[index]
+        if not frame.number:
+            frame.number = self.xen.new_frame()
+            self.frames[frame.number] = frame
+        return frame
+
+    def page(self, gfn: int) -> Page | None:
+        """A page of its memory that is its own, for Xen: None where there is none."""
+        if gfn in self.frames:
+            return Page(self.frames[gfn].bytes, 0)
+        if gfn in self.mapped:
+            page, _, owner = self.mapped[gfn]
+            return page if owner is self else None
+        return self.page_grants.pages.get(gfn)
+
+    def mapped_memory(self, gfn: int) -> memoryview:
+        """A grant that it maps by hypercall, as the guest sees it: read-only where it is. Raises
+        `KeyError` where it maps none."""
+        page, writable, _ = self.mapped[gfn]
+        return page.view() if writable else page.view().toreadonly()
+
     def _xen_step(self, step: Step) -> None:
         """Xen, on behalf of whichever vCPU runs, is about to touch this domain's memory."""
         running = self.xen.scheduler.current
@@ -95,7 +127,9 @@ class XenDomain:
         page."""
         self.trace("suspend")
         self.event_channels.forget()
+        self.page_grants.forget()
         self.grant_table.forget()
+        self.mapped.clear()
         for vcpu in self.vcpus:
             vcpu.reset()
         self.shared_info.bytes[:] = bytes(len(self.shared_info.bytes))
@@ -104,5 +138,6 @@ class XenDomain:
         """The domain is gone: its timers, mappings and ports with it."""
         for vcpu in self.vcpus:
             vcpu.timers.stop()
-        self.grant_table.let_go()
+        self.page_grants.let_go()
+        self.grant_table.unmap_all()
         self.event_channels.close_all()

@@ -14,13 +14,13 @@ from activations.abi.grant_table import GntStatus
 from activations.errors import XenError
 from activations.lower import Segment
 from xen_sim.faults.ask import ORDINARY
-from xen_sim.xen.grant_table import GrantTable, MappedPages, SharedPages
+from xen_sim.xen.shared_pages import MappedPages, PageGrants, SharedPages
 
 EXHAUSTED, REFUSED = "exhausted", "refused"
 
 
-class FaultyGrants(GrantTable):
-    """A domain's grant table; what it asks of Xen may be refused."""
+class FaultyGrants(PageGrants):
+    """A domain's grants; what it asks of Xen may be refused."""
 
     def share(self, domid: int, pages: int, writable: bool) -> SharedPages:
         if self._happens(f"grant {pages} pages", EXHAUSTED):

@@ -1,48 +1,70 @@
-"""Grants: a domain's table of real bytes, and the pages its entries stand for.
+"""Grants: a domain's table, version 1, as Xen reads it.
 
-A grant entry (version 1) names a frame and who may map it; mapping sets its READING and WRITING
-flags, and while they are set the owner cannot take the page back. Mapping gives the very same
-bytes: two domains of one simulation share memory as two domains of a machine do.
+An entry names a page and who may use it. Its words are the guest's, who may write anything into
+them at any time; Xen looks at them when the page is asked for, and keeps to what it saw for as long
+as the page is used. For so long GTF_reading and GTF_writing are set in the entry, and the owner is
+to leave the page as it is.
+
+Source: xen/common/grant_table.c (`_set_status_v1`, `reduce_status_for_pin`,
+`acquire_grant_for_copy`, `get_maptrack_handle`).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Sequence
-from errno import EBUSY, EINVAL, ENOSPC
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
-from activations.abi.grant_table import ENTRY, PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
-from activations.errors import XenError
-from activations.lower import Foreign, Segment
-from xen_sim.hardware.pages import stepped
+from activations.abi.grant_table import ENTRY, PAGE_SIZE, GntStatus, Gtf
+from xen_sim.hardware.memory import Frame
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
     from xen_sim.xen.domain import XenDomain
 
-MAX_ENTRIES = 1024
-"""Entries of a table of two pages, which is where Linux's gntalloc stops too (its `limit`)."""
+INITIAL_FRAMES = 1
+MAX_FRAMES = 2
+"""Frames of a table: 1024 entries, which is where Linux's gntalloc stops too (its `limit`)."""
+ENTRIES = PAGE_SIZE // ENTRY.size
+"""Of one frame."""
+MAX_ENTRIES = MAX_FRAMES * ENTRIES
+MOST_PINS = 128
+"""How often one domain may map an entry for reading, and again for writing."""
+_READING, _WRITING, _READONLY = int(Gtf.READING), int(Gtf.WRITING), int(Gtf.READONLY)
+"""Plain numbers: `~` of a flag has not the bits that it does not know."""
+_ACCESS, _ACCESS_TO_READ = int(Gtf.PERMIT_ACCESS), int(Gtf.PERMIT_ACCESS | Gtf.READONLY)
+_TYPE, _TYPE_TO_MAP = int(Gtf.TYPE_MASK), int(Gtf.TYPE_MASK | Gtf.SUB_PAGE)
+_HANDLES = 256
+"""By which the handles grow: a page of struct grant_mapping."""
 
 
-class Allocation(bytearray):
-    """Pages that were granted together, of the domain whose table this is."""
+class Page(NamedTuple):
+    """A page of memory: where it lies in which bytes."""
 
-    __slots__ = ("owner",)
-
-    def __init__(self, pages: int, owner: GrantTable) -> None:
-        super().__init__(pages * PAGE_SIZE)
-        self.owner: GrantTable = owner
-
-
-class Frame(NamedTuple):
-    """A page of memory: where it lies in which allocation."""
-
-    allocation: Allocation
+    memory: bytearray
     offset: int
+
+    def is_(self, other: Page) -> bool:
+        """Whether it is the same page, and not one that only has the same bytes."""
+        return self.memory is other.memory and self.offset == other.offset
+
+    def view(self) -> memoryview:
+        return memoryview(self.memory)[self.offset : self.offset + PAGE_SIZE]
+
+
+Bytes = bytearray | memoryview
+
+
+def copy(source: Bytes, start: int, dest: Bytes, dest_start: int, length: int) -> None:
+    """What Xen copies with: eight bytes after eight, and then the rest one by one, from the first
+    to the last. Where the ends overlap, that shows."""
+    if source is not dest or not 0 < dest_start - start < length:
+        memoryview(dest)[dest_start : dest_start + length] = memoryview(source)[
+            start : start + length
+        ]
+        return
+    whole = length & ~7
+    for at in (*range(0, whole, 8), *range(whole, length)):
+        size = 8 if at < whole else 1
+        dest[dest_start + at : dest_start + at + size] = source[start + at : start + at + size]
 
 
 class Refused(Exception):
@@ -53,275 +75,205 @@ class Refused(Exception):
         super().__init__(f"GNTST_{status.name.lower()}: {why}")
 
 
+class _Active:
+    """struct active_grant_entry: an entry whose page is used."""
+
+    __slots__ = ("domid", "page", "pins")
+
+    def __init__(self, domid: int, page: Page) -> None:
+        self.domid = domid
+        self.page = page
+        self.pins = [0, 0]
+        """How often it is used for reading, and for writing."""
+
+
+class Mapping(NamedTuple):
+    """struct grant_mapping: what a handle stands for."""
+
+    owner: GrantTable
+    generation: int
+    ref: int
+    page: Page
+    writable: bool
+
+
 class GrantTable:
-    """One domain's grant table, and its operations."""
+    """One domain's grant table, and the handles of what it maps of others'."""
 
     def __init__(self, domain: XenDomain) -> None:
         self.domain = domain
         self.generation: int = 0
         """How often the domain was suspended: what was granted or mapped before is no more."""
-        self.mappings: dict[MappedPages, None] = {}
-        """What this domain maps of others'."""
-        self.shared: dict[SharedPages, None] = {}
-        """What it shares with others."""
         self._begin()
 
     def _begin(self) -> None:
-        self._entries = bytearray(MAX_ENTRIES * ENTRY.size)
-        self._frames: dict[int, Frame] = {}
-        self._pins: Counter[int] = Counter()
-        self._next_ref = RESERVED_ENTRIES
-        self._freed: list[int] = []
+        self.frames: list[Frame] = []
+        """The table's own."""
+        self._active: dict[int, _Active] = {}
+        self.mappings: dict[int, Mapping] = {}
+        """What this domain maps by hypercalls, by handle."""
+        self._handles: deque[int] = deque()
+        self._handle_limit = 0
+        self.grow(INITIAL_FRAMES)
 
-    def share(self, domid: int, pages: int, writable: bool) -> SharedPages:
-        """Fresh zeroed pages, granted to `domid`."""
-        if pages > MAX_ENTRIES - self._next_ref + len(self._freed):
-            raise XenError(ENOSPC, "grant", f"{self.domain.name}: {pages} pages for {domid}")
-        memory = Allocation(pages, self)
-        flags = Gtf.PERMIT_ACCESS | (Gtf.INVALID if writable else Gtf.READONLY)
-        refs = []
-        for offset in range(0, len(memory), PAGE_SIZE):
-            ref = heappop(self._freed) if self._freed else self._fresh()
-            frame = self.domain.xen.new_frame()
-            self._frames[frame] = Frame(memory, offset)
-            ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
-            refs.append(ref)
-        shared = SharedPages(self, self, domid, tuple(refs), memoryview(memory))
-        self.shared[shared] = None
-        return shared
+    def grow(self, frames: int) -> None:
+        """The table has so many frames at least. A new one is zeroed."""
+        while len(self.frames) < frames:
+            self.frames.append(Frame(0, "grant table"))
 
-    def map(self, domid: int, refs: Sequence[int], writable: bool) -> MappedPages:
-        """GNTTABOP_map_grant_ref for each reference."""
-        try:
-            table = self._table_of(domid)
-            frames = [table.frame_for(self.domain.domid, ref, writable) for ref in refs]
-            memory = _joined(frames)
-            if memory is None:
-                raise Refused(
-                    GntStatus.NO_DEVICE_SPACE,
-                    f"references {list(refs)} were not granted together: map each alone",
-                )
-        except Refused as refused:
-            raise XenError(EINVAL, "GNTTABOP_map_grant_ref", str(refused)) from None
-        table.note_mapped(refs, Gtf.READING | (Gtf.WRITING if writable else Gtf.INVALID))
-        mapped = MappedPages(self, table, tuple(refs), memory, writable=writable)
-        self.mappings[mapped] = None
-        return mapped
+    def forget(self) -> None:
+        """The domain is saved and restored: its new table is empty, and it maps nothing."""
+        self.unmap_all()
+        self.generation += 1
+        self._begin()
 
-    def copy(self, segments: Sequence[Segment]) -> list[int]:
-        """GNTTABOP_copy: how each segment ended. One that is refused does not stop the others."""
-        return [self._copy(segment) for segment in segments]
+    def unmap_all(self) -> None:
+        """What the domain maps by hypercalls is unmapped."""
+        for handle in list(self.mappings):
+            self.unmap(handle)
 
-    def _copy(self, segment: Segment) -> GntStatus:
-        length = segment.length
-        if not length:
-            return GntStatus.OKAY
-        try:
-            source = self._bytes(segment.source, length, writable=False)
-            dest = self._bytes(segment.dest, length, writable=True)
-        except Refused as refused:
-            return refused.status
-        dest[:] = source
-        return GntStatus.OKAY
+    # The entries
 
-    def _bytes(self, end: Foreign | ReadableBuffer, length: int, *, writable: bool) -> memoryview:
-        """An end of a copy, exactly as long as what is copied."""
-        if isinstance(end, Foreign):
-            table = self._table_of(end.domid)
-            frame = table.frame_for(self.domain.domid, end.ref, writable)
-            start = frame.offset + end.offset
-            return memoryview(frame.allocation)[start : start + length]
-        memory = memoryview(end)
-        pages = getattr(memory.obj, "whole", memory).obj
-        if isinstance(pages, Allocation) and pages.owner is not self:
-            raise Refused(GntStatus.BAD_PAGE, "a mapped page is its owner's, not this domain's")
-        return memory.cast("B")[:length]
+    @property
+    def entries(self) -> int:
+        """How many there are."""
+        return len(self.frames) * ENTRIES
 
-    def _table_of(self, domid: int) -> GrantTable:
-        owner = self.domain.xen.domains.get(domid)
-        if owner is None:
-            raise Refused(GntStatus.BAD_DOMAIN, f"domain {domid}")
-        return owner.grant_table
+    def entry(self, ref: int) -> tuple[int, int, int]:
+        """Flags, domid and frame of an entry."""
+        index, at = divmod(ref, ENTRIES)
+        flags, domid, frame = ENTRY.unpack_from(self.frames[index].bytes, at * ENTRY.size)
+        return flags, domid, frame
 
-    # What a mapping or a copy asks of the owner's table
+    def set_entry(self, ref: int, flags: int, domid: int, frame: int) -> None:
+        index, at = divmod(ref, ENTRIES)
+        ENTRY.pack_into(self.frames[index].bytes, at * ENTRY.size, flags, domid, frame)
 
-    def frame_for(self, domid: int, ref: int, writable: bool) -> Frame:
-        """The frame of a reference, if `domid` may have it so. Raises `Refused`, with the status
-        that Xen gives (`_set_status_v1` and its callers)."""
-        if not 0 <= ref < MAX_ENTRIES:
-            raise Refused(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
-        flags, granted_to, frame = self.entry(ref)
-        if not flags & Gtf.PERMIT_ACCESS or granted_to != domid:
+    def swap(self, ref: int, other: int) -> None:
+        """Two entries change places. Raises `Refused` while one of them is used."""
+        for each in (ref, other):
+            self._check_number(each)
+        if ref == other:
+            return
+        for each in (ref, other):
+            if each in self._active:
+                raise Refused(GntStatus.EAGAIN, f"{self.domain.name}'s reference {each} is used")
+        kept = self.entry(ref)
+        self.set_entry(ref, *self.entry(other))
+        self.set_entry(other, *kept)
+
+    # Their pages: used, and let go
+
+    def acquire(self, ref: int, domid: int, *, writable: bool, mapping: bool) -> Page:
+        """An entry's page is used by `domid` from now on: to be mapped, or to be copied. Raises
+        `Refused`."""
+        self._check_number(ref)
+        active = self._active.get(ref)
+        if active is None:
+            active = self._begin_use(ref, domid, writable, mapping)
+        elif active.domid != domid or active.pins[writable] >= MOST_PINS:
+            raise Refused(
+                GntStatus.GENERAL_ERROR,
+                f"{self.domain.name}'s reference {ref} is used by domain {active.domid}, which "
+                f"may map it {MOST_PINS} times; not granted to domain {domid}",
+            )
+        elif writable and not active.pins[True]:
+            self._mark(ref, self.entry(ref), writable)
+            if not mapping:
+                self._check_still(ref, active, writable)
+        active.pins[writable] += 1
+        return active.page
+
+    def release(self, ref: int, *, writable: bool) -> None:
+        """The opposite of an `acquire`."""
+        active = self._active[ref]
+        active.pins[writable] -= 1
+        if not any(active.pins):
+            del self._active[ref]
+        self._reduce(ref, active.pins, writable)
+
+    def use(self, ref: int, domid: int, *, writable: bool) -> Page:
+        """An entry's page, to be copied at once: acquired, and released again. Where nobody uses it
+        and its flags are the usual ones, that leaves the entry as it was."""
+        if ref not in self._active and 0 <= ref < self.entries:
+            flags, granted_to, gfn = self.entry(ref)
+            usual = flags == _ACCESS or (flags == _ACCESS_TO_READ and not writable)
+            if usual and granted_to == domid and (page := self.domain.page(gfn)):
+                return page
+        page = self.acquire(ref, domid, writable=writable, mapping=False)
+        self.release(ref, writable=writable)
+        return page
+
+    def _begin_use(self, ref: int, domid: int, writable: bool, mapping: bool) -> _Active:
+        flags, granted_to, _ = entry = self.entry(ref)
+        looked_at = _TYPE_TO_MAP if mapping else _TYPE
+        if flags & looked_at != Gtf.PERMIT_ACCESS or granted_to != domid:
             raise Refused(
                 GntStatus.GENERAL_ERROR,
                 f"{self.domain.name}'s reference {ref} is not granted to domain {domid}",
             )
-        if writable and flags & Gtf.READONLY:
+        self._mark(ref, entry, writable)
+        active = self._active[ref] = _Active(domid, self._check_page(ref, [0, 0], writable))
+        return active
+
+    def _check_page(self, ref: int, pins: list[int], writable: bool) -> Page:
+        """The page that an entry names now."""
+        _, _, gfn = self.entry(ref)
+        page = self.domain.page(gfn)
+        if page is None:
+            self._reduce(ref, pins, writable)
+            raise Refused(GntStatus.BAD_PAGE, f"{self.domain.name} has no frame {gfn}")
+        return page
+
+    def _check_still(self, ref: int, active: _Active, writable: bool) -> None:
+        """A copy to a page that was only read so far looks whether the entry names it still."""
+        page = self._check_page(ref, active.pins, writable)
+        if not page.is_(active.page):
+            self._reduce(ref, active.pins, writable)
+            raise Refused(
+                GntStatus.GENERAL_ERROR, f"{self.domain.name}'s reference {ref} names another page"
+            )
+
+    def _mark(self, ref: int, entry: tuple[int, int, int], writable: bool) -> None:
+        flags, domid, gfn = entry
+        if writable and flags & _READONLY:
             raise Refused(
                 GntStatus.GENERAL_ERROR, f"{self.domain.name}'s reference {ref} is read-only"
             )
-        return self._frames[frame]
+        flags |= _READING | _WRITING if writable else _READING
+        self.set_entry(ref, flags, domid, gfn)
 
-    def entry(self, ref: int) -> tuple[Gtf, int, int]:
-        """Flags, domid and frame of an entry."""
-        flags, domid, frame = ENTRY.unpack_from(self._entries, ref * ENTRY.size)
-        return Gtf(flags), domid, frame
+    def _reduce(self, ref: int, pins: list[int], writable: bool) -> None:
+        """The entry says no more than how its page is still used."""
+        flags, domid, gfn = self.entry(ref)
+        if not any(pins):
+            flags &= ~_READING
+        if writable and not pins[True]:
+            flags &= ~_WRITING
+        self.set_entry(ref, flags, domid, gfn)
 
-    def note_mapped(self, refs: Sequence[int], flags: Gtf) -> None:
-        for ref in refs:
-            self._pins[ref] += 1
-            self._set_flags(ref, self.entry(ref)[0] | flags)
+    def _check_number(self, ref: int) -> None:
+        if not 0 <= ref < self.entries:
+            raise Refused(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
 
-    def note_unmapped(self, refs: Sequence[int]) -> None:
-        for ref in refs:
-            self._pins[ref] -= 1
-            if not self._pins[ref]:
-                self._set_flags(ref, self.entry(ref)[0] & ~(Gtf.READING | Gtf.WRITING))
+    # Handles
 
-    def revoke(self, pages: SharedPages) -> None:
-        """Take pages back. EBUSY while the peer maps them."""
-        busy = [ref for ref in pages.refs if self.entry(ref)[0] & (Gtf.READING | Gtf.WRITING)]
-        if busy:
-            raise XenError(
-                EBUSY,
-                "revoke",
-                f"{self.domain.name}'s {busy} are mapped by domain {pages.domid}",
-                hint="let the peer unmap first",
-            )
-        for ref in pages.refs:
-            del self._frames[self.entry(ref)[2]]
-            ENTRY.pack_into(self._entries, ref * ENTRY.size, 0, 0, 0)
-            heappush(self._freed, ref)
+    def take_handle(self) -> int:
+        """A free one: the one that has been free for longest. One is always left, as in Xen, who
+        links those that become free behind it."""
+        if len(self._handles) > 1:
+            return self._handles.popleft()
+        first = self._handle_limit
+        self._handle_limit += _HANDLES
+        self._handles.extendleft(range(self._handle_limit - 1, first, -1))
+        return first
 
-    def forget(self) -> None:
-        """The domain is saved and restored: its new table is empty, and it maps nothing. Peers keep
-        what they map of the old one's pages."""
-        self.lose_all()
-        self.generation += 1
-        self._begin()
+    def give_handle(self, handle: int) -> None:
+        self._handles.append(handle)
 
-    def lose_all(self) -> None:
-        """What it maps is gone, and nobody is told: a domain that Xen destroys tells nobody."""
-        for mapped in list(self.mappings):
-            mapped.lose()
-        self.shared.clear()
-
-    def let_go(self) -> None:
-        """The domain's program ends: what it maps is unmapped, what it shares is nobody's any more,
-        and its peers are told as it has asked."""
-        for mapped in list(self.mappings):
-            mapped.close()
-        for shared in list(self.shared):
-            shared.orphan()
-
-    def _fresh(self) -> int:
-        self._next_ref += 1
-        return self._next_ref - 1
-
-    def _set_flags(self, ref: int, flags: Gtf) -> None:
-        _, domid, frame = self.entry(ref)
-        ENTRY.pack_into(self._entries, ref * ENTRY.size, flags, domid, frame)
-
-
-class _Pages(ABC):
-    """Pages in either role, with what is to happen when they go."""
-
-    def __init__(
-        self,
-        table: GrantTable,
-        owner: GrantTable,
-        domid: int,
-        refs: tuple[int, ...],
-        memory: memoryview,
-        *,
-        writable: bool = True,
-    ) -> None:
-        self._table = table
-        self._owner = owner
-        self._generation = owner.generation
-        self.domid = domid
-        self.refs = refs
-        self._memory = memory
-        """The bytes themselves."""
-        before = table.domain.guest_before
-        if before is None:
-            self.memory: Any = memory if writable else memory.toreadonly()
-        else:
-            self.memory = stepped(memory, f"memory {refs[0]}", before, readonly=not writable)
-        self._clear_byte: int | None = None
-        self._port: int | None = None
-        self._closed = False
-
-    def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
-        self._clear_byte, self._port = clear_byte, port
-
-    def close(self) -> None:
-        if not self._closed:
-            self._release()
-            self._closed = True
-
-    @property
-    def _granted(self) -> bool:
-        """Whether the entries are these pages' still: its owner's suspend ends them."""
-        return self._owner.generation == self._generation
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Give them back, and tell whoever is to be told."""
-
-    def _notify(self) -> None:
-        if self._clear_byte is not None:
-            self._memory[self._clear_byte] = 0
-        if self._port is not None:
-            self._table.domain.event_channels.send(self._port)
-
-
-class SharedPages(_Pages):
-    """Pages that this domain granted."""
-
-    def orphan(self) -> None:
-        """Who shared them is gone, and Xen takes them back once the peer has let go."""
-        self._table.shared.pop(self, None)
-        self._closed = True
-        self._notify()
-
-    def _release(self) -> None:
-        if self._granted:
-            self._table.revoke(self)
-        self._table.shared.pop(self, None)
-        self._notify()
-
-
-class MappedPages(_Pages):
-    """Pages that another domain granted and this one maps."""
-
-    def __init__(
-        self,
-        table: GrantTable,
-        owner: GrantTable,
-        refs: tuple[int, ...],
-        memory: memoryview,
-        *,
-        writable: bool,
-    ) -> None:
-        super().__init__(table, owner, owner.domain.domid, refs, memory, writable=writable)
-
-    def lose(self) -> None:
-        """The mapping is gone, and nobody is told."""
-        if self._granted:
-            self._owner.note_unmapped(self.refs)
-        del self._table.mappings[self]
-        self._closed = True
-
-    def _release(self) -> None:
-        self._notify()
-        self.lose()
-
-
-def _joined(frames: Sequence[Frame]) -> memoryview | None:
-    """Frames that lie one after another in one allocation, as one view of it."""
-    whole, start = frames[0]
-    for index, (allocation, offset) in enumerate(frames):
-        if allocation is not whole or offset != start + index * PAGE_SIZE:
-            return None
-    return memoryview(whole)[start : start + len(frames) * PAGE_SIZE]
+    def unmap(self, handle: int) -> None:
+        """What a handle stands for is not mapped any more, and the handle free."""
+        owner, generation, ref, _, writable = self.mappings.pop(handle)
+        if owner.generation == generation:
+            owner.release(ref, writable=writable)
+        self.give_handle(handle)

@@ -18,8 +18,9 @@ from activations.errors import XenError
 from activations.shortcut import shorten
 from xen_sim.hardware.apic import FIRST_VECTOR
 from xen_sim.hardware.cpu import Handler
+from xen_sim.hardware.memory import Frame
 from xen_sim.schedule.step import Step
-from xen_sim.xen import evtchn_op
+from xen_sim.xen import evtchn_op, gnttab_op
 from xen_sim.xen.channel import Channel
 from xen_sim.xen.delivery import Callback, PvUpcall, UpcallVector
 from xen_sim.xen.event_2l import PlainTwoLevel
@@ -37,7 +38,8 @@ _OPERATIONS = (
 """Methods that are the event channels' own, of the same name."""
 
 _OTHERS = (
-    *("event_channel_op", "set_timer", "set_singleshot_timer", "set_periodic_timer"),
+    *("event_channel_op", "grant_table_op", "map_grant_table"),
+    *("set_timer", "set_singleshot_timer", "set_periodic_timer"),
     *("yield_", "block", "poll", "initialise", "up", "down", "is_up"),
     *("set_upcall_vector", "set_callback_vector", "set_callbacks", "force_upcall"),
 )
@@ -138,6 +140,26 @@ class Hypercalls:
     def set_priority(self, port: int, priority: int) -> None:
         """EVTCHNOP_set_priority: of what comes from now on, on the FIFO ABI."""
         self._channels.set_priority(port, priority)
+
+    # Grants
+
+    def grant_table_op(
+        self, command: int, argument: bytearray, count: int = 1, frame_list: list[int] | None = None
+    ) -> None:
+        """Hypercall 20. `argument` has `count` of the command's structures, into which results are
+        written, each with its GNTST_*. GNTTABOP_setup_table writes the frames into `frame_list`,
+        where the structure has an address.
+
+        Raises `XenError` with ENOSYS for a command there is not for such a guest, EFAULT at the
+        first structure that cannot be read, EINVAL for a count that cannot be; ENOSYS, EINVAL,
+        ESRCH and EPERM of versions.
+        """
+        gnttab_op.perform(self._domain, command, argument, count, frame_list)
+
+    def map_grant_table(self, index: int) -> Frame:
+        """XENMEM_add_to_physmap of a frame of the grant table, at a new frame number of the
+        guest's. The table grows to it. EINVAL for one that there cannot be."""
+        return self._domain.map_grant_table(index)
 
     # Timers
 

@@ -108,7 +108,8 @@ class Hypervisor:
         """A domain dies where it stands (`xl destroy`). dom0 itself goes on: there its program
         dies, and the kernel unmaps what that mapped, as for any process."""
         if not domain.privileged:
-            domain.grant_table.lose_all()
+            domain.page_grants.lose_all()
+            domain.grant_table.unmap_all()
         self.destroy(domain)
 
     def destroy(self, domain: XenDomain) -> None:

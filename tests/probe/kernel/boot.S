@@ -148,7 +148,7 @@ descriptors_at:
 
 	.bss
 	.balign 4096
-	.globl page_tables, hypercall_page, shared_info, frames, window, second_stack, second_stack_end
+	.globl page_tables, hypercall_page, shared_info, frames, grant_frames, window, second_stack, second_stack_end
 page_tables:	.skip 4096
 pointers:	.skip 4096
 directories:	.skip 4 * 4096
@@ -157,6 +157,7 @@ window:		.skip 4096
 hypercall_page:	.skip 4096
 shared_info:	.skip 4096
 frames:		.skip 8 * 4096
+grant_frames:	.skip 2 * 4096
 boot_stack:	.skip STACK
 boot_stack_end:
 second_stack:	.skip STACK

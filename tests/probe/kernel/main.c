@@ -45,6 +45,8 @@ void finish(enum state state)
 		hlt();
 }
 
+uint32_t xen_leaf;
+
 static void find_hypercalls(void)
 {
 	uint32_t leaf, eax, ebx, ecx, edx;
@@ -54,16 +56,18 @@ static void find_hypercalls(void)
 		if (ebx == 0x566e6558 && ecx == 0x65584d4d && edx == 0x4d4d566e)
 			break;	/* XenVMMXenVMM */
 	}
+	xen_leaf = leaf;
 	asm volatile("cpuid" : "=a"(eax), "=b"(ebx), "=c"(ecx), "=d"(edx) : "a"(leaf + 2));
 	wrmsr(ebx, (uintptr_t)hypercall_page);
 }
 
-static void map_shared_info(void)
+void add_to_physmap(unsigned int space, unsigned int index, const void *where)
 {
 	struct xen_add_to_physmap map = {
 		.domid = DOMID_SELF,
-		.space = XENMAPSPACE_shared_info,
-		.gpfn = (uintptr_t)&shared_info / PAGE,
+		.space = space,
+		.idx = index,
+		.gpfn = (uintptr_t)where / PAGE,
 	};
 
 	hypercall(__HYPERVISOR_memory_op, XENMEM_add_to_physmap, (uintptr_t)&map, 0);
@@ -115,7 +119,7 @@ void probe_main(const struct hvm_start_info *info)
 
 	report->magic = MAGIC;
 	find_hypercalls();
-	map_shared_info();
+	add_to_physmap(XENMAPSPACE_shared_info, 0, &shared_info);
 	interrupts_on();
 	report->state = RUNNING;
 	switch (task->task) {
@@ -124,6 +128,9 @@ void probe_main(const struct hvm_start_info *info)
 		break;
 	case TASK_LOWER_HALF:
 		lower_half_task(task);
+		break;
+	case TASK_PEER:
+		grants_peer();
 		break;
 	case TASK_HLT:
 		cli();

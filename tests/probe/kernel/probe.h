@@ -10,6 +10,7 @@
 
 #define PAGE 4096
 #define FRAMES 8
+#define GRANT_FRAMES 2
 #define VCPUS 2
 #define STACK 16384		/* as in boot.S */
 
@@ -25,7 +26,7 @@ struct module {
 
 #define MAGIC 0x424f5250	/* "PROB" */
 
-enum task { TASK_PROGRAMS, TASK_LOWER_HALF, TASK_HLT };
+enum task { TASK_PROGRAMS, TASK_LOWER_HALF, TASK_HLT, TASK_PEER };
 enum delivery { NOT_DELIVERED, UPCALL_VECTOR, CALLBACK_VECTOR };
 
 /* The report: what dom0 reads in the probe's memory, at REPORT, while it runs and after. */
@@ -40,21 +41,56 @@ struct report {
 #define REPORT 0x1000000		/* 16 MiB: module.py */
 #define REPORT_SIZE 0xe00000
 
+#define OTHER 12		/* the word that dom0 writes: the domid of the other guest, if there is one */
+
 enum state { BOOTING, RUNNING, DONE, TRAPPED, FULL };
 
 extern struct shared_info shared_info;
 extern uint8_t frames[FRAMES][PAGE];
+extern uint64_t grant_frames[GRANT_FRAMES][PAGE / 8];
 extern uint8_t window[PAGE];
 
 static struct report *const report = (void *)REPORT;
 
+/* What the task `programs` does, and what it says of it: module.py. */
+struct step {
+	uint8_t kind, domain, vcpu, size;
+	uint32_t number;
+	uint8_t data[32];
+};
+
+struct change {
+	uint64_t where;		/* page << 16 | offset, page 0 being shared_info */
+	uint64_t value;
+};
+
+struct answer {
+	int32_t result;
+	uint16_t slept;
+	uint16_t changes;
+	uint32_t upcalls[VCPUS];
+	uint8_t argument[32];
+	struct change change[];
+};
+
 /* main.c */
+extern uint32_t xen_leaf;	/* of CPUID, where Xen's begin */
 void *memcpy(void *to, const void *from, size_t size);
 void *memset(void *to, int value, size_t size);
 void finish(enum state state) __attribute__((noreturn));
+void add_to_physmap(unsigned int space, unsigned int index, const void *where);
 void deliver_by(enum delivery delivery, unsigned int vcpu);
 int64_t start_second(void);
 void programs_second(void) __attribute__((noreturn));
+
+/* grants.c */
+void grants_start(void);
+void grants_peer(void);
+int64_t grants_begin(void);
+int64_t grant_table_op(const struct step *step, struct answer *answer);
+int64_t grants_step(const struct step *step);
+uint64_t grants_told(uint64_t entry);
+const uint64_t *grants_page(unsigned int index, unsigned int *from, int *of_entries);
 
 /* clock.c: nanoseconds, as Xen counts them */
 uint64_t now(void);

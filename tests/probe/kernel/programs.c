@@ -18,29 +18,10 @@
  */
 #include "probe.h"
 
+#include <xen/grant_table.h>
 #include <xen/hvm/hvm_op.h>
 
 #include "kinds.h"
-
-struct step {
-	uint8_t kind, domain, vcpu, size;
-	uint32_t number;
-	uint8_t data[32];
-};
-
-struct change {
-	uint64_t where;		/* page << 16 | offset, page 0 being shared_info */
-	uint64_t value;
-};
-
-struct answer {
-	int32_t result;
-	uint16_t slept;
-	uint16_t changes;
-	uint32_t upcalls[VCPUS];
-	uint8_t argument[32];
-	struct change change[];
-};
 
 enum { MAKES_EOI = 1, CLEARS = 2 };	/* STEP_HANDLER's flags */
 enum { ALARM = 1000000 };		/* ns after which a sleep is ended, at first */
@@ -50,7 +31,7 @@ enum { STORM = 100 };			/* upcalls in one window, after which the handler clears
 
 static unsigned int vcpus, handler, enabled[VCPUS];
 static enum delivery delivery;
-static uint8_t shadow[1 + FRAMES][PAGE];
+static uint8_t shadow[1 + FRAMES + GRANT_FRAMES + FRAMES + 1][PAGE];
 
 /* vCPU 0 and vCPU 1: whose turn it is */
 static volatile unsigned int turn;
@@ -268,6 +249,8 @@ static int64_t begin(void)
 		}
 		memset(shared_info.evtchn_pending, 0, 512);
 		memset(shared_info.evtchn_mask, 0, 512);
+		if (!result)
+			result = grants_begin();
 		memset(frames, 0, sizeof(frames));
 	}
 	handler = MAKES_EOI | CLEARS;
@@ -323,6 +306,14 @@ static void perform(const struct step *step, struct answer *answer)
 	case STEP_UPCALL_VECTOR:
 		answer->result = upcall_vector(step->number);
 		break;
+	case STEP_GRANT_TABLE_OP:
+		answer->result = grant_table_op(step, answer);
+		break;
+	case STEP_GRANT_ENTRY:
+	case STEP_MAPPED_STORE:
+	case STEP_MAPPED_LOAD:
+		answer->result = grants_step(step);
+		break;
 	case STEP_IS_UP:
 		answer->result = vcpu_op(VCPUOP_is_up, step->number, NULL);
 		break;
@@ -375,6 +366,27 @@ static void compare(struct answer *answer, unsigned int page, const void *is, un
 		}
 }
 
+/* Pages that have to do with grants: this guest's table, the other's pages and its table. */
+static void compare_grants(struct answer *answer)
+{
+	unsigned int from;
+	int of_entries;
+	const volatile uint64_t *word;
+
+	for (unsigned int index = 0; (word = grants_page(index, &from, &of_entries)); index++) {
+		uint64_t *was = (uint64_t *)shadow[1 + FRAMES + index];
+
+		for (unsigned int n = from; n < PAGE / 8; n++)
+			if (word[n] != was[n]) {
+				was[n] = word[n];
+				answer->change[answer->changes++] = (struct change){
+					(1 + FRAMES + index) << 16 | n * 8,
+					of_entries ? grants_told(was[n]) : was[n]
+				};
+			}
+	}
+}
+
 static void compare_all(struct answer *answer)
 {
 	for (unsigned int vcpu = 0; vcpu < VCPUS; vcpu++)
@@ -383,6 +395,7 @@ static void compare_all(struct answer *answer)
 		offsetof(struct shared_info, wc_version));
 	for (unsigned int page = 0; page < FRAMES; page++)
 		compare(answer, 1 + page, frames[page], 0, PAGE);
+	compare_grants(answer);
 }
 
 void programs(const struct module *module)
@@ -396,6 +409,7 @@ void programs(const struct module *module)
 	handler = MAKES_EOI | CLEARS;
 	upcall_handler = take_upcall;
 	deliver_by(delivery, 0);
+	grants_start();
 	if (vcpus > 1)
 		report->words[0] = start_second();
 	begun = now();

@@ -1,0 +1,134 @@
+"""Grant tables: two bare guests of ours on a real Xen, against the simulator: see docs/truth.md."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from probe import build, compare, grants, planted, simulated
+from probe.compare import Recording
+from probe.lab import Probe
+from probe.steps import COPY, ProbeKind
+from xen_oracle.program import Step
+
+import xen_sim
+from activations.abi import grant_table as abi
+from activations.abi.grant_table import GntStatus, Op
+from xen_lab import Lab
+
+SIMULATOR = Path(xen_sim.__file__).parent
+LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
+ENOUGH = 5_000
+"""Steps in which every planted fault shows."""
+SEEN = (
+    *(GntStatus.OKAY, GntStatus.GENERAL_ERROR, GntStatus.BAD_DOMAIN, GntStatus.BAD_GNTREF),
+    *(GntStatus.BAD_HANDLE, GntStatus.BAD_VIRT_ADDR, GntStatus.PERMISSION_DENIED),
+    *(GntStatus.BAD_PAGE, GntStatus.BAD_COPY_ARG),
+)
+"""The statuses that programs meet. Bus addresses and transfers are not for such a guest; its own
+table, in which it swaps, is used by nobody."""
+STATUSES = {
+    Op.MAP_GRANT_REF: (abi.MAP_GRANT_REF, 4),
+    Op.UNMAP_GRANT_REF: (abi.UNMAP_GRANT_REF, 3),
+    Op.COPY: (COPY, -1),
+    Op.SWAP_GRANT_REF: (abi.SWAP_GRANT_REF, 2),
+    Op.SETUP_TABLE: (abi.SETUP_TABLE, 2),
+    Op.QUERY_SIZE: (abi.QUERY_SIZE, 3),
+}
+
+
+def test_programs_of_grants_have_every_operation_and_every_status() -> None:
+    guest, steps = grants.asked(12_000, seed=1)
+    answers = simulated.answers(steps, guest.delivery, with_peer=guest.peer)
+    operations, statuses = set(), set()
+    for step, answer in zip(steps, answers, strict=True):
+        if step.kind != ProbeKind.GRANT_TABLE_OP:
+            continue
+        command = step.number & 0xFFFF
+        operations.add(command)
+        structure, status = STATUSES.get(Op(command) if command < 13 else Op.DUMP_TABLE, (None, 0))
+        if structure and answer.result == 0 and len(answer.argument) == structure.size:
+            statuses.add(structure.unpack(answer.argument)[status])
+    assert operations >= {*Op}
+    assert statuses >= {*SEEN}
+
+
+def test_a_machine_that_could_be_preempted_grants_the_same() -> None:
+    steps = [step for program in islice(grants.programs(3), 10) for step in program]
+    plain, explored = (
+        simulated.answers(steps, "none", with_peer=True, explore=explore)
+        for explore in (False, True)
+    )
+    assert plain == explored
+
+
+# On a real Xen
+
+
+@pytest.fixture(scope="module")
+def probe(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    return Probe(lab, build.kernel(tmp_path_factory.mktemp("probe")))
+
+
+@pytest.fixture(scope="module")
+def recordings(probe: Probe) -> list[Recording]:
+    return compare.record(probe.programs, [grants.asked(20_000, seed=2026)])
+
+
+def agree(probe: Probe, recordings: Sequence[Recording]) -> int:
+    """Hold the simulator against these: how many steps there are."""
+    for recording in recordings:
+        for found in compare.differences(recording):
+            pytest.fail(f"{compare.shrunk(probe.programs, found)}\n\nfirst:\n{found}")
+    return sum(len(recording.steps) for recording in recordings)
+
+
+@pytest.mark.lab
+def test_grants_of_the_simulator_never_differ_from_a_real_xens(
+    probe: Probe, recordings: Sequence[Recording]
+) -> None:
+    assert agree(probe, recordings) >= 20_000
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=LONG) for seed in range(4)])
+def test_grants_of_the_simulator_never_differ_in_many_steps(probe: Probe, seed: int) -> None:
+    some = [grants.asked(10_000, 5 * seed + more) for more in range(5)]
+    assert agree(probe, compare.record(probe.programs, some)) >= 50_000
+
+
+@pytest.mark.lab
+def test_a_fault_that_is_planted_in_the_simulators_grants_is_seen(
+    recordings: Sequence[Recording], tmp_path: Path
+) -> None:
+    """Each of them, in a part of what was recorded. They are looked for two at a time."""
+    guest, domid, steps, answers = recordings[0]
+    part = Recording(guest, domid, steps[:ENOUGH], answers[:ENOUGH])
+    path = tmp_path / "0.recorded"
+    path.write_bytes(pickle.dumps(part))
+
+    def seen(number: int) -> bool:
+        fault = planted.OF_GRANTS[number]
+        return planted.is_seen(SIMULATOR, fault, tmp_path / str(number), [path])
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(seen, range(len(planted.OF_GRANTS))))
+    assert all(results), [f.name for f, s in zip(planted.OF_GRANTS, results, strict=True) if not s]
+
+
+@pytest.mark.lab
+def test_a_guest_that_maps_a_page_of_its_own_loses_it_where_it_was(probe: Probe) -> None:
+    """Xen moves it: the guest has it at the new place alone. So programs map the peer's only, and
+    the simulator refuses."""
+    entry = grants.entry(grants.OWN_TABLE | 20, abi.Gtf.PERMIT_ACCESS, grants.OWN, 3)
+    mapped = grants.map_at(0, abi.Map.HOST, 20, grants.OWN)
+    steps: list[Step] = [*grants.begin(1), entry, mapped]
+    (_, answers), *_ = probe.programs([(grants.GUEST, steps)])
+    assert abi.MAP_GRANT_REF.unpack(answers[-1].argument)[4] == GntStatus.OKAY
+    gone = {where: value for where, value in answers[-1].changes if where >> 16 == 4}
+    assert len(gone) == 512
+    assert set(gone.values()) == {2**64 - 1}, "nothing is there any more"
