@@ -68,7 +68,7 @@ class Figures:
     """Where an engine counts them."""
 
     def __str__(self) -> str:
-        parts = [f"{self.runs:,} runs", f"{self.seconds:.2f} s"]
+        parts = [f"{self.runs:,} run{'' if self.runs == 1 else 's'}", f"{self.seconds:.2f} s"]
         if self.states:
             parts.append(f"{self.states:,} states")
         parts.append(f"at most {self.depth:,} choices in one")
