@@ -43,6 +43,9 @@ PUBLIC = {
         Adopt Clock Foreign GrantTable GrantedPages LowerHalf Ready Segment StoreConnection
         StoreUser VirtualLowerHalf Waitable monotonic_ns
     """,
+    "activations.offers": """
+        HasCache HasShell HasStore HasStoreServer LendsDisks ListsPorts PortState ShowsPorts
+    """,
     "activations.promises": """
         PromiseBroken always eventually fault faulty sometimes unreachable
     """,

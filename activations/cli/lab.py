@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import click
 
@@ -14,35 +13,7 @@ from activations.cli import options
 from activations.cli.output import Screen, write
 from activations.cli.status import WELL
 from activations.errors import BackendError
-from activations.outcome import Observer
-
-
-@runtime_checkable
-class HasShell(Protocol):
-    """What a backend offers beyond `Backend` where a person can look around in its domains."""
-
-    def shell(self, domain: str, observer: Observer) -> int:
-        """An interactive shell in this domain, on this terminal; give its exit status.
-
-        Raises `BackendError` if there is no such domain, or no way to have one.
-        """
-
-
-@runtime_checkable
-class HasCache(Protocol):
-    """What a backend offers beyond `Backend` where it keeps things on disk between runs.
-
-    `refresh` and `clean` raise `BackendError` while something runs from there.
-    """
-
-    def kept(self) -> Sequence[Kept]:
-        """What is kept, what is needed first."""
-
-    def refresh(self, observer: Observer) -> Sequence[str]:
-        """Bring it up to date; a line for each change, none where it was."""
-
-    def clean(self, *, old: bool) -> Sequence[Kept]:
-        """Remove it, or only what is not needed any more; give what was removed."""
+from activations.offers import HasCache, HasShell
 
 
 @click.group()

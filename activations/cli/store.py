@@ -24,7 +24,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, su
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -38,6 +38,7 @@ from activations.cli.status import INTERRUPTED, NOT_TRIED, WELL
 from activations.cli.streams import serving
 from activations.errors import ActivationsError, BackendError
 from activations.lower import StoreConnection
+from activations.offers import HasStore, HasStoreServer
 from activations.running import run_on
 from activations.store import Permission, Store, StoreError, Watch
 from activations.store.socket import connect
@@ -54,25 +55,6 @@ REASONS = {
 }
 CHANGED = b"XENSTORE_PATH"
 ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
-
-
-@runtime_checkable
-class HasStore(Protocol):
-    """What a backend offers beyond `Backend` where this process has a xenstore of its own."""
-
-    def open_store(self) -> StoreConnection:
-        """A new connection to it, for any asyncio loop. Raises `BackendError` if there is none."""
-
-
-@runtime_checkable
-class HasStoreServer(Protocol):
-    """What a backend offers beyond `Backend` where it has a xenstored to give to others."""
-
-    def store_server(self, socket: Path) -> AbstractAsyncContextManager[object]:
-        """A fresh xenstored on this Unix socket while the block runs.
-
-        Entering raises `OSError` if it cannot listen there. Leaving removes the socket.
-        """
 
 
 class Refused(ActivationsError):

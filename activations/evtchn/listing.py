@@ -7,10 +7,10 @@ of every device, the console and xenstore itself tell each other their ports.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from activations.abi.event_channel import Status, Virq
 from activations.domain import HOMES
@@ -66,21 +66,6 @@ class PortState:
                 return f"physical interrupt {self.number}"
             case _:
                 return ""
-
-
-@runtime_checkable
-class ListsPorts(Protocol):
-    """What a backend offers beyond `Backend` where Xen can be asked for a domain's ports."""
-
-    def event_channels(self, domid: int | None, *, bits: bool = False) -> Sequence[PortState]:
-        """The ports of this domain, or of the one this process runs in, that are not free.
-
-        With `bits` also which are pending and masked. Raises `BackendError` where Xen cannot be
-        asked, `XenError` (ESRCH) where there is no such domain.
-        """
-
-    def port_holders(self) -> Mapping[str, int]:
-        """Who has event channels here, and how many each: `xenstored` 3."""
 
 
 def virq_name(number: int) -> str:

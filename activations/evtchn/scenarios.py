@@ -14,8 +14,9 @@ from activations.domain import Domain
 from activations.evtchn.board import Kind
 from activations.evtchn.flood import Flood, Water, flood
 from activations.evtchn.halves import Channels, answer, to_domain, to_itself
-from activations.evtchn.listing import ListsPorts, PortState, named, virq_name
+from activations.evtchn.listing import PortState, named, virq_name
 from activations.evtchn.ping import Ping, Trips, ping
+from activations.offers import ListsPorts
 from activations.scenario import Scenario
 
 Work = Ping | Flood

@@ -35,7 +35,7 @@ Bits = Mapping[int, tuple[bool, bool]]
 
 
 def event_channels(domid: int | None, *, bits: bool) -> list[PortState]:
-    """As `activations.evtchn.listing.ListsPorts` says."""
+    """As `activations.offers.ListsPorts` says."""
     shown = identify().domid if domid is None else domid
     asked = DOMID_SELF if domid is None else domid
     with Hypercalls() as xen:

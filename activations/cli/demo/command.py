@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import click
 
@@ -21,6 +21,7 @@ from activations.demo import Plan
 from activations.drivers.block import FileDisk
 from activations.drivers.block.errors import ImageError, ImageInUse
 from activations.errors import ActivationsError, BackendError
+from activations.offers import LendsDisks
 from activations.outcome import RunOptions
 
 HERE = Plan()
@@ -36,17 +37,6 @@ ONE_DOMAIN_ALONE = "linux"
 
 class NoDisk(ActivationsError):
     """There is no such file, or none that could be a disk, or somebody else has it."""
-
-
-@runtime_checkable
-class LendsDisks(Protocol):
-    """What a backend offers beyond `Backend` where its dom0 does not see this machine's files."""
-
-    def lending(self, file: Path) -> AbstractContextManager[Path]:
-        """Inside the block, what runs has the file as a block device in dom0, to be read only.
-
-        Gives the device's path there. Raises `BackendError` where it cannot be lent.
-        """
 
 
 @click.command(short_help="See it work: a disk, a network, a vchan.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
 
 import click
 
@@ -28,23 +27,11 @@ from activations.cli.output import JsonLines, Reporter, Screen, span, write
 from activations.cli.run import load
 from activations.domain import HOMES, Domain
 from activations.errors import BackendError, XenError
-from activations.evtchn.listing import ListsPorts, PortState
+from activations.evtchn.listing import PortState
 from activations.evtchn.scenarios import CALLER, listed
+from activations.offers import ListsPorts, ShowsPorts
 from activations.outcome import Observer, RunOptions
-from activations.scenario import Scenario
 from activations.store import StoreError
-
-
-@runtime_checkable
-class ShowsPorts(Protocol):
-    """What a backend offers beyond `Backend` where it sees the ports of all of a scenario's
-    domains."""
-
-    def ports(
-        self, scenario: Scenario, options: RunOptions, observer: Observer, *, at: int | None = None
-    ) -> tuple[int, list[PortState]]:
-        """Run it; every port at one moment, and when that was, in nanoseconds: `at`, or else when
-        most were open. Raises `BackendError` if the run is over before."""
 
 
 @click.command(short_help="What every port of a domain is bound to.")
