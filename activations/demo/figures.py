@@ -24,7 +24,7 @@ STORE = "xenstore"
 
 @dataclass(frozen=True, slots=True)
 class PortFigures:
-    """A port: its number, what it is for, what its other end is, and `port.PortFigures`."""
+    """A port: its number, what it is for, what its other end is, and what `PortStatistics` says."""
 
     number: int
     use: str

@@ -87,17 +87,17 @@ def test_it_shows_the_conversation_every_ring_every_channel_and_what_was_found(
 
 
 @pytest.mark.usefixtures("small")
-def test_json_has_the_figures_as_objects_and_all_that_was_found_in_the_last(
+def test_json_has_the_statistics_as_objects_and_all_that_was_found_in_the_last(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["demo", "--json"]) == 0
     *before, result = events(capsys)
-    figures = [event for event in before if event["event"] == "figures"]
-    assert {event["domain"] for event in figures} == {"dom0", "alice", "bob"}
-    last = {event["domain"]: event for event in figures}
+    statistics = [event for event in before if event["event"] == "statistics"]
+    assert {event["domain"] for event in statistics} == {"dom0", "alice", "bob"}
+    last = {event["domain"]: event for event in statistics}
     (xvda,) = [ring for ring in last["alice"]["rings"] if ring["use"] == "xvda"]
     assert (xvda["bytes"], xvda["in_flight"], xvda["share"]) == (SMALL.size, 0, 1.0)
-    assert any(ring["in_flight"] > 1 for event in figures for ring in event["rings"])
+    assert any(ring["in_flight"] > 1 for event in statistics for ring in event["rings"])
     assert {port["use"] for port in last["dom0"]["ports"]} >= {"xvda", "eth0 alice", "eth0 bob"}
     assert (result["event"], result["ok"]) == ("result", True)
     assert [(each["what"], each["ok"]) for each in result["facts"]["findings"]] == [
@@ -422,7 +422,7 @@ def test_a_real_xen_has_the_same_machine_room(
         *before, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
         assert result["ok"]
         assert all(finding["ok"] for finding in result["facts"]["findings"])
-        told = {event["domain"] for event in before if event["event"] == "figures"}
+        told = {event["domain"] for event in before if event["event"] == "statistics"}
         assert told == {"dom0", "alice", "bob"}
 
 

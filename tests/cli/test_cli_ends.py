@@ -75,7 +75,7 @@ COMMANDS = {
     "store watch": Command(("store", "watch", "/local", "--socket", "{store}"), "/local"),
     "run": Command(("run", "{scenario}", "--clock", "wall"), "tick"),
     "run --json": Command(("run", "{scenario}", "--json"), "tick"),
-    "demo --json": Command(("demo", "--json"), "figures"),
+    "demo --json": Command(("demo", "--json"), "statistics"),
     "lab shell": Command(("lab", "shell"), "$", parts=True),
 }
 EACH = pytest.mark.parametrize("name", one_in(1, COMMANDS))

@@ -101,14 +101,14 @@ class View(Screen):
 
 
 class Lines(JsonLines):
-    """For programs: as of any run, with the figures as objects of their own."""
+    """For programs: as of any run, with statistics as objects of their own."""
 
     def line(self, domain: str, text: str) -> None:
         sample = Sample.of_line(text)
         if sample is None:
             super().line(domain, text)
         else:
-            self.say("figures", domain=domain, **asdict(sample))
+            self.say("statistics", domain=domain, **asdict(sample))
 
     def ended(self, scenario: Scenario, backend: str, outcome: Outcome, seconds: float) -> None:
         judge(outcome)

@@ -105,7 +105,7 @@ class Verdict:
             "verdict": self.kind,
             "bound": self.bound,
             "counted": self.counted,
-            "figures": asdict(self.figures),
+            "statistics": asdict(self.figures),
             "found": [
                 {"kind": each.finding.kind, "said": each.finding.said, "token": each.token}
                 for each in self.found
