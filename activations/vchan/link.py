@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from activations.bell import bell
 from activations.domain import HOMES, Domain
-from activations.errors import PortError, XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.own import ended, own
@@ -52,7 +52,7 @@ class Link:
             for place in (layout.left, layout.right)
         )
         incoming, outgoing = (left, right) if fields is SERVER else (right, left)
-        self.end: End = End(fields, control.memory[:], incoming, outgoing, self._notify)
+        self.end: End = End(fields, control.memory[:], incoming, outgoing, bell(port))
 
     @property
     def ref(self) -> int:
@@ -103,7 +103,3 @@ class Link:
             await ended(self._watching)
         if self._lingering is not None:
             await asyncio.shield(self._lingering)
-
-    def _notify(self) -> None:
-        with suppress(PortError, XenError):  # nobody to tell: its live byte says the rest
-            self.port.notify()

@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 from activations.abi import blkif as abi
 from activations.abi.xenbus import XenbusState
+from activations.bell import bell
 from activations.domain import Domain
 from activations.drivers.block.disk import Disk
 from activations.drivers.block.errors import DiskGone
 from activations.drivers.block.offer import Geometry, Offer
 from activations.drivers.block.pool import Pool
 from activations.drivers.block.requests import Queue, Requests
-from activations.errors import PortError, XenError
+from activations.errors import XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.own import own
@@ -220,11 +221,7 @@ class BlkFront(FrontDriver):
             port.close()
             raise
 
-        def notify() -> None:
-            with suppress(PortError, XenError):  # nobody to tell: the handshake learns of it
-                port.notify()
-
-        return Link(Queue(grant.memory, notify, layout=self._layout), grant, port)
+        return Link(Queue(grant.memory, bell(port), layout=self._layout), grant, port)
 
     def _keys(self, order: int) -> Written:
         keys: dict[str, str | int] = {

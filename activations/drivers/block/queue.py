@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EOPNOTSUPP
 from functools import partial
 from typing import Any
 
 from activations.abi.blkif import SECTOR_SIZE, SEGMENT, Layout, Op, Status
+from activations.bell import bell
 from activations.drivers.block.disks import Done, ServedDisk
 from activations.drivers.block.pages import Access, Pages
 from activations.drivers.block.protocol import (
@@ -32,7 +33,7 @@ from activations.drivers.block.protocol import (
     encode_response,
     runs_in,
 )
-from activations.errors import PortError, XenError
+from activations.errors import XenError
 from activations.own import own
 from activations.port import Port
 from activations.sring import BackRing
@@ -90,6 +91,7 @@ class Queue:
         self._log = service.log
         self._ring = ring
         self._port = port
+        self._ring_bell = bell(port)
         self._pages = pages
         self._held = held
         self._unit = service.disk.sector_size // SECTOR_SIZE
@@ -277,5 +279,4 @@ class Queue:
         self._moved = 0
         if not self._closed and self._ring.push():
             self._statistics.notifications += 1
-            with suppress(PortError, XenError):  # nobody to tell: the handshake learns of it
-                self._port.notify()
+            self._ring_bell()

@@ -7,14 +7,15 @@ those that come early, so no wake-up can be lost.
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from anyio import BrokenResourceError
 
 from activations.abi import console as abi
+from activations.bell import bell
 from activations.domain import Domain
-from activations.errors import PortError, XenError
+from activations.errors import PortError
 from activations.grants import Grant
 from activations.port import PROGRAM_START, Port
 from activations.ring import ByteRing, RingError
@@ -46,6 +47,7 @@ class Line:
     def __init__(self, places: tuple[Place, Place], page: Grant, port: Port) -> None:
         self.page = page
         self.port = port
+        self._ring_bell = bell(port)
         self.released: bool = False
         self.broken: asyncio.Event = asyncio.Event()
         """The other end broke a ring; `error` says how."""
@@ -62,7 +64,7 @@ class Line:
         except RingError as error:
             raise self._fault(error) from None
         if data:
-            self._notify()
+            self._ring_bell()
         return data
 
     def write(self, data: memoryview) -> int:
@@ -72,7 +74,7 @@ class Line:
         except RingError as error:
             raise self._fault(error) from None
         if count:
-            self._notify()
+            self._ring_bell()
         return count
 
     async def event(self, seen: int) -> int:
@@ -96,10 +98,6 @@ class Line:
         self.error = RingError(f"the other end of the console broke its ring: {error}")
         self.broken.set()
         return self.error
-
-    def _notify(self) -> None:
-        with suppress(PortError, XenError):  # nobody is there: nobody has to know
-            self.port.notify()
 
 
 def mapped(xen: Domain, domid: int, ref: int, number: int) -> Line:

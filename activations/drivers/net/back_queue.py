@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from activations.abi import netif as abi
 from activations.abi.grant_table import PAGE_SIZE
 from activations.abi.netif import Status
+from activations.bell import bell
 from activations.domain import Domain
 from activations.drivers.net import checksum, receive, transmit
-from activations.drivers.net.bell import bell
 from activations.drivers.net.errors import BadPacket
 from activations.drivers.net.queues import QueueKeys
 from activations.drivers.net.receive import Offered

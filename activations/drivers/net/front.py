@@ -21,8 +21,8 @@ from typing import ClassVar
 
 from activations.abi import netif as abi
 from activations.abi.xenbus import XenbusState
+from activations.bell import bell
 from activations.domain import Domain
-from activations.drivers.net.bell import bell
 from activations.drivers.net.errors import NetError, NicClosed
 from activations.drivers.net.front_queue import FromBack, Pages, ToBack
 from activations.drivers.net.nic import Nic

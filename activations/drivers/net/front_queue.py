@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from activations.abi.grant_table import PAGE_SIZE
 from activations.abi.netif import Status
+from activations.bell import Bell
 from activations.drivers.net import checksum, receive, transmit
-from activations.drivers.net.bell import Bell
 from activations.drivers.net.errors import BadPacket, NetError
 from activations.drivers.net.receive import Arrival, Collector
 from activations.drivers.net.statistics import Statistics

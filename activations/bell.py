@@ -12,8 +12,8 @@ Bell = Callable[[], None]
 
 
 def bell(port: Port) -> Bell:
-    """Notifies through the port. Where the other end is gone the handshake learns of it, so that
-    nothing has to be raised here."""
+    """Notifies through the port. Where the other end is gone this raises nothing: the handshake
+    learns of it, or what is in the shared page says so."""
 
     def ring() -> None:
         with suppress(PortError, XenError):
