@@ -21,8 +21,8 @@ FAULTS = (
     Planted(
         "registering the upcall vector asserts nothing",
         _DELIVERY,
-        "self._apic.acknowledge  # type: ignore[method-assign]\n        self.announce()\n",
-        "self._apic.acknowledge  # type: ignore[method-assign]\n",
+        "acknowledge=self._apic.acknowledge)\n        self.announce()\n",
+        "acknowledge=self._apic.acknowledge)\n",
     ),
     Planted(
         "the callback vector is an edge",

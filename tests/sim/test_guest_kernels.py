@@ -146,7 +146,7 @@ def test_an_event_loop_on_each_vcpu_has_its_own_ports_and_timers(
                 while count < 5:
                     await port.wait()
                     count += 1
-        return port.figures.fired
+        return port.statistics().fired
 
     async def send(xen: Domain) -> None:
         await asyncio.sleep(1)

@@ -87,6 +87,13 @@ def test_a_difference_is_shrunk_and_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "fault", [*planted.FAULTS, *planted.OF_GRANTS], ids=lambda fault: fault.name
+)
+def test_a_fault_that_is_planted_later_has_its_place(fault: planted.Planted) -> None:
+    assert (SIMULATOR / fault.file).read_text().count(fault.old) == 1
+
+
 # On a real Xen
 
 

@@ -129,7 +129,7 @@ async def serve_a_tap(xen: Domain, size: int) -> dict[str, object]:
             command("ip", "address", "add", f"{DOM0}/24", "dev", tap.name)
             command("ip", "link", "set", tap.name, "mtu", MTU, "up")
             await plug(xen, device, front={"mac": MAC, "handle": 0}, back={"mac": MAC, "handle": 0})
-            async with net.serve(xen, device, tap, figures=figures) as end:
+            async with net.serve(xen, device, tap, statistics=figures) as end:
                 await end.connected(within=30)
                 with socket.create_server((DOM0, PORT)) as server:
                     await xen.store.write(f"{home}/listening", 1)
