@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from activations import logs
+from activations.abi.xenstore_paths import HOMES
 from activations.errors import ActivationsError, LeakWarning
 from activations.events import Events
 from activations.grants import Grants
@@ -16,9 +17,6 @@ from activations.store import Store, StoreError
 
 if TYPE_CHECKING:
     from activations.lower import LowerHalf
-
-
-HOMES = "/local/domain"
 
 
 class Domain:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import click
 
+from activations.abi.xenstore_paths import front_ends
 from activations.cli import options
 from activations.cli.attaching import Attachment, perform
 from activations.cli.disks import CannotServe, Choice, is_source
@@ -277,7 +278,7 @@ async def free_number(xen: Domain, domid: int) -> int:
 
 async def devids(xen: Domain, domid: int, kind: str) -> list[int]:
     """The numbers of the guest's devices of this kind."""
-    folder = f"/local/domain/{domid}/device/{kind}"
+    folder = front_ends(domid, kind)
     names = await xen.store.list(folder) if await xen.store.exists(folder) else []
     return [int(name) for name in names if DEVID.fullmatch(name)]
 

@@ -12,18 +12,17 @@ import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import activations
+from activations.cli.domains import domid_of
 from activations.cli.ending import ENDING, status_of, when_told
 from activations.cli.output import JsonLines, Reporter, Screen, write
 from activations.cli.status import FAILED, WELL
 from activations.cli.streams import serving
-from activations.domain import HOMES, Domain
-from activations.errors import ActivationsError
-from activations.store import StoreError
+from activations.domain import Domain
 from activations.xenbus import (
     BackDriver,
     BackEnd,
@@ -77,10 +76,6 @@ Make = Callable[[Domain, int], Awaitable[Attachment]]
 """What to attach to the guest of this domid."""
 
 
-class NoSuchDomain(ActivationsError):
-    """There is no domain of this name or number."""
-
-
 def perform(guest: str, make: Make, as_json: bool = False, *, backend: str = "linux") -> int:
     """Attach it to the guest, in the domain this process runs in; give the exit status."""
     reporter: Reporter = JsonLines() if as_json else Screen()
@@ -105,23 +100,6 @@ async def attach(xen: Domain, guest: str, make: Make, teller: Teller) -> int:
         finally:
             if attachment.close is not None:
                 attachment.close()
-
-
-async def domid_of(xen: Domain, guest: str) -> int:
-    """The domain of this name, or of this number. Raises `NoSuchDomain`, which names those there
-    are."""
-    store = xen.store
-    names: dict[int, str] = {}
-    for each in await store.list(HOMES):
-        with suppress(StoreError):  # it went away
-            names[int(each)] = await store.read(f"{HOMES}/{each}/name")
-    if guest.isdecimal() and int(guest) in names:
-        return int(guest)
-    for domid, name in names.items():
-        if name == guest:
-            return domid
-    known = ", ".join(f"{name} ({domid})" for domid, name in sorted(names.items()))
-    raise NoSuchDomain(f"no domain {guest!r} runs here; there are: {known}")
 
 
 class Teller:

@@ -15,7 +15,8 @@ import click
 import activations
 from activations.cli import options
 from activations.cli.attach import disk_name
-from activations.cli.attaching import domid_of, served_as
+from activations.cli.attaching import served_as
+from activations.cli.domains import domid_of
 from activations.cli.ending import status_of
 from activations.cli.options import F
 from activations.cli.output import Screen

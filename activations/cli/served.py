@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+from activations.abi.xenstore_paths import back_ends
 from activations.domain import Domain
 from activations.drivers.block.names import name_of
 from activations.store import StoreError
@@ -45,7 +46,7 @@ def _is(file: Path, nodes: dict[str, str]) -> bool:
 async def _disks(xen: Domain) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """What this domain serves: the back end's folder, and what is in it."""
     for kind in KINDS:
-        top = f"/local/domain/{xen.domid}/backend/{kind}"
+        top = back_ends(xen.domid, kind)
         for guest in await _below(xen, top):
             for devid in await _below(xen, guest):
                 names = await _below(xen, devid)

@@ -25,6 +25,7 @@ from anyio import BrokenResourceError, EndOfStream, IncompleteRead
 
 from activations import vchan
 from activations.abi.netif import MAC
+from activations.abi.xenstore_paths import home
 from activations.demo.disk import CHUNK, Image, digest_of, made_image, read_all
 from activations.demo.figures import Meter
 from activations.demo.ping import Pinger, Pings, Station
@@ -88,19 +89,19 @@ async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
         near = await stack.enter_async_context(_interface(xen, alice, ALICE, switch))
         far = await stack.enter_async_context(_interface(xen, bob, BOB, switch))
         print("eth0 of alice and eth0 of bob are plugged into a switch, behind netback")
-        await xen.store.write(f"/local/domain/{alice}/{HOME}/other", bob)
+        await xen.store.write(f"{home(alice)}/{HOME}/other", bob)
         await _connected(meter, xvda, "xvda")
         await _connected(meter, near, "eth0 alice")
-        await xen.store.write(f"/local/domain/{bob}/{HOME}/other", alice)
+        await xen.store.write(f"{home(bob)}/{HOME}/other", alice)
         await _connected(meter, far, "eth0 bob")
         digest = await digest_of(path, plan.size, meter.tick)
         for domid in (alice, bob):
-            await xen.store.wait_for(f"/local/domain/{domid}/{HOME}/done")
+            await xen.store.wait_for(f"{home(domid)}/{HOME}/done")
         meter.tell()
         for domid in (alice, bob):
-            await xen.store.write(f"/local/domain/{domid}/{HOME}/closing", 1)
+            await xen.store.write(f"{home(domid)}/{HOME}/closing", 1)
     for domid in (alice, bob):
-        await xen.store.write(f"/local/domain/{domid}/{HOME}/closed", 1)
+        await xen.store.write(f"{home(domid)}/{HOME}/closed", 1)
     return {
         "image": {"name": plan.name, "bytes": plan.size, "sha256": digest},
         "switch": {"frames": switch.frames},
@@ -158,7 +159,7 @@ class WatchedSwitch(Switch):
 async def _alice(xen: Domain, plan: Plan) -> dict[str, Any]:
     meter = Meter(xen, plan.every)
     bob = await _other(xen)
-    path = f"/local/domain/{xen.domid}/{CHANNEL}"
+    path = f"{home(xen.domid)}/{CHANNEL}"
     async with _unless_left(), AsyncExitStack() as stack:
         with meter.naming("xvda"):
             found = await front_device(xen, "vbd", XVDA)
@@ -182,7 +183,7 @@ async def _alice(xen: Domain, plan: Plan) -> dict[str, Any]:
 async def _bob(xen: Domain, plan: Plan) -> dict[str, Any]:
     meter = Meter(xen, plan.every)
     alice = await _other(xen)
-    path = f"/local/domain/{alice}/{CHANNEL}"
+    path = f"{home(alice)}/{CHANNEL}"
     async with _unless_left(), AsyncExitStack() as stack:
         nic = await _nic(xen, stack, meter, "eth0 bob")
         with meter.naming("vchan"):

@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from activations.domain import HOMES, Domain
+from activations.abi.xenstore_paths import home
+from activations.domain import Domain
 from activations.evtchn.board import PAGE, Board, Kind
 from activations.evtchn.errors import HalfMissing
 from activations.port import Port
@@ -90,7 +91,7 @@ async def to_domain(
 
 def meeting_place(caller: int, other: int) -> str:
     """Where the caller says which pages are the board."""
-    return f"{HOMES}/{caller}/data/evtchn/{other}"
+    return f"{home(caller)}/data/evtchn/{other}"
 
 
 async def _come(port: Port, board: Board) -> None:

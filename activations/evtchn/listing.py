@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from activations.abi.event_channel import Status, Virq
-from activations.domain import HOMES
+from activations.abi.xenstore_paths import HOMES, home
 from activations.store import Store, StoreError
 
 EVENT_CHANNEL = re.compile("event-channel(-tx|-rx)?")
@@ -99,13 +99,14 @@ async def uses(store: Store) -> dict[tuple[int, int], str]:
     for name in await _below(store, HOMES):
         if not name.isdecimal():
             continue
-        home, domid = f"{HOMES}/{name}", int(name)
+        domid = int(name)
+        at = home(domid)
         for key, what in (("store/port", "xenstore"), ("console/port", "console")):
-            if (port := await _number(store, f"{home}/{key}")) is not None:
+            if (port := await _number(store, f"{at}/{key}")) is not None:
                 found[domid, port] = what
-        for kind in await _below(store, f"{home}/device"):
-            for device in await _below(store, f"{home}/device/{kind}"):
-                await _of_device(store, f"{home}/device/{kind}/{device}", domid, found)
+        for kind in await _below(store, f"{at}/device"):
+            for device in await _below(store, f"{at}/device/{kind}"):
+                await _of_device(store, f"{at}/device/{kind}/{device}", domid, found)
     return found
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from activations import registry
+from activations.abi.xenstore_paths import home
 from activations.domain import Domain
 from activations.evtchn.board import Kind
 from activations.evtchn.flood import Flood, Water, flood
@@ -86,7 +87,7 @@ def lists(domain: str | None, *, bits: bool = False) -> Scenario:
         domid = None if domain is None else await xen.find(domain)
         found = await listed(xen, domid, bits=bits)
         if domid is not None:
-            await xen.store.write(f"/local/domain/{domid}/{seen}", "")
+            await xen.store.write(f"{home(domid)}/{seen}", "")
         return [port.as_data() for port in found]
 
     if domain not in (None, CALLER):

@@ -14,8 +14,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from activations.abi.xenstore_paths import home
 from activations.bell import bell
-from activations.domain import HOMES, Domain
+from activations.domain import Domain
 from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.own import ended, own
@@ -70,7 +71,7 @@ class Link:
         with suppress(StoreError):
             async with xen.store.watch("@releaseDomain") as ends:
                 async for _ in ends:
-                    if not await xen.store.exists(f"{HOMES}/{domid}/domid"):
+                    if not await xen.store.exists(f"{home(domid)}/domid"):
                         break
             self._lose_peer()
 

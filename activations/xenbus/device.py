@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from activations.abi.xenstore_paths import back_ends, front_ends, home
 from activations.domain import Domain
 from activations.xenbus.errors import XenbusError
 
@@ -34,13 +35,13 @@ class Device:
     @property
     def front_path(self) -> str:
         """The front end's folder in xenstore."""
-        return f"/local/domain/{self.front}/device/{self.kind}/{self.devid}"
+        return f"{front_ends(self.front, self.kind)}/{self.devid}"
 
     @property
     def back_path(self) -> str:
         """The back end's folder in xenstore."""
-        served_as = self.served_as or self.kind
-        return f"/local/domain/{self.back}/backend/{served_as}/{self.front}/{self.devid}"
+        folder = back_ends(self.back, self.served_as or self.kind)
+        return f"{folder}/{self.front}/{self.devid}"
 
     def path(self, side: Side) -> str:
         """This side's folder in xenstore."""
@@ -52,8 +53,8 @@ class Device:
 
     def error_path(self, side: Side) -> str:
         """Where an end says why it failed, the place that Linux's ends use too."""
-        home = f"/local/domain/{self.domid(side)}"
-        return f"{home}/error{self.path(side).removeprefix(home)}"
+        at = home(self.domid(side))
+        return f"{at}/error{self.path(side).removeprefix(at)}"
 
 
 async def front_devices(xen: Domain, kind: str) -> list[Device]:
@@ -61,7 +62,7 @@ async def front_devices(xen: Domain, kind: str) -> list[Device]:
 
     Raises `XenbusError` if one's key `backend` points to nowhere sensible.
     """
-    folder = f"/local/domain/{xen.domid}/device/{kind}"
+    folder = front_ends(xen.domid, kind)
     if not await xen.store.exists(folder):
         return []
     devids = sorted(int(name) for name in await xen.store.list(folder) if name.isdecimal())
@@ -70,14 +71,14 @@ async def front_devices(xen: Domain, kind: str) -> list[Device]:
 
 async def front_device(xen: Domain, kind: str, devid: int) -> Device:
     """One of this domain's devices, waited for. Bound the wait with `asyncio.timeout`."""
-    folder = f"/local/domain/{xen.domid}/device/{kind}/{devid}"
+    folder = f"{front_ends(xen.domid, kind)}/{devid}"
     return from_backend_key(kind, devid, xen.domid, await xen.store.wait_for(f"{folder}/backend"))
 
 
 async def device_of(xen: Domain, domid: int, kind: str, devid: int) -> Device | None:
     """A device of another domain's, as dom0 sees it; None if there is none. Raises
     `XenbusError`."""
-    key = f"/local/domain/{domid}/device/{kind}/{devid}/backend"
+    key = f"{front_ends(domid, kind)}/{devid}/backend"
     if not await xen.store.exists(key):
         return None
     return from_backend_key(kind, devid, domid, await xen.store.read(key))

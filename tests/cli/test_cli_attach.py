@@ -19,8 +19,9 @@ import activations
 from activations import Domain
 from activations.cli import attaching, disks, main
 from activations.cli.attach import _first_free, devids
-from activations.cli.attaching import Attachment, NoSuchDomain, Session, Teller, domid_of
+from activations.cli.attaching import Attachment, Session, Teller
 from activations.cli.disks import CannotServe, file_disk, memory_disk
+from activations.cli.domains import NoSuchDomain, domid_of
 from activations.cli.output import JsonLines
 from activations.cli.served import who_has
 from activations.cli.status import FAILED, NOT_TRIED, WELL

@@ -9,7 +9,7 @@ import click
 
 import activations
 from activations.cli import options
-from activations.cli.attaching import NoSuchDomain
+from activations.cli.domains import NoSuchDomain
 from activations.cli.ending import status_of
 from activations.cli.evtchn import tables
 from activations.cli.evtchn.common import (

@@ -12,7 +12,7 @@ import click
 
 from activations import scenario
 from activations.cli import options
-from activations.cli.attaching import domid_of
+from activations.cli.domains import domid_of
 from activations.domain import Domain
 from activations.errors import BackendError, DomainFailed
 from activations.evtchn.scenarios import CALLER, as_file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import click
 
@@ -12,7 +11,7 @@ import activations
 from activations import registry
 from activations.abi.event_channel import Status
 from activations.cli import options
-from activations.cli.attaching import NoSuchDomain
+from activations.cli.domains import NoSuchDomain, names_in
 from activations.cli.ending import status_of
 from activations.cli.evtchn import tables
 from activations.cli.evtchn.common import (
@@ -25,13 +24,12 @@ from activations.cli.evtchn.common import (
 )
 from activations.cli.output import JsonLines, Reporter, Screen, span, write
 from activations.cli.run import load
-from activations.domain import HOMES, Domain
+from activations.domain import Domain
 from activations.errors import BackendError, XenError
 from activations.evtchn.listing import PortState
 from activations.evtchn.scenarios import CALLER, listed
 from activations.offers import ListsPorts, ShowsPorts
 from activations.outcome import Observer, RunOptions
-from activations.store import StoreError
 
 
 @click.command(short_help="What every port of a domain is bound to.")
@@ -138,12 +136,8 @@ async def of_domains(
 
 async def names_of(xen: Domain) -> dict[int, str]:
     """The names of the domains, as far as this one may read them."""
-    found = {0: CALLER, xen.domid: xen.name}
-    if xen.domid == 0:
-        for each in await xen.store.list(HOMES):
-            with suppress(StoreError):  # it went away
-                found.setdefault(int(each), await xen.store.read(f"{HOMES}/{each}/name"))
-    return found
+    found = await names_in(xen.store) if xen.domid == 0 else {}
+    return {**found, 0: CALLER, xen.domid: xen.name}
 
 
 def of_lab(domains: Sequence[str], bits: bool, reporter: Observer, shown: Shown) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from activations.abi import console as abi
+from activations.abi.xenstore_paths import home
 from activations.domain import Domain
 from activations.drivers.console.line import mapped
 from activations.drivers.console.stream import Console
@@ -25,7 +26,7 @@ async def serve_first(xen: Domain, domid: int) -> AsyncIterator[Console]:
     Waits until the toolstack has made one. Raises `XenError` if Xen refuses: EINVAL where
     xenconsoled serves it.
     """
-    node = f"/local/domain/{domid}/console/{abi.PORT}"
+    node = f"{home(domid)}/console/{abi.PORT}"
     number = int(await xen.store.wait_for(node, str.isdecimal))
     async with serve_page(xen, domid, abi.GNTTAB_RESERVED_CONSOLE, number) as console:
         watching = own(asyncio.create_task(_end_with(xen, node, console), name=f"hvc0 of {domid}"))

@@ -10,11 +10,11 @@ import os
 import select
 from collections.abc import Mapping
 
+from activations.abi.xenstore_paths import HOMES
 from activations.abi.xs_wire import MessageType
 from activations.store.wire import Decoder, Message, octets, text
 from xen_linux.store import connect
 
-HOMES = "/local/domain"
 TOOLSTACK = frozenset(
     (
         *("vm", "name", "cpu", "memory", "device", "control", "data", "drivers", "feature", "attr"),
@@ -67,11 +67,11 @@ def tidy(names: Mapping[str, str]) -> None:
     """Remove what is not the toolstack's from the domains' folders; rename, by domid."""
     with Talk() as store:
         for domid in store.list(HOMES):
-            home = f"{HOMES}/{domid}"
-            found = store.list(home)
-            inside = [f"{each}/{name}" for each in FOLDERS for name in store.list(f"{home}/{each}")]
+            at = f"{HOMES}/{domid}"
+            found = store.list(at)
+            inside = [f"{each}/{name}" for each in FOLDERS for name in store.list(f"{at}/{each}")]
             for place in (*found, *inside):
                 if place not in TOOLSTACK:
-                    store.rm(f"{home}/{place}")
+                    store.rm(f"{at}/{place}")
         for domid, name in names.items():
             store.write(f"{HOMES}/{domid}/name", name)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from activations.abi.event_channel import DOMID_SELF
+from activations.abi.xenstore_paths import home
 from activations.abi.xs_wire import ERROR_NAMES, PAYLOAD_MAX, MessageType
 from activations.store import Access, Permission
 from activations.store.permission import ACCESSES
@@ -224,7 +225,7 @@ def watch(request: Request) -> None:
         raise Refused(errno.EEXIST)
     if not connection.caller.privileged and len(connection.watches) > quota.watches:
         raise Refused(errno.E2BIG)
-    relative = "" if argument[0] in "/@" else paths.home(connection.domid) + "/"
+    relative = "" if argument[0] in "/@" else home(connection.domid) + "/"
     added = request.xenstored.watches.add(connection, path, token, relative)
     connection.watches.append(added)
     request.reply()
@@ -331,7 +332,7 @@ def is_domain_introduced(request: Request) -> None:
 
 
 def get_domain_path(request: Request) -> None:
-    request.reply(octets(paths.home(leading(request.only_argument))) + b"\0")
+    request.reply(octets(home(leading(request.only_argument))) + b"\0")
 
 
 def set_target(request: Request) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 
+from activations.abi.xenstore_paths import home
 from activations.abi.xs_wire import REL_PATH_MAX
 from xen_sim.xenstored.refusal import Refused
 
@@ -18,11 +19,6 @@ RELEASE_DOMAIN = "@releaseDomain"
 _CHARACTERS = re.compile(r"[A-Za-z0-9/_@-]+")
 _HOME = re.compile(r"/local/domain/(?:[0-9]{1,5}|-[0-9]{1,4})/")
 """As C's scanf finds it: five characters of a number."""
-
-
-def home(domid: int) -> str:
-    """Where a domain's relative paths begin."""
-    return f"/local/domain/{domid}"
 
 
 def canonical(path: str, domid: int) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from activations.abi.xenstore_paths import home
 from activations.store import Access, Permission
 from activations.store.wire import octets
 from xen_sim.xenstored.database import Transaction
-from xen_sim.xenstored.paths import home
 from xen_sim.xenstored.server import Xenstored
 from xen_sim.xenstored.tree import PRIVILEGED, Tree
 
