@@ -15,15 +15,13 @@ meanwhile.
 Either end says by an event index when it next wants to be notified, so that a busy peer is not
 rung for every entry. `push` therefore tells whether to notify, and `idle`, before sleeping, sets
 the index and looks once more: what came in between is not slept through. Both store a word, then
-load one that the other end stores, and x86 may swap these two unless a fence is between them. As in
-`vchan.end`, taking a lock stands in for it: that is a locked instruction.
+load one that the other end stores, and x86 may swap these two unless a fence is between them.
 """
 
 from __future__ import annotations
 
-from threading import Lock
-
 from activations.abi import ring as abi
+from activations.fence import Fence
 from activations.ring import RingError
 
 __all__ = ["BackRing", "FrontRing", "RingFull"]
@@ -59,7 +57,7 @@ class _End:
         self.size: int = 1 << (fit.bit_length() - 1)
         """Entries: the largest power of two that fits."""
         self.entry_size = entry_size
-        self._fence = Lock()
+        self._fence = Fence()
         self._entries = memory[abi.ENTRIES :]
         with memory[: abi.ENTRIES] as header:
             self._words = header.cast("I")

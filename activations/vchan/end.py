@@ -10,8 +10,7 @@ looks at its own notify byte and sends the event it was asked for.
     load prod; nothing? sleep              load its byte; WRITE set? clear it, send
 
 Either the reader sees the new index or the writer sees the bit, provided that neither load
-overtakes the store before it. x86 reorders exactly that pair, and Python has no barrier; but
-taking a lock is a locked instruction, which is one, and so it stands in for it.
+overtakes the store before it: `fence.py` says what keeps them apart.
 
 The second difficulty is clearing a bit. libxenvchan does it with an atomic AND; from Python it
 is a load and a store, and a bit that the other end sets between the two is wiped out. So a notify
@@ -25,11 +24,11 @@ cleared, again for an event too many.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
 from typing import NamedTuple
 
 from activations.abi import vchan as abi
 from activations.abi.vchan import Live, Notify
+from activations.fence import Fence
 from activations.ring import ByteRing, RingError
 from activations.vchan.errors import VchanError
 
@@ -81,7 +80,7 @@ class End:
         self._incoming = _ring(incoming, control, fields.incoming)
         self._outgoing = _ring(outgoing, control, fields.outgoing)
         self._notify = notify
-        self._fence = Lock()
+        self._fence = Fence()
 
     # Who is there
 
