@@ -24,7 +24,7 @@ from activations.abi.xs_wire import (
     PAYLOAD_MAX,
     MessageType,
 )
-from activations.store.errors import StoreClosed, StoreError, refusal
+from activations.store.errors import UNSEEN, StoreClosed, StoreError, refusal
 from activations.store.nodes import Nodes, Undo
 from activations.store.transaction import Transaction
 from activations.store.turns import Turns
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UNSEEN = {errno.ENOENT, errno.EACCES}
 _U32 = 0xFFFFFFFF
 
 
@@ -134,7 +133,7 @@ class Store(Nodes):
                 try:
                     value = await self.read(path)
                 except StoreError as error:
-                    if error.errno not in _UNSEEN:
+                    if error.errno not in UNSEEN:
                         raise
                     continue
                 if predicate is None or predicate(value):

@@ -7,6 +7,9 @@ import errno as numbers
 from activations.abi.xs_wire import MessageType
 from activations.errors import ActivationsError, XenError
 
+UNSEEN = (numbers.ENOENT, numbers.EACCES)
+"""What xenstore answers of a node that is not there for the domain that asks."""
+
 
 class WireError(ActivationsError):
     """Bytes that are not xs_wire messages, or a message that would not be one."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from errno import EACCES, ENOENT
 
 from activations.abi.xenbus import XenbusState as State
-from activations.store import Store, StoreError
+from activations.store import Store
 from activations.xenbus.device import Device, Side
+from activations.xenbus.folder import read_if_there, state_in
 from activations.xenbus.keys import Keys, read_keys
 
 NEEDED: dict[tuple[str, Side], Sequence[Sequence[str]]] = {
@@ -50,7 +50,7 @@ async def explain(store: Store, device: Device, failure: str = "") -> str:
     if not device.served_as and state_of(back) not in _SAID:
         parts += _not_prepared(device, back)
     for side in ("front", "back"):
-        if reason := await _reason(store, device, side):
+        if reason := await read_if_there(store, f"{device.error_path(side)}/error"):
             parts.append(f"the {side} end gave as its reason: {reason}")
     if failure:
         parts.append(f"closed here: {failure}")
@@ -59,10 +59,7 @@ async def explain(store: Store, device: Device, failure: str = "") -> str:
 
 def state_of(keys: Keys) -> State:
     """What an end's folder says of its state; `UNKNOWN` for nonsense too."""
-    try:
-        return State(int(keys.get("state", "0")))
-    except ValueError:
-        return State.UNKNOWN
+    return state_in(keys.get("state", ""))
 
 
 def _front_stands(device: Device, front: Keys, back: Keys) -> str:
@@ -119,13 +116,3 @@ def _not_prepared(device: Device, back: Keys) -> list[str]:
             "script"
         )
     return parts
-
-
-async def _reason(store: Store, device: Device, side: Side) -> str:
-    """What an end wrote when it failed."""
-    try:
-        return await store.read(f"{device.error_path(side)}/error")
-    except StoreError as error:
-        if error.errno not in (ENOENT, EACCES):
-            raise
-        return ""

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from errno import EACCES, ENOENT
+from errno import ENOENT
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from activations.abi.xenbus import XenbusState as State
 from activations.store import Nodes, Store, StoreError, Watch
+from activations.store.errors import UNSEEN
 from activations.xenbus.device import Device, Side
 from activations.xenbus.driver import Written
 from activations.xenbus.keys import Keys, read_keys
 
-_UNSEEN = (ENOENT, EACCES)
 _PARTED = (State.CLOSING, State.CLOSED)
 _LONGEST_REASON = 1024
 
@@ -161,8 +161,13 @@ class Folder:
 
 async def read_state(nodes: Nodes, path: str) -> State:
     """The state that stands in a folder; `UNKNOWN` if there is none to be read, or nonsense."""
+    return state_in(await read_if_there(nodes, f"{path}/state"))
+
+
+def state_in(value: str) -> State:
+    """The state that a node's value means; `UNKNOWN` for nonsense."""
     try:
-        return State(int(await read_if_there(nodes, f"{path}/state")))
+        return State(int(value))
     except ValueError:
         return State.UNKNOWN
 
@@ -172,6 +177,6 @@ async def read_if_there(nodes: Nodes, path: str) -> str:
     try:
         return await nodes.read(path)
     except StoreError as error:
-        if error.errno not in _UNSEEN:
+        if error.errno not in UNSEEN:
             raise
         return ""

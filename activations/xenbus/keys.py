@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from errno import EACCES, ENOENT
 from typing import Self
 
 from activations.store import Nodes, StoreError
+from activations.store.errors import UNSEEN
 from activations.xenbus.errors import BadKey, MissingKey
 
 _U32 = range(1 << 32)
@@ -94,6 +94,6 @@ async def read_keys(store: Nodes, owner: str, path: str) -> Keys:
                 if folder.count("/") < 2 and not nodes[folder + name]:
                     folders.append(f"{folder}{name}/")  # what has a value is no folder here
         except StoreError as error:
-            if error.errno not in (ENOENT, EACCES):
+            if error.errno not in UNSEEN:
                 raise
     return Keys(owner, path, nodes)
