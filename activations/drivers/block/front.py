@@ -34,6 +34,7 @@ from activations.leftovers import Leftovers
 from activations.own import own
 from activations.port import Port
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
+from activations.xenbus.gone import when_gone
 
 PAGES = 256
 """Pages that data goes through, unless `open` is told otherwise: 1 MiB in flight."""
@@ -76,13 +77,12 @@ async def open(
     )
     try:
         async with FrontEnd(xen, device, driver) as end:
-            watching = own(asyncio.create_task(driver.outlive(end), name=f"{device} may go"))
-            try:
-                await driver.opened(end, within)
-                yield driver.disk
-            finally:
-                driver.requests.end(DiskGone("it was closed"))
-                watching.cancel()
+            with when_gone(end, driver.end):
+                try:
+                    await driver.opened(end, within)
+                    yield driver.disk
+                finally:
+                    driver.requests.end(DiskGone("it was closed"))
     finally:
         await driver.aclose()
 
@@ -185,10 +185,9 @@ class BlkFront(FrontDriver):
         if end.phase is Phase.FAILED:
             raise DiskGone(end.failure)
 
-    async def outlive(self, end: FrontEnd) -> None:
-        """When the device is closed or goes, tell those who wait why."""
-        await end.reached(Phase.FAILED, Phase.UNPLUGGED)
-        self.requests.end(DiskGone(end.failure or "it was unplugged"))
+    def end(self, why: str) -> None:
+        """The device was closed, or went: tell those who wait why."""
+        self.requests.end(DiskGone(why or "it was unplugged"))
 
     async def aclose(self) -> None:
         """Give the pages back, once the back end has let go of them."""

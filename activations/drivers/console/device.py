@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import ClassVar
@@ -12,7 +11,6 @@ from activations.domain import Domain
 from activations.drivers.console.line import FRONT, Line, mapped
 from activations.drivers.console.stream import Console
 from activations.leftovers import Leftovers
-from activations.own import own
 from activations.xenbus import (
     BackDriver,
     BackEnd,
@@ -21,9 +19,9 @@ from activations.xenbus import (
     FrontEnd,
     Handshake,
     Keys,
-    Phase,
     Written,
 )
+from activations.xenbus.gone import when_gone
 
 PORTS = range(1, 1 << 17)
 """Numbers that a port can have, the 131,072 of the FIFO ABI."""
@@ -52,17 +50,11 @@ async def serve(xen: Domain, device: Device) -> AsyncIterator[Console]:
 @asynccontextmanager
 async def _run(end: Handshake, console: Console) -> AsyncIterator[None]:
     """Run a console's end; when the device is gone for good the console ends."""
-
-    async def outlive() -> None:
-        await end.reached(Phase.FAILED, Phase.UNPLUGGED)
-        console.end()
-
     async with end:
-        watching = own(asyncio.create_task(outlive(), name=f"{end.device} may go"))
         try:
-            yield
+            with when_gone(end, lambda why: console.end()):
+                yield
         finally:
-            watching.cancel()
             await console.aclose()
 
 

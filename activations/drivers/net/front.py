@@ -36,6 +36,7 @@ from activations.port import PROGRAM_START, Port
 from activations.ring import RingError
 from activations.sring import FrontRing
 from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
+from activations.xenbus.gone import when_gone
 from activations.xenbus.keys import read_keys
 
 PAGES = 128
@@ -71,15 +72,14 @@ async def open(
     driver = NetFront(xen, device, nic, queues=queues, pages=pages)
     try:
         async with FrontEnd(xen, device, driver) as end:
-            watching = own(asyncio.create_task(driver.outlive(end), name=f"{device} may go"))
-            try:
-                await end.reached(Phase.CONNECTED, Phase.FAILED, within=within)
-                if end.phase is Phase.FAILED:
-                    raise NicClosed(end.failure)
-                yield nic
-            finally:
-                nic.end(NicClosed(f"{device} was closed"))
-                watching.cancel()
+            with when_gone(end, driver.end):
+                try:
+                    await end.reached(Phase.CONNECTED, Phase.FAILED, within=within)
+                    if end.phase is Phase.FAILED:
+                        raise NicClosed(end.failure)
+                    yield nic
+                finally:
+                    nic.end(NicClosed(f"{device} was closed"))
     finally:
         await driver.aclose()
 
@@ -223,10 +223,9 @@ class NetFront(FrontDriver):
 
     # What `open` calls
 
-    async def outlive(self, end: FrontEnd) -> None:
-        """When the device is closed or goes, tell those who wait."""
-        await end.reached(Phase.FAILED, Phase.UNPLUGGED)
-        self._nic.end(NicClosed(end.failure or f"{self._device} was unplugged"))
+    def end(self, why: str) -> None:
+        """The device was closed, or went: tell those who wait."""
+        self._nic.end(NicClosed(why or f"{self._device} was unplugged"))
 
     async def aclose(self) -> None:
         """Give the pages back, once the back end has let go of them."""
