@@ -80,3 +80,10 @@ def diagnosing(level: str | None, verbose: int, debug: bool) -> Iterator[None]:
             yield
         finally:
             os.environ[ASYNCIO_DEBUG] = before
+
+
+def store_path(value: str) -> str:
+    """A path of xenstore. It knows none that end in a slash; people do."""
+    if not value:
+        raise click.BadParameter("a path is not empty")
+    return value.rstrip("/") or "/"

@@ -33,7 +33,6 @@ from activations.cli import options
 from activations.cli.ending import ENDING, when_told
 from activations.cli.output import Screen
 from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, PIPE_GONE, WELL
-from activations.cli.store import store_path
 from activations.cli.streams import serving
 from activations.domain import Domain
 from activations.errors import ActivationsError, BackendError
@@ -76,7 +75,7 @@ def common(command: F) -> F:
             metavar="SECONDS",
             help="Wait no longer than this for the other end.  [default: for ever]",
         ),
-        click.argument("path", type=store_path),
+        click.argument("path", type=options.store_path),
         click.argument("domain"),
     ):
         command = add(command)

@@ -22,7 +22,7 @@ from support.pace import patience
 import xen_lab
 from activations import registry, scenario
 from activations.cli import main
-from activations.cli.store import Node, branches, escaped
+from activations.cli.store.nodes import Node, branches, escaped
 from activations.errors import BackendError
 from activations.store import Store, StoreUnreachable
 from activations.store.socket import connect
