@@ -2,7 +2,9 @@
 
     form      the file: a header, frames of events, an end
     journal   the events of a run, in order: noted, or read back and compared
-    seam      the lower half that goes by a journal, and its loop
+    seam      the lower half that goes by a journal
+    loop      its loop, and what may be registered with it
+    connection, table    its connection to xenstored, its grant table
     memory    pages as the domain sees them, read by read
     chance    random, time and the like by the journal
 

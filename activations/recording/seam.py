@@ -4,113 +4,21 @@ In a recording `below` is the real one, which is asked, and whose answers are no
 is None.
 
 What the upper half learns: what fired and what the clock says; what hypercalls answer; what
-xenstored sends, at the place among the loop's callbacks where it came; pages, read by read
-(`memory`); what Xen copies. Descriptors, threads, processes and signals of the program's own are
-refused, since what comes from there would not be noted.
+xenstored sends (`connection`); pages, and what Xen copies (`table`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import selectors
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
-from activations.loop import OUTSIDE, EventLoop
-from activations.lower import (
-    Adopt,
-    Clock,
-    Foreign,
-    GrantedPages,
-    GrantTable,
-    LowerHalf,
-    Ready,
-    Segment,
-    StoreConnection,
-    StoreUser,
-)
-from activations.recording.form import RecordingError, octets, text
-from activations.recording.journal import Journal, Noting, Reading, read_error, written_error
-from activations.recording.memory import view
-
-PSEUDO = 1 << 24
-"""In a replay, the number of the first connection's descriptor: no real one is so large."""
-
-
-def refuse(what: str) -> NoReturn:
-    raise RecordingError(
-        f"{what} cannot be recorded: of descriptors, threads, processes and signals of a program's "
-        "own nothing is noted; run it without --record"
-    )
-
-
-class RecordedLoop(EventLoop):
-    """A loop on a lower half that goes by a journal."""
-
-    def __init__(self, lower: JournalHalf) -> None:
-        with lower.opening():  # the pipe by which a loop wakes itself
-            super().__init__(lower)
-
-    async def shutdown_asyncgens(self) -> None:
-        """Generators that have ended may wait for the garbage collector, here or there."""
-        gc.collect()
-        await super().shutdown_asyncgens()
-
-    _run_once = asyncio.SelectorEventLoop._run_once  # type: ignore[attr-defined]
-    """Its turns are asyncio's, here and there: ours, and the accelerator's, ask for the time less
-    often than those that stand in recordings."""
-
-
-def _refusing(name: str) -> Callable[..., Any]:
-    def refused(self: RecordedLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        refuse(name)
-
-    refused.__name__ = name
-    return refused
-
-
-for _name in OUTSIDE:
-    setattr(RecordedLoop, _name, _refusing(_name))
-
-
-class Descriptors(selectors.BaseSelector):
-    """What asyncio registers: the loop's own pipe, and connections to xenstored. In a replay they
-    are kept, and nothing ever happens to them by itself."""
-
-    def __init__(self, below: selectors.BaseSelector | None) -> None:
-        self._below = below
-        self._keys: dict[Any, selectors.SelectorKey] = {}
-        self.opening = False
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        if not self.opening:
-            refuse("a descriptor")
-        if self._below is not None:
-            return self._below.register(fileobj, events, data)
-        key = selectors.SelectorKey(fileobj, fileobj, events, data)
-        self._keys[fileobj] = key
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._below.unregister(fileobj) if self._below else self._keys.pop(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        if self._below is not None:
-            return self._below.modify(fileobj, events, data)
-        self._keys[fileobj] = selectors.SelectorKey(fileobj, fileobj, events, data)
-        return self._keys[fileobj]
-
-    def select(self, timeout: float | None = None) -> Ready:
-        return []  # the lower half says what is ready
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._below.get_map() if self._below else self._keys
-
-    def close(self) -> None:
-        if self._below is not None:
-            self._below.close()
+from activations.lower import Adopt, Clock, GrantTable, LowerHalf, Ready, StoreConnection
+from activations.recording.connection import PSEUDO, Connection
+from activations.recording.journal import Journal, Noting, Reading, written_error
+from activations.recording.loop import Descriptors
+from activations.recording.table import JournalTable
 
 
 class JournalHalf:
@@ -248,7 +156,7 @@ class JournalHalf:
     def close_port(self, port: int) -> None:
         self._journal.ask("close_port", [port], lambda: self._below.close_port(port))
 
-    # The rest
+    # xenstore, and the end of it all
 
     def open_store(self, adopt: Adopt) -> StoreConnection:
         number = len(self._connections)
@@ -281,186 +189,6 @@ class JournalHalf:
         self._journal.heard("resumed", domid)
         self.domid = domid
         self.resumed()
-
-
-class Connection:
-    """A connection to xenstored that goes by a journal."""
-
-    def __init__(
-        self, half: JournalHalf, journal: Journal, number: int, below: StoreConnection | None
-    ) -> None:
-        self._half = half
-        self._journal = journal
-        self.number = number
-        self._below = below
-        self._user: StoreUser
-        self._keys: set[int] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def has(self, key: selectors.SelectorKey) -> bool:
-        return key.fd in self._keys
-
-    def start(self, user: StoreUser) -> None:
-        self._user = user
-        with self._half.opening():
-            if self._below is None:
-                self._loop = asyncio.get_running_loop()
-                self._loop.add_reader(PSEUDO + self.number, self._readable)
-                return
-            before = {key.fd for key in self._half.descriptors.get_map().values()}
-            self._below.start(self)
-            now = {key.fd for key in self._half.descriptors.get_map().values()}
-            self._keys = now - before
-
-    def send(self, message: bytes) -> None:
-        below = self._below
-        self._journal.ask(
-            "send",
-            [self.number, message.decode("latin-1")],
-            lambda: below.send(message) if below else None,
-        )
-
-    def close(self) -> None:
-        self._journal.ask("close_store", [self.number], self._close)
-        if self._loop is not None and self._below is None:
-            self._loop.remove_reader(PSEUDO + self.number)
-
-    def _close(self) -> None:
-        self._keys = set()
-        if self._below is not None:
-            self._below.close()
-
-    # As the user of the real connection
-
-    def received(self, data: bytes) -> None:
-        self._journal.heard("received", self.number, text(data))
-        self._user.received(data)
-
-    def refused(self, message: bytes, error: Exception) -> None:
-        self._journal.heard("refused", self.number, "refused", text(message), written_error(error))
-        self._user.refused(message, error)
-
-    def lost(self, error: Exception | None) -> None:
-        self._journal.heard("lost", self.number, "lost", error and written_error(error))
-        self._user.lost(error)
-
-    # In a replay
-
-    def _readable(self) -> None:
-        """Take in what was taken in here."""
-        journal = self._journal
-        assert isinstance(journal, Reading)
-        while event := journal.next_is("received", "refused", "lost"):
-            number, *what = event[1]
-            if event[0] == "received":
-                self._user.received(octets(what[0]))
-            else:
-                self._half.tell(number, *what)
-
-    def told(self, kind: str, *what: Any) -> None:
-        if kind == "refused":
-            self._user.refused(octets(what[0]), read_error(*what[1]))
-        else:
-            self._user.lost(read_error(*what[0]) if what[0] else None)
-
-
-class JournalTable:
-    """A grant table that goes by a journal."""
-
-    def __init__(self, journal: Noting | Reading, below: GrantTable | None) -> None:
-        self._journal = journal
-        self._below: Any = below
-        self._made = 0
-
-    def share(self, domid: int, pages: int, writable: bool) -> Pages:
-        made: list[GrantedPages] = []
-
-        def share() -> list[int]:
-            made.append(self._below.share(domid, pages, writable))
-            return list(made[0].refs)
-
-        refs = self._journal.ask("share", [domid, pages, writable], share) or [0] * pages
-        return self._pages(made, domid, refs, True)
-
-    def map(self, domid: int, refs: Sequence[int], writable: bool) -> Pages:
-        made: list[GrantedPages] = []
-
-        def map_() -> None:
-            made.append(self._below.map(domid, refs, writable))
-
-        self._journal.ask("map", [domid, list(refs), writable], map_)
-        return self._pages(made, domid, refs, writable)
-
-    def copy(self, segments: Sequence[Segment]) -> Sequence[int]:
-        own = [each for each in segments if not isinstance(each.dest, Foreign)]
-        asked = [_plain(each) for each in segments]
-
-        def copy() -> list[Any]:
-            statuses = self._below.copy(segments)
-            copied = [text(bytes(_bytes(each)[: each.length])) for each in own]
-            return [list(map(int, statuses)), copied]
-
-        given = self._journal.ask("copy", [asked], copy)
-        if given is None:
-            return [0] * len(segments)
-        if self._below is None:
-            for each, data in zip(own, given[1], strict=True):
-                _bytes(each)[: each.length] = octets(data)
-        statuses: Sequence[int] = given[0]
-        return statuses
-
-    def _pages(
-        self, made: list[GrantedPages], domid: int, refs: Sequence[int], writable: bool
-    ) -> Pages:
-        self._made += 1
-        below = made[0] if made else None
-        return Pages(self._journal, f"pages {self._made}", below, domid, tuple(refs), writable)
-
-
-def _plain(segment: Segment) -> list[Any]:
-    ends = [list(e) if isinstance(e, Foreign) else "own" for e in (segment.source, segment.dest)]
-    return [*ends, segment.length]
-
-
-def _bytes(segment: Segment) -> memoryview:
-    assert not isinstance(segment.dest, Foreign)
-    return memoryview(segment.dest).cast("B")
-
-
-class Pages:
-    """Pages shared or mapped, that go by a journal."""
-
-    def __init__(
-        self,
-        journal: Noting | Reading,
-        name: str,
-        below: GrantedPages | None,
-        domid: int,
-        refs: tuple[int, ...],
-        writable: bool,
-    ) -> None:
-        self._journal = journal
-        self._name = name
-        self._below = below
-        self.domid = domid
-        self.refs = refs
-        self._view = view(journal, name, below, len(refs), writable)
-
-    @property
-    def memory(self) -> Any:
-        return self._view
-
-    def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
-        below: Any = self._below
-        self._journal.ask(
-            "notify_on_close",
-            [self._name, clear_byte, port],
-            lambda: below.notify_on_close(clear_byte=clear_byte, port=port),
-        )
-
-    def close(self) -> None:
-        below: Any = self._below
-        self._journal.ask("close", [self._name], lambda: below.close())
 
 
 def _never() -> int:

@@ -17,7 +17,8 @@ from activations.own import own_tasks
 from activations.recording.chance import by_journal
 from activations.recording.form import Header, RecordingError, read
 from activations.recording.journal import Differs, Noting, Reading
-from activations.recording.seam import JournalHalf, RecordedLoop
+from activations.recording.loop import RecordedLoop
+from activations.recording.seam import JournalHalf
 from activations.running import program
 
 if TYPE_CHECKING:
