@@ -11,7 +11,8 @@ from xen_sim.explore.verdict import FOUND, Figures
 from .hostile import ROUGHLY, Broken, blocks
 
 LOOKS = 100
-"""Times that one looks at memory, and says how far it is."""
+"""Times that one looks at memory. Each collects all garbage there is, in a process of many tests that
+of all of them."""
 
 
 class Memory:
@@ -34,7 +35,7 @@ class Memory:
             raise Broken(f"{what}: memory grew by {self.grown:.1f} %")
 
 
-def events(many: int) -> tuple[int, float]:
+def events(many: int, looks: int = LOOKS) -> tuple[int, float]:
     """Two domains send each other so many events in all, each for one that came: one that is lost
     is waited for for ever, which the simulator says at once. How many came, and by how many percent
     memory grew. Raises `Broken`."""
@@ -48,7 +49,7 @@ def events(many: int) -> tuple[int, float]:
             for came in range(half):
                 await port.wait()
                 port.notify()
-                if came % (half // LOOKS or 1) == 0:
+                if came % (half // looks or 1) == 0:
                     memory.look(2 * came)
             return port.statistics().fired
 
@@ -71,13 +72,13 @@ def events(many: int) -> tuple[int, float]:
     return 2 * half, memory.grown
 
 
-def schedules(many: int, seed: int) -> tuple[int, float]:
+def schedules(many: int, seed: int, looks: int = LOOKS) -> tuple[int, float]:
     """So many schedules of a lower half that loses nothing, in one search. As `events`."""
     memory, last = Memory(many), 0
 
     def live(figures: Figures, doing: str) -> None:
         nonlocal last
-        if figures.runs - last > many // LOOKS:
+        if figures.runs - last > many // looks:
             last = figures.runs
             memory.look(figures.runs)
 

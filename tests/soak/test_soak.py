@@ -40,11 +40,11 @@ def test_either_peer_may_be_killed_at_any_step(name: str, victim: str) -> None:
 
 
 def test_events_are_all_taken_and_memory_is_flat() -> None:
-    assert flat.events(2_000)[0] == 2_000
+    assert flat.events(2_000, looks=4)[0] == 2_000
 
 
 def test_schedules_leave_nothing_in_memory() -> None:
-    assert flat.schedules(300, seed=2)[0] == 300
+    assert flat.schedules(300, seed=2, looks=4)[0] == 300
 
 
 # Whether it would be found
