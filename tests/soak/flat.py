@@ -11,8 +11,8 @@ from xen_sim.explore.verdict import FOUND, Figures
 from .hostile import ROUGHLY, Broken, blocks
 
 LOOKS = 100
-"""Times that one looks at memory. Each collects all garbage there is, in a process of many tests that
-of all of them."""
+"""Times that one looks at memory. Each collects all garbage there is: among many tests, that of all
+of them."""
 
 
 class Memory:
