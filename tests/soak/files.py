@@ -4,7 +4,6 @@ sources and what is said of them."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -20,26 +19,9 @@ from xen_sim.explore import token as tokens
 from xen_sim.explore.database import Database
 from xen_sim.schedule.tape import Taken
 
-from .hostile import Feed
+from .hostile import BATCH, Feed
 from .noise import spoilt
 from .noise import text as said
-
-BATCH = 100
-
-
-def of_each(one: Callable[[Random], object], *errors: type[Exception]) -> Callable[[], Feed]:
-    """A subject that keeps nothing from one input to the next."""
-
-    def feed(random: Random) -> int:
-        for _ in range(BATCH):
-            with suppress(*errors):
-                one(random)
-        return BATCH
-
-    return lambda: feed
-
-
-# Files and words
 
 
 def recording() -> Feed:

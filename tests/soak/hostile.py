@@ -10,11 +10,15 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
 Feed = Callable[[Random], int]
 """Feeds one batch; how many inputs that were."""
+
+BATCH = 100
+"""How many inputs a batch has, where each takes little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,18 @@ class Subject:
     name: str
     what: str
     make: Callable[[], Feed]
+
+
+def of_each(one: Callable[[Random], object], *errors: type[Exception]) -> Callable[[], Feed]:
+    """A subject that keeps nothing from one input to the next."""
+
+    def feed(random: Random) -> int:
+        for _ in range(BATCH):
+            with suppress(*errors):
+                one(random)
+        return BATCH
+
+    return lambda: feed
 
 
 @dataclass(slots=True)
