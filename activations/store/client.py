@@ -32,8 +32,6 @@ from activations.store.watch import Watch
 from activations.store.wire import REPLY_MAX, Decoder, Message, join, strings, text
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from activations.lower import StoreConnection
 
 T = TypeVar("T")
@@ -82,12 +80,7 @@ class Store(Nodes):
     async def __aenter__(self) -> Store:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self.close()
 
     def close(self, why: str = "the store was closed") -> None:

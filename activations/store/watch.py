@@ -12,8 +12,6 @@ from activations.store.errors import StoreClosed
 from activations.store.wire import join
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from activations.store.client import Store
 
 
@@ -52,12 +50,7 @@ class Watch:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         del self._store.watches[self._token]
         self._changed.clear()
         self.wake()

@@ -21,7 +21,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from errno import EIO
-from types import TracebackType
 from typing import ClassVar, Self
 
 from activations.abi.xenbus import XenbusState as State
@@ -96,12 +95,7 @@ class Handshake(ABC):
         self._running = own(running)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         assert self._running is not None
         running = self._running
         running.cancel()

@@ -30,7 +30,6 @@ from errno import EACCES, EBUSY, EINVAL, EIO, ENOSYS, EOPNOTSUPP, EPERM, EROFS
 from functools import cache
 from pathlib import Path
 from struct import unpack
-from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 from activations.abi.blkif import SECTOR_SIZE
@@ -104,12 +103,7 @@ class FileDisk:
     def __enter__(self) -> FileDisk:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:

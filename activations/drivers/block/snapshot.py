@@ -14,7 +14,6 @@ import os
 from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from tempfile import mkstemp
-from types import TracebackType
 
 from activations.abi.blkif import SECTOR_SIZE
 from activations.drivers.block.disks import Buffers, Done, ServedDisk
@@ -45,12 +44,7 @@ class SnapshotDisk:
     def __enter__(self) -> SnapshotDisk:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from types import TracebackType
 from typing import Self
 
 from activations.abi.netif import MAX_TX_SIZE
@@ -90,12 +89,7 @@ class Tap:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def _open(self) -> int:
