@@ -20,8 +20,8 @@ NEVER = 1 << 1100
 AGES = 1 << 62
 """146 years. Nobody waits for a deadline that is further ahead."""
 
-ONE_DAY = 86_400 * 10**9
-"""The longest sleep asked of a lower half: Xen takes one of 2^50 ns (13 days) for a mistake."""
+LONGEST_SLEEP = 86_400 * 10**9
+"""A day. Xen takes one of 2^50 ns (13 days) for a mistake."""
 
 _COMPACT_FROM = 64
 """Below so many cancelled sleeps, compacting is not worth the walk."""
@@ -104,7 +104,7 @@ class SleepQueue:
         now = self._time_ns()
         if deadline - now >= AGES:
             return None
-        self._horizon = now + ONE_DAY
+        self._horizon = now + LONGEST_SLEEP
         return min(deadline, self._horizon)
 
     def wake(self, now: int, ready: deque[Handle]) -> None:

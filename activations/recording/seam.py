@@ -156,7 +156,7 @@ class JournalHalf:
     def close_port(self, port: int) -> None:
         self._journal.ask("close_port", [port], lambda: self._below.close_port(port))
 
-    # xenstore, and the end of it all
+    # xenstore, and the end
 
     def open_store(self, adopt: Adopt) -> StoreConnection:
         number = len(self._connections)

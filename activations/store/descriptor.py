@@ -66,7 +66,7 @@ class DescriptorConnection:
         """Bytes have come."""
         self._user.received(data)
 
-    # How it is done
+    # Its descriptor
 
     def _pass_on(self) -> None:
         while self._outbox and self._may_send():

@@ -205,7 +205,7 @@ class LinuxLowerHalf:
             self._anything_may_have_fired()
             raise
 
-    # The rest
+    # xenstore, and the end
 
     def open_store(self, adopt: Adopt) -> DescriptorConnection:
         """A new connection to xenstored."""
@@ -229,7 +229,7 @@ class LinuxLowerHalf:
             self._resumes = None
         self.descriptors.close()
 
-    # How it is done
+    # Its device: resumed, enabled, read
 
     def _follow(self) -> bool:
         """Begin anew if the domain was resumed; whether it was. Before every call that has the

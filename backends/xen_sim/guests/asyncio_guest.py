@@ -163,7 +163,7 @@ class Guest:
         self.unmask((port,))
         return port
 
-    # The rest
+    # xenstore, and the end
 
     def open_store(self, adopt: Adopt) -> RingConnection:
         page, port = self._devices.open_store()

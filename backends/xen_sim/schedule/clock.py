@@ -28,8 +28,8 @@ PATIENCE = 1000
 TURN_NS = 1000
 """What each further turn costs, in virtual nanoseconds."""
 
-ONE_DAY = 86_400
-"""Seconds. No wait is longer: epoll counts milliseconds in 31 bits."""
+LONGEST_WAIT = 86_400
+"""Seconds, a day: epoll counts milliseconds in 31 bits."""
 
 _COMPACT_FROM = 64
 """Below so many entries that were struck out, compacting is not worth the walk."""
@@ -194,9 +194,9 @@ class WallClock:
     def idle(self) -> None:
         when = self._calendar.next_time()
         if when is None:
-            self._look(ONE_DAY)
+            self._look(LONGEST_WAIT)
         else:
-            self._look(min(max(when - self.time_ns(), 0) / 1e9, ONE_DAY))
+            self._look(min(max(when - self.time_ns(), 0) / 1e9, LONGEST_WAIT))
 
     def skip_to(self, when: int) -> bool:
         """Real time does not skip."""
