@@ -5,12 +5,12 @@ answers it as the upper half of MirageOS does: set the one-shot timer, block, de
 that complete in there run in the same turn. Everything else (tasks, transports, subprocesses,
 signals) is stock asyncio and stays so.
 
-Of asyncio's private names this module uses a few, each for want of a public one: `_ready`, to make
-a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells its loop;
-`_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
-calls complain as asyncio's do; `_current_handle` and `_format_handle`, by which debug mode tells of
-a slow callback; the three methods about the pipe by which a loop wakes itself (selector_events.py);
-and what `signals` and `struck` say of themselves.
+Of asyncio's private names this module and `virtual_loop` use a few, each for want of a public one:
+`_ready`, to make a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells
+its loop; `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so
+that our calls complain as asyncio's do; `_current_handle` and `_format_handle`, by which debug mode
+tells of a slow callback; the three methods about the pipe by which a loop wakes itself
+(selector_events.py); and what `signals` and `struck` say of themselves.
 """
 
 from __future__ import annotations
@@ -18,24 +18,20 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
-import threading
-import time
 from asyncio import Handle, iscoroutine
-from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
 from asyncio.format_helpers import _format_callback_source
-from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from inspect import iscoroutinefunction
 from socket import socket
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from activations import signals, watched
 from activations.accelerator import accelerator
 from activations.domain import Domain
-from activations.errors import ActivationsError, VirtualClockError
-from activations.lower import LowerHalf, Ready, VirtualLowerHalf
+from activations.errors import ActivationsError
+from activations.lower import LowerHalf, Ready
 from activations.port import Port
 from activations.shortcut import shorten
 from activations.struck import mend
@@ -221,7 +217,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._check_callback(callback, "call_soon")
         handle = Handle(callback, args, self, context)
         if self._debug:
-            _made_above(handle, 1)
+            made_above(handle, 1)
         self._ready.append(handle)
         return handle
 
@@ -311,7 +307,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         if self.get_debug():
             self._check_thread()
             self._check_callback(callback, "call_at")
-            _made_above(handle, 2)
+            made_above(handle, 2)
         handle._scheduled = True  # type: ignore[attr-defined]
         self._sleepers.add(deadline, handle)
         return handle
@@ -319,65 +315,6 @@ class EventLoop(asyncio.SelectorEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         if handle._scheduled:  # type: ignore[attr-defined]
             self._sleepers.note_cancelled()
-
-
-class VirtualEventLoop(EventLoop):
-    """An event loop on a clock that jumps over idle time.
-
-    What happens in the real world happens at no virtual time, so everything that would wait for
-    it is refused with `VirtualClockError`: descriptors (by the lower half), threads, processes,
-    signals, and the servers and connections that are made of them. A thread may call in while
-    nobody runs the loop; then the thread that runs it is its home. It has no pipe to wake itself
-    with either: whoever calls in from another domain of its thread wakes it through the lower half.
-    """
-
-    _thread_id: int | None
-    """The thread that runs it (base_events.py), None while nobody does."""
-
-    def __init__(self, lower: VirtualLowerHalf) -> None:
-        self._wake = lower.wake
-        self._running_handle: asyncio.Handle | None = None
-        self._running_since = 0.0
-        super().__init__(lower)
-        self.refused_threads: set[str] = set()
-        """The names of threads that tried to call in."""
-
-    def call_soon_threadsafe(
-        self,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: *Ts,
-        context: Context | None = None,
-    ) -> asyncio.Handle:
-        if self._thread_id not in (None, threading.get_ident()):
-            self.refused_threads.add(threading.current_thread().name)
-            _refuse("call_soon_threadsafe")
-        handle = super().call_soon_threadsafe(callback, *args, context=context)
-        return _made_above(handle, 1) if self.get_debug() else handle
-
-    @property
-    def _current_handle(self) -> asyncio.Handle | None:
-        """What runs, in debug mode. asyncio measures how long that takes by the loop's clock, which
-        stands still meanwhile: so it is measured here, by a real one."""
-        return self._running_handle
-
-    @_current_handle.setter
-    def _current_handle(self, handle: asyncio.Handle | None) -> None:
-        ended, self._running_handle = self._running_handle, handle
-        now = self._real_time()
-        took, self._running_since = now - self._running_since, now
-        if ended is not None and took >= self.slow_callback_duration:
-            logger.warning("Executing %s took %.3f seconds", _format_handle(ended), took)
-
-    _real_time = staticmethod(time.perf_counter)
-
-    def _make_self_pipe(self) -> None:
-        pass
-
-    def _close_self_pipe(self) -> None:
-        pass
-
-    def _write_to_self(self) -> None:
-        self._wake()
 
 
 _TURN, _SCHEDULING = EventLoop._run_once.__code__, EventLoop.call_soon.__code__
@@ -402,38 +339,8 @@ def _report(handle: asyncio.Handle, error: BaseException) -> None:
 H = TypeVar("H", bound=asyncio.Handle)
 
 
-def _made_above(handle: H, frames: int) -> H:
+def made_above(handle: H, frames: int) -> H:
     """In debug mode a handle knows where it was made, and says so in its repr and in errors: not
-    in these last frames, which are this module's."""
+    in these last frames, which are ours."""
     del handle._source_traceback[-frames:]  # type: ignore[attr-defined]
     return handle
-
-
-def _refuse(what: str) -> NoReturn:
-    raise VirtualClockError(
-        f"{what}: real descriptors, threads, processes and signals need the wall clock; "
-        'run with clock="wall" (`activations run --clock wall`, `Scenario(..., clock="wall")`)'
-    )
-
-
-def _refusing(name: str) -> Callable[..., Any]:
-    def refused(self: VirtualEventLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse(name)
-
-    refused.__name__ = name
-    return refused
-
-
-OUTSIDE = (
-    *("run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo"),
-    *("add_signal_handler", "subprocess_exec", "subprocess_shell"),
-    *("create_connection", "create_server", "create_datagram_endpoint"),
-    *("create_unix_connection", "create_unix_server", "connect_accepted_socket"),
-    *("connect_read_pipe", "connect_write_pipe", "sendfile", "sock_sendfile"),
-    *("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into"),
-    *("sock_sendall", "sock_sendto", "sock_connect", "sock_accept"),
-)
-"""A loop's methods that have to do with the real world."""
-
-for _name in OUTSIDE:
-    setattr(VirtualEventLoop, _name, _refusing(_name))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from activations.loop import OUTSIDE, EventLoop
+from activations.loop import EventLoop
 from activations.lower import Ready
+from activations.outside import refuse_outside
 from activations.recording.form import RecordingError
 
 if TYPE_CHECKING:
@@ -44,16 +45,7 @@ class RecordedLoop(EventLoop):
     often than those that stand in recordings."""
 
 
-def _refusing(name: str) -> Callable[..., Any]:
-    def refused(self: RecordedLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        refuse(name)
-
-    refused.__name__ = name
-    return refused
-
-
-for _name in OUTSIDE:
-    setattr(RecordedLoop, _name, _refusing(_name))
+refuse_outside(RecordedLoop, refuse)
 
 
 class Descriptors(selectors.BaseSelector):

@@ -11,8 +11,9 @@ from typing import Any
 from activations.abi.event_channel import MAX_PORTS_DEFAULT
 from activations.backend import new_generation
 from activations.errors import BackendError
-from activations.loop import EventLoop, VirtualEventLoop
+from activations.loop import EventLoop
 from activations.traced import deliveries
+from activations.virtual_loop import VirtualEventLoop
 from xen_sim.guests import catalogue
 from xen_sim.guests.asyncio_guest import Devices, Guest, WallGuest
 from xen_sim.guests.fused import fastest

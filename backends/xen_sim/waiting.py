@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import activations
-from activations.loop import EventLoop, VirtualEventLoop
+from activations.loop import EventLoop
 from activations.own import own_tasks
 from activations.port import Port
 from activations.store import Watch
+from activations.virtual_loop import VirtualEventLoop
 
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 """Frames in here say how somebody waits, not for what."""

@@ -24,7 +24,7 @@ from support.pure import in_python_alone, needed_accelerator
 
 import activations
 from activations import Domain, EventLoop
-from activations.loop import VirtualEventLoop
+from activations.virtual_loop import VirtualEventLoop
 from xen_sim import Machine, build
 
 SOURCE = HOME / "activations" / "_accelerator.c"

@@ -38,7 +38,7 @@ from activations.drivers.block.errors import ImageInUse, ImageReadOnly, UnfitIma
 from activations.drivers.block.formats import found_in
 from activations.drivers.block.sharing import have_alone, mounted
 from activations.drivers.block.threads import Threads
-from activations.loop import VirtualEventLoop
+from activations.virtual_loop import VirtualEventLoop
 
 BLKROGET = 0x125E
 """The ioctl that says whether a block device is read-only, an int (Linux, linux/fs.h)."""
