@@ -20,7 +20,7 @@ from xen_kernel.scenario import Scenario
 from xen_kernel.symbols import Symbols
 from xen_sim.explore.verdict import Figures
 
-COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY, INTERRUPTED = range(6)
+COMPLETE, FOUND, OUT_OF_TIME, OUT_OF_STATES, OUT_OF_MEMORY, INTERRUPTED, DIED = range(7)
 """How a search ended: enum ended in engine/search.h."""
 
 GO, DELIVER, STORED, MOVES = 0, 1, 2, 6
@@ -61,7 +61,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a search, or a run, came to. `ends` are the memories in which nobody goes on."""
+    """What a search, or a run, came to. `ends` are the memories in which nobody goes on;
+    `given`, tasks that one process gave to another."""
 
     result: int
     wrong: int
@@ -73,6 +74,7 @@ class Result:
     depth: int
     seconds: float
     ends: int
+    given: int
     agents: Sequence[str]
     shared: Sequence[int]
     way: Sequence[int]
@@ -83,7 +85,7 @@ class Limits:
     """When a search gives up."""
 
     seconds: float = 600.0
-    """Of processor time."""
+    """Of processor time, of each process."""
     memory: int = 3 << 30
     """Bytes."""
     states: int = 200_000_000
@@ -108,16 +110,18 @@ class Program:
         shared: Sequence[int] = (),
         ends: bool = False,
         live: Live | None = None,
+        jobs: int = 1,
     ) -> tuple[Result, list[dict[str, Any]]]:
         """Every state, or with at most `bound` preemptions, or every schedule, or, `reduced`,
         one order of moves where others come to the same; and, if they are asked for, the different
-        ends."""
+        ends. By `jobs` processes."""
         asked = [f"seconds={limits.seconds}", f"memory={limits.memory}", f"states={limits.states}"]
         asked += [f"bound={-1 if bound is None else bound}", f"every={int(every)}"]
         asked += [
             f"reduced={int(reduced)}",
             f"goes_on={int(goes_on)}",
             f"ends={int(ends)}",
+            f"jobs={jobs}",
             _shared(shared),
         ]
         lines = self._ask("search", asked, limits.seconds, live)
@@ -250,6 +254,7 @@ class _Answers:
             "said": "",
             "site": 0,
             "ends": 0,
+            "given": 0,
             "agents": [],
             "shared": [],
             "way": [],

@@ -17,6 +17,8 @@ STATES, REDUCED, PREEMPTIONS = "states", "reduced", "preemptions"
 STRATEGIES = (STATES, REDUCED, PREEMPTIONS)
 MEMORY = 3072
 """MiB, if nothing is said."""
+MOST_JOBS = 64
+"""MAX_JOBS in engine/search.h."""
 
 
 class Explorer:
@@ -35,7 +37,8 @@ class Explorer:
         bound = _bound(effort)
         limits = Limits(effort["seconds"], _memory(subject))
         reduced = effort.get("strategy") == REDUCED
-        return decide(_scenario(subject), limits, bound, live, reduced=reduced)
+        jobs = _jobs(effort)
+        return decide(_scenario(subject), limits, bound, live, reduced=reduced, jobs=jobs)
 
     def replay(self, subject: dict[str, Any], text: str) -> Verdict:
         """A token's run again. The delivery need not be said: it is the token's. Raises
@@ -93,6 +96,13 @@ def _file(name: str) -> Path:
 
 def _memory(subject: dict[str, Any]) -> int:
     return int(subject["memory"] or MEMORY) << 20
+
+
+def _jobs(effort: dict[str, Any]) -> int:
+    jobs: int = effort.get("jobs", 1)
+    if jobs > MOST_JOBS:
+        raise KernelError(f"{jobs} jobs: the engine takes 1 to {MOST_JOBS}")
+    return jobs
 
 
 def _bound(effort: dict[str, Any]) -> int | None:

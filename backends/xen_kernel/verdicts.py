@@ -8,6 +8,7 @@ from dataclasses import replace
 from xen_kernel import build
 from xen_kernel.engine import (
     COMPLETE,
+    DIED,
     INTERRUPTED,
     MOVES,
     OUT_OF_MEMORY,
@@ -70,6 +71,7 @@ _LIMITS = {
     OUT_OF_TIME: "the time was up",
     OUT_OF_STATES: "the number of states was reached",
     OUT_OF_MEMORY: "the memory was used up",
+    DIED: "one of the processes that searched died",
 }
 
 
@@ -80,14 +82,15 @@ def decide(
     live: Live | None = None,
     *,
     reduced: bool = False,
+    jobs: int = 1,
 ) -> Verdict:
     """Search every state of a kernel, or those within `bound` preemptions, or, `reduced`, enough of
-    them to come to every end. Raises `KernelError` for a kernel that cannot be explored as it is
-    given."""
+    them to come to every end, with `jobs` processes. Raises `KernelError` for a kernel that cannot
+    be explored as it is given."""
     limits = limits or Limits()
     reduced = reduced and reducible(scenario)
     program = Program(build.program(scenario), scenario)
-    result, _ = program.search(limits, bound=bound, reduced=reduced, live=live)
+    result, _ = program.search(limits, bound=bound, reduced=reduced, live=live, jobs=jobs)
     verdict = Verdict(
         scenario.title,
         _kind(result, bound),
@@ -102,18 +105,18 @@ def decide(
         verdict.notes.append(CTRL_C)
     elif result.result != COMPLETE:
         verdict.notes.append(f"{_LIMITS[result.result]}: what was covered is all that is known")
-        _cover(verdict, program, result, limits)
+        _cover(verdict, program, result, limits, jobs)
     elif reduced:
         verdict.notes.append(ONE_OF_EACH)
     return verdict
 
 
-def _cover(verdict: Verdict, program: Program, result: Result, limits: Limits) -> None:
+def _cover(verdict: Verdict, program: Program, result: Result, limits: Limits, jobs: int) -> None:
     """Too many states: with how many preemptions at most can all be tried, in half the time?"""
     verdict.bound, left = None, limits.seconds / 2
     for bound in FEWEST:
         covered, _ = program.search(
-            replace(limits, seconds=left), bound=bound, shared=result.shared
+            replace(limits, seconds=left), bound=bound, shared=result.shared, jobs=jobs
         )
         left -= covered.seconds
         if covered.wrong:

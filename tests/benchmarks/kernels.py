@@ -91,8 +91,30 @@ def schedules() -> list[Figure]:
     ]
 
 
+def crew(jobs: int) -> tuple[float, float]:
+    """Seconds of all processes of a search, and of the one that took the most."""
+    scenario = of("solo5", ports=2, spread=True, sends=3)
+    program(scenario)
+    began = spent()
+    busiest = asked(scenario, jobs=jobs).seconds
+    return spent() - began, busiest
+
+
+def together() -> list[Figure]:
+    """One search by several processes, in turn, three times; "one again" is the control."""
+    crews = {"one process": 1, "one again": 1, "two": 2, "four": 4}
+    rounds = [{said: crew(jobs) for said, jobs in crews.items()} for _ in range(3)]
+    figures = []
+    for said in crews:
+        all_of, busiest = (median(each[said][part] for each in rounds) for part in (0, 1))
+        ratio = median(each[said][0] / each["one process"][0] for each in rounds)
+        figures.append(Figure(f"{said}: the busiest {busiest:.2f}", all_of, "s", ratio))
+    return figures
+
+
 BENCHMARKS = {
     "Search of a kernel's C": searches,
+    "Kernel by several processes": together,
     "Fault in a kernel's C, found": faults,
     "Schedule of a kernel's C": schedules,
 }

@@ -74,6 +74,20 @@ def test_a_search_that_is_cut_is_no_loss_and_says_what_it_covered() -> None:
         assert "what was covered" in verdict.notes[0]
 
 
+def test_a_run_that_is_over_before_anybody_takes_a_step_is_no_livelock(tmp_path: Path) -> None:
+    (tmp_path / "kernel.c").write_text("")
+    (tmp_path / "harness.c").write_text(
+        """
+#include "explore.h"
+static void nothing(unsigned long none) { (void)none; }
+void explore_setup(void) { explore_agent("vCPU 0", nothing, 0); }
+"""
+    )
+    verdict = decide(Scenario((tmp_path / "kernel.c",), harness=tmp_path / "harness.c"))
+    assert verdict.kind == EXHAUSTED, verdict
+    assert (verdict.figures.runs, verdict.figures.states) == (1, 1)
+
+
 def test_a_bound_is_a_part_of_the_verdict() -> None:
     verdict = decide(Scenario((KERNELS / "solo5.c",)), bound=1)
     assert verdict.kind == BOUNDED

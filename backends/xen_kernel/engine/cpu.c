@@ -12,14 +12,19 @@
  * interrupt. The shadow of sti covers the instruction behind it: assembly.py sees whether that is
  * the hlt.
  */
-#include "engine.h"
+#include "search.h"
 
 #include "explore.h"
 #include "shared_info.h"
 
 void (*upcall_handler)(unsigned vcpu);
-uint32_t cpu_raisers[MAX_VCPUS];
-int cpu_upcall_counts;
+uint32_t *cpu_raisers, *cpu_upcall_counts;
+
+void cpu_init(void)
+{
+	cpu_raisers = common((MAX_VCPUS + 1) * sizeof *cpu_raisers);
+	cpu_upcall_counts = cpu_raisers + MAX_VCPUS;
+}
 
 #define SITE ((uint64_t)__builtin_return_address(0) - 1)
 
@@ -114,9 +119,8 @@ void take_interrupt(void)
 /* Where a handler sleeps, or a vCPU's code ends, its upcall is not the same before and behind a step. */
 void upcall_counts(void)
 {
-	if (!cpu_upcall_counts)
+	if (learn_bits(cpu_upcall_counts, 1))
 		learned_more |= learn_contexts;
-	cpu_upcall_counts = 1;
 }
 
 static void sleep_until_woken(enum sleep how)
@@ -230,10 +234,8 @@ void cpu_leave_xen(void)
 
 void cpu_kick(unsigned vcpu)
 {
-	if (stepping && ~cpu_raisers[vcpu] & memory_context()) {
-		cpu_raisers[vcpu] |= memory_context();
+	if (stepping && learn_bits(&cpu_raisers[vcpu], memory_context()))
 		learned_more |= learn_contexts;
-	}
 	step(STEP_RAISE, 0, vcpu, SITE);
 	machine.vcpu[vcpu].requested = machine.delivery == UPCALL_VECTOR;
 	machine.vcpu[vcpu].kicked = machine.vcpu[vcpu].asleep == BLOCKED;

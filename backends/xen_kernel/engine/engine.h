@@ -2,11 +2,16 @@
  * The engine: agents that take steps, and a search through every order in which they can.
  *
  *     agents.c   agents on stacks of their own; a step gives the turn away
- *     memory.c   what the compiler tells of each access; which words are shared is learned
+ *     memory.c   what the compiler tells of each access
+ *     shared.c   which words are shared is learned
  *     cpu.c      vCPUs: interrupts, halting, the local APIC's two bits
  *     buffers.c  stores that others do not see yet: x86's order, arm64's
- *     states.c   a state: its copy, its digest, and the table of those that were seen
- *     search.c   every state once; or every schedule; or one that is given
+ *     states.c   a state: its copy and its digest
+ *     seen.c     the table of those that were seen
+ *     graph.c    what leads where; livelocks
+ *     runs.c     one run: its questions, and its moves
+ *     search.c   every state once; or every schedule
+ *     crew.c     processes that search together
  *     reduce.c   which moves are enough, where others come to the same
  *     faults.c   what a kernel may do to its process, made into a finding
  *     main.c     what Python asks, and the answers
@@ -118,20 +123,31 @@ extern uint64_t *memory;		/* the kernel's words */
 extern uint32_t memory_words;
 extern uint32_t *written, written_count;	/* words that were ever written */
 extern uint64_t *booted;		/* as the words were when the run began */
-extern int learned_more;
-extern int learn_contexts;		/* also who accesses what is shared */
 extern uint64_t last_access;		/* its site */
 void memory_init(void);
 void memory_keep(void);			/* this is what is to be there before a boot */
 void memory_reset(void);		/* as before the boot */
 void memory_booted(void);		/* the run begins here */
-void memory_share(uint64_t address);
-int memory_shared(uint32_t word);
-uint32_t memory_context(void);		/* the bit of the one that runs */
-uint32_t memory_contexts(uint64_t address, unsigned size, enum kind kind);
 int memory_index(uint64_t address);
+void memory_written(uint32_t word);	/* it is a part of states from now on */
+void keep_written(uint32_t word);
 void memory_wrote(void *address);	/* the engine itself wrote there, */
 void memory_touch(const volatile void *address);	/* or read and wrote for who runs */
+
+/* shared.c */
+#define LONG 255			/* bytes of an access, or more */
+extern int learned_more;
+extern int learn_contexts;		/* also who accesses what is shared */
+void shared_init(void);
+void memory_share(uint64_t address);
+int memory_shared(uint32_t word);	/* as it was known when the run began */
+void memory_learned(void);		/* what was learned holds from now on */
+int learn(uint32_t word, enum kind kind);	/* who runs accesses it; whether it is shared */
+int learn_access(uint32_t word, enum kind kind);
+int learn_bits(uint32_t *of, uint32_t bits);	/* whether one is new */
+int learn_some(uint32_t *of, uint32_t bits);
+uint32_t memory_context(void);		/* the bit of the one that runs */
+uint32_t memory_contexts(uint64_t address, unsigned size, enum kind kind);
 
 /* buffers.c */
 int buffers_let(unsigned agent);
@@ -147,8 +163,9 @@ int deliverable(unsigned vcpu);
 int can_go(unsigned vcpu);
 void take_interrupt(void);
 extern void (*upcall_handler)(unsigned vcpu);
-extern uint32_t cpu_raisers[MAX_VCPUS];	/* contexts that have raised an upcall for it */
-extern int cpu_upcall_counts;
+extern uint32_t *cpu_raisers;		/* by vCPU: contexts that have raised an upcall for it */
+extern uint32_t *cpu_upcall_counts;
+void cpu_init(void);
 void upcall_counts(void);
 
 /* states.c */

@@ -1,129 +1,62 @@
 /*
- * The states that were seen, by their digests, and which move leads from one to another.
+ * Which move leads from which state to which, of the states that were seen (seen.c).
  *
  * A state from which no end can be reached any more is a livelock: whoever runs, for however long,
- * nobody is through. It is found backwards from the ends, once all states are known; the way to it
- * is the shortest there is.
+ * nobody is through. It is found backwards from the ends, once all states are known, by one process;
+ * the way to it is the shortest there is.
  */
 #include "search.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-struct seen { uint64_t digest; uint32_t index; uint8_t used; };
-
-static struct seen *table;
-static uint64_t mask;
-static uint32_t count;
-static int keeping;
 uint64_t graph_limit;
 int graph_full;		/* there is no room for more */
 
-/* An edge in one word: 28 bits from, 28 bits to, 8 bits answer. */
+static int keeping;
+static uint32_t count;	/* of states, once all are known */
+
+/* An edge in one word: 28 bits from, 28 bits to, 8 bits the move. */
 static uint64_t *edges, edge_count;
-static uint32_t *ends, end_count, end_room;
+static uint32_t *ends, end_count;
+static struct { uint64_t edges, ends; } *counted;
 
 void graph_reset(int kept)
 {
-	free(table);
-	mask = (1u << 14) - 1;
-	table = calloc(mask + 1, sizeof *table);
-	count = 0;
+	if (!counted) {
+		counted = common(sizeof *counted);
+		edges = common(graph_limit + sizeof *edges * MAX_JOBS);
+		ends = common(graph_limit);
+	}
+	seen_reset();
 	keeping = kept;
-	edge_count = end_count = 0;
+	counted->edges = counted->ends = 0;
 	graph_full = 0;
 }
 
-uint32_t graph_count(void)
-{
-	return count;
-}
-
-static struct seen *place(struct seen *in, uint64_t digest)
-{
-	uint64_t at = digest & mask;
-
-	while (in[at].digest && in[at].digest != digest)
-		at = (at + 1) & mask;
-	return &in[at];
-}
-
 /* The list of edges is sorted in the end. */
-static uint64_t bytes(void)
+int graph_has_room(uint64_t bytes)
 {
-	return (mask + 1) * sizeof *table + edge_count * (sizeof *edges + sizeof(uint32_t));
+	uint64_t many = __atomic_load_n(&counted->edges, __ATOMIC_RELAXED);
+
+	return seen_bytes() + many * (sizeof *edges + sizeof(uint32_t)) + bytes <= graph_limit;
 }
 
-static void grow(void)
-{
-	uint64_t before = mask;
-	struct seen *larger = 0;
-
-	if (bytes() + 2 * (mask + 1) * sizeof *table <= graph_limit)
-		larger = calloc(2 * (mask + 1), sizeof *table);
-	if (!larger) {
-		graph_full = 1;
-		return;
-	}
-	mask = 2 * mask + 1;
-	for (uint64_t i = 0; i <= before; i++)
-		if (table[i].digest)
-			*place(larger, table[i].digest) = table[i];
-	free(table);
-	table = larger;
-}
-
-/* Whether what follows has to be looked at: a new state, or one reached with fewer preemptions. */
-int graph_visit(uint64_t digest, uint8_t used, uint32_t *index)
-{
-	struct seen *seen = place(table, digest);
-
-	if (seen->digest) {
-		*index = seen->index;
-		if (used >= seen->used)
-			return 0;
-		seen->used = used;
-		return 1;
-	}
-	*seen = (struct seen){digest, count, used};
-	*index = count++;
-	if (count * 2ul > mask)
-		grow();
-	return 1;
-}
-
-static void *room(void *list, uint64_t used, uint64_t *have, size_t each)
-{
-	if (used < *have)
-		return list;
-	*have = *have ? 2 * *have : 4096;
-	return realloc(list, *have * each);
-}
-
-void graph_edge(uint32_t from, uint32_t to, uint8_t answer)
+void graph_edge(uint32_t from, uint32_t to, uint8_t move)
 {
 	if (!keeping)
 		return;
-	if (!edges)
-		edges = mmap(0, graph_limit, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (edges == MAP_FAILED || bytes() > graph_limit) {
+	if (!graph_has_room(0)) {
 		graph_full = 1;
 		return;
 	}
-	edges[edge_count++] = (uint64_t)from << 36 | (uint64_t)to << 8 | answer;
+	edges[__atomic_fetch_add(&counted->edges, 1, __ATOMIC_RELAXED)] =
+		(uint64_t)from << 36 | (uint64_t)to << 8 | move;
 }
 
 void graph_end(uint32_t state)
 {
-	uint64_t have = end_room;
-
-	if (!keeping)
-		return;
-	ends = room(ends, end_count, &have, sizeof *ends);
-	end_room = (uint32_t)have;
-	ends[end_count++] = state;
+	if (keeping)
+		ends[__atomic_fetch_add(&counted->ends, 1, __ATOMIC_RELAXED)] = state;
 }
 
 static uint32_t from(uint64_t edge) { return (uint32_t)(edge >> 36); }
@@ -180,23 +113,24 @@ static int64_t *reached(const uint32_t *begin, uint32_t many, uint32_t (*key)(ui
 
 void answers_put(struct answers *answers, uint32_t at, uint8_t answer)
 {
-	uint64_t have = answers->room;
-
-	while (at >= have)
-		answers->answer = room(answers->answer, have, &have, 1);
-	answers->room = (uint32_t)have;
+	if (at >= answers->room) {
+		answers->room = at < 4096 ? 4096 : 2 * at;
+		answers->answer = realloc(answers->answer, answers->room);
+	}
 	answers->answer[at] = answer;
 	answers->count = at + 1;
 }
 
+/* The way there, as moves. */
 int graph_stuck(struct answers *way)
 {
 	uint32_t root = 0, best = UINT32_MAX, best_length = UINT32_MAX;
-
 	int64_t *to_end, *here;
 
-	free(table);	/* not needed any more; its place is */
-	table = 0;
+	count = seen_count();
+	edge_count = counted->edges;
+	end_count = (uint32_t)counted->ends;
+	seen_forget();	/* not needed any more; its place is */
 	to_end = reached(ends, end_count, to, from);
 	here = reached(&root, 1, from, to);
 

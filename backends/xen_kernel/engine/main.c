@@ -9,6 +9,7 @@
  *     bound, every, reduced, states, seconds, memory, goes_on    see search.h; memory is in bytes
  *     ends        also tell every different end
  *     live        and how far it is, now and then
+ *     jobs        processes that search
  *     abi, passes    see explore.h
  *     shared      words that are known to be shared, as hexadecimal addresses: a,b,c
  */
@@ -29,6 +30,7 @@
 
 static struct limits limits = {.bound = -1, .states = 200000000, .seconds = 3600};
 static struct answers given;
+static const char *known = "";
 static int tell_ends;
 
 static void read_list(const char *text, int base, void (*put)(uint64_t))
@@ -51,10 +53,11 @@ static void divide_memory(uint64_t bytes)
 	graph_limit = bytes - arena_limit;
 }
 
-static void tell_live(const struct result *result, double seconds)
+static void tell_live(const struct result *result)
 {
-	printf("{\"at\": true, \"states\": %u, \"runs\": %lu, \"moves\": %lu, \"depth\": %lu, "
-	       "\"seconds\": %f}\n", graph_count(), result->runs, steps, result->depth, seconds);
+	printf("{\"at\": true, \"states\": %lu, \"runs\": %lu, \"moves\": %lu, \"depth\": %lu, "
+	       "\"seconds\": %f}\n", result->states, result->runs, result->moves, result->depth,
+	       result->seconds);
 	fflush(stdout);
 }
 
@@ -98,27 +101,32 @@ static void read_argument(const char *name, const char *value)
 		tell_ends = (int)number;
 	else if (!strcmp(name, "live"))
 		live = number ? tell_live : 0;
+	else if (!strcmp(name, "jobs"))
+		crew_jobs = (unsigned)number;
 	else if (!strcmp(name, "shared"))
-		read_list(value, 16, memory_share);
+		known = value;
 	else if (!strcmp(name, "way"))
 		read_list(value, 10, put_answer);
 }
 
+#define MOST_ENDS (1ul << 24)
+
 /* Ends that are different, by their memory. */
-static uint64_t *end_digest;
-static uint32_t different;
+static struct { uint32_t lock, different; uint64_t digest[MOST_ENDS]; } *ends;
 
-static void end_reached(void)
+static int is_new(uint64_t digest)
 {
-	uint64_t digest = memory_digest();
+	for (uint32_t i = 0; i < ends->different; i++)
+		if (ends->digest[i] == digest)
+			return 0;
+	if (ends->different < MOST_ENDS)
+		ends->digest[ends->different++] = digest;
+	return 1;
+}
 
-	for (uint32_t i = 0; i < different; i++)
-		if (end_digest[i] == digest)
-			return;
-	end_digest = realloc(end_digest, (different + 1ul) * 8);
-	end_digest[different++] = digest;
-	if (!tell_ends)
-		return;
+/* A line for the end at hand. */
+static void tell_end(uint64_t digest)
+{
 	stepping = 0;	/* to look is no step */
 	printf("{\"end\": \"%016lx\", \"ports\": {", digest);
 	for (unsigned port = 1, many = 0; port < MOST_PORTS; port++)
@@ -138,7 +146,19 @@ static void end_reached(void)
 	for (unsigned i = 0; i < 4; i++)
 		printf("%s%lu", i ? ", " : "", explore_notes[i]);
 	printf("]}\n");
+	fflush(stdout);
 	stepping = 1;
+}
+
+static void end_reached(void)
+{
+	uint64_t digest = memory_digest();
+
+	if (!take_lock(&ends->lock))
+		return;
+	if (is_new(digest) && tell_ends)
+		tell_end(digest);
+	leave_lock(&ends->lock);
 }
 
 /* The moves that a run makes, as it makes them. */
@@ -162,9 +182,10 @@ static void tell_move(const struct question *asked, unsigned answer)
 static void tell(const struct result *result)
 {
 	printf("{\"result\": %d, \"wrong\": %d, \"site\": %lu, \"states\": %lu, \"runs\": %lu, "
-	       "\"moves\": %lu, \"depth\": %lu, \"seconds\": %f, \"ends\": %u, \"said\": \"%s\"",
+	       "\"moves\": %lu, \"depth\": %lu, \"seconds\": %f, \"ends\": %u, \"given\": %lu, "
+	       "\"said\": \"%s\"",
 	       result->ended, result->wrong, result->site, result->states, result->runs,
-	       result->moves, result->depth, result->seconds, different,
+	       result->moves, result->depth, result->seconds, ends->different, result->given,
 	       result->wrong ? result->said : "");
 	printf(", \"agents\": [");
 	for (unsigned i = 0; i < machine.agents; i++)
@@ -184,6 +205,7 @@ static void on_interrupt(int signal)
 {
 	(void)signal;
 	interrupted = 1;
+	crew_stop(INTERRUPTED);
 }
 
 /* The engine is started with signals held back: a Ctrl-C that comes before this is taken here. */
@@ -203,7 +225,6 @@ int main(int count, char **argument)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	take_interrupts();
 	divide_memory(3ul << 30);
-	memory_init();
 	mmap((void *)0xfee00000, 4096, PROT_READ | PROT_WRITE,
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	for (int i = 2; i < count; i++) {
@@ -212,6 +233,11 @@ int main(int count, char **argument)
 		*is = 0;
 		read_argument(argument[i], is + 1);
 	}
+	arena_limit /= crew_jobs;
+	memory_init();
+	cpu_init();
+	ends = common(sizeof *ends);
+	read_list(known, 16, memory_share);
 	memory_keep();
 	faults_catch();
 	if (!strcmp(argument[1], "replay")) {

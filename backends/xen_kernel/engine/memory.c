@@ -1,12 +1,7 @@
 /*
  * Memory. The compiler announces each access of the kernel, the harness and Xen's half by a call
  * (__tsan_*: -fsanitize=thread, the hooks our own). Memory is seen in words of eight bytes.
- *
- * An access is a step if its word is shared: two contexts touch it, and one of them writes. A
- * context is an agent, or an interrupt's handler on its vCPU. Which words these are is learned: a
- * search begins with none; a word that turns out to be shared is kept, and the search begins anew,
- * until there is nothing new. What concerns one context alone needs no step: nobody can tell when
- * it was done.
+ * An access is a step if its word is shared (shared.c).
  */
 #include "engine.h"
 
@@ -18,20 +13,16 @@ extern uint8_t __executable_start[], edata[], end[];
 
 uint64_t *memory, *booted;
 uint32_t memory_words, *written, written_count;
-int learned_more, learn_contexts;
 uint64_t last_access;
 
-static uint32_t *readers, *writers;	/* of each word: a bit for each context */
-static uint8_t *shared, *is_written;
+static uint8_t *is_written;
 static uint64_t *pristine;
 
 void memory_init(void)
 {
 	memory = (uint64_t *)__start_kernel_data;
 	memory_words = (uint32_t)((__stop_kernel_data - __start_kernel_data + 7) / 8);
-	readers = calloc(memory_words, sizeof *readers);
-	writers = calloc(memory_words, sizeof *writers);
-	shared = calloc(memory_words, 1);
+	shared_init();
 	is_written = calloc(memory_words, 1);
 	written = calloc(memory_words, sizeof *written);
 	booted = calloc(memory_words, 8);
@@ -61,24 +52,11 @@ int memory_index(uint64_t address)
 	return offset < memory_words * 8ul ? (int)(offset >> 3) : -1;
 }
 
-void memory_share(uint64_t address)
-{
-	int word = memory_index(address);
-
-	if (word >= 0)
-		shared[word] = 1;
-}
-
-int memory_shared(uint32_t word)
-{
-	return shared[word];
-}
-
-static void wrote(int word)
+void keep_written(uint32_t word)
 {
 	if (!is_written[word]) {
 		is_written[word] = 1;
-		written[written_count++] = (uint32_t)word;
+		written[written_count++] = word;
 	}
 }
 
@@ -87,49 +65,7 @@ void memory_wrote(void *address)
 	int word = memory_index((uint64_t)address);
 
 	if (word >= 0 && stepping)
-		wrote(word);
-}
-
-#define LONG 255	/* bytes, or more */
-
-/* A context's bit: an agent's own, and for a vCPU that handles an interrupt another one. */
-uint32_t memory_context(void)
-{
-	unsigned self = machine.current;
-	unsigned handling = self < machine.vcpus && machine.vcpu[self].handlers;
-
-	return 1u << (2 * self + handling);
-}
-
-static void learn(int word, enum kind kind)
-{
-	uint32_t all, read_before = readers[word], written_before = writers[word];
-
-	if (kind != STEP_WRITE)
-		readers[word] |= memory_context();
-	if (kind != STEP_READ) {
-		writers[word] |= memory_context();
-		wrote(word);
-	}
-	all = readers[word] | writers[word];
-	if (!shared[word] && writers[word] && (all & (all - 1)))
-		shared[word] = learned_more = 1;
-	if (learn_contexts && shared[word] &&
-	    (readers[word] != read_before || writers[word] != written_before))
-		learned_more = 1;
-}
-
-/* The contexts with whose accesses this one does not change places. */
-uint32_t memory_contexts(uint64_t address, unsigned size, enum kind kind)
-{
-	int first = memory_index(address), last = memory_index(address + size - 1);
-	uint32_t contexts = 0;
-
-	if (first < 0 || last < 0 || size == LONG)
-		return ~0u;
-	for (int word = first; word <= last; word++)
-		contexts |= writers[word] | (kind == STEP_READ ? 0 : readers[word]);
-	return contexts;
+		memory_written((uint32_t)word);
 }
 
 /* The engine reads and writes there on behalf of who runs, as a part of a step of its own kind. */
@@ -138,7 +74,7 @@ void memory_touch(const volatile void *address)
 	int word = memory_index((uint64_t)address);
 
 	if (word >= 0 && stepping)
-		learn(word, STEP_LOCKED);
+		learn((uint32_t)word, STEP_LOCKED);
 }
 
 static int own_stack(uint64_t address)
@@ -183,10 +119,8 @@ static int access_in_order(enum kind kind, enum order order, uint64_t address, u
 		elsewhere(kind, address, site);
 		return 0;
 	}
-	for (int word = first; word <= last; word++) {
-		learn(word, kind);
-		is_shared |= shared[word];
-	}
+	for (int word = first; word <= last; word++)
+		is_shared |= learn((uint32_t)word, kind);
 	if (is_shared)
 		step_in_order(kind, order, address, size > LONG ? LONG : (unsigned)size, site);
 	machine.agent[machine.current].whole = 0;

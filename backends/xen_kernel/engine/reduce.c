@@ -99,7 +99,7 @@ static int quiet(unsigned vcpu)
 {
 	const struct agent *doing = &machine.agent[vcpu];
 
-	return doing->state == READY && !doing->first_half && !cpu_upcall_counts &&
+	return doing->state == READY && !doing->first_half && !*cpu_upcall_counts &&
 	       (doing->kind == STEP_READ || doing->kind == STEP_WRITE || doing->kind == STEP_LOCKED) &&
 	       !(memory_meets(doing) & HANDLER(vcpu));
 }

@@ -1,7 +1,5 @@
 /*
- * The search. Before each move there is a question: which of the moves that are possible now? A
- * move is an agent's step, an interrupt that a vCPU takes, or a store that leaves a buffer. Answer
- * 0 is the ordinary course: who ran last goes on.
+ * The search, through all answers to the questions of a run (runs.c).
  *
  *     every state      depth first; a state that was seen is not entered again. This decides loops
  *     bounded          only so many preemptions: to take the turn from somebody who could go on
@@ -9,6 +7,9 @@
  *
  * What is found without a bound is looked for again with 0, 1, 2... preemptions, to be told with
  * the fewest.
+ *
+ * Each of them can be done by several processes (crew.c): a task is a place on the path of one of
+ * them, with the moves that are left there, and the answers that lead there from the beginning.
  */
 #include "search.h"
 
@@ -17,7 +18,7 @@
 #include <time.h>
 
 void (*at_end)(void);
-void (*live)(const struct result *, double seconds);
+void (*live)(const struct result *);
 volatile int interrupted;
 
 struct place {
@@ -31,111 +32,20 @@ struct place {
 static struct place *path;
 static uint32_t path_room;
 static struct answers taken;
+static double began;
 
-#define EVERY 0.1	/* seconds */
+#define MOST_ANSWERS (64u << 10)
 
-double cpu_seconds(void)
-{
-	struct timespec time;
+struct task {
+	struct place place;
+	uint8_t answers[MOST_ANSWERS];
+};
 
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
-static int agent_can_go(unsigned number)
-{
-	const struct agent *agent = &machine.agent[number];
-
-	switch (agent->state) {
-	case READY:
-		return buffers_let(number);
-	case WAITING:
-		return *agent->until && !machine.buffered[number];
-	case SLEEPING:
-		return can_go(number);
-	default:
-		return 0;
-	}
-}
-
-void question(struct question *asked)
-{
-	unsigned first = machine.current;
-
-	asked->count = 0;
-	asked->preempts = 0;
-	for (unsigned i = 0; i < machine.agents; i++) {
-		unsigned agent = (first + i) % machine.agents;
-
-		if (agent_can_go(agent)) {
-			asked->preempts |= !i;
-			asked->moves[asked->count++] = (uint8_t)(MOVES * agent + GO);
-		}
-		if (agent < machine.vcpus && buffers_let_interrupt(agent) && deliverable(agent))
-			asked->moves[asked->count++] = (uint8_t)(MOVES * agent + DELIVER);
-		for (unsigned i = 0; i < machine.buffered[agent]; i++)
-			if (buffers_let_leave(agent, i))
-				asked->moves[asked->count++] = (uint8_t)(MOVES * agent + STORED + i);
-	}
-	asked->current = (uint8_t)first;
-}
-
-void move(unsigned move)
-{
-	unsigned agent = move / MOVES, what = move % MOVES;
-
-	machine.take = what == DELIVER;
-	if (what >= STORED)
-		buffers_leave(agent, what - STORED);
-	else if (machine.order)
-		buffers_step(agent);
-	else
-		resume(agent);
-	steps++;
-}
+static struct task task;
 
 static int costs(const struct question *asked, unsigned answer)
 {
 	return answer && asked->preempts && asked->moves[answer] % MOVES < STORED;
-}
-
-/* The kernel boots, without steps; then each agent runs up to its first. */
-void run_begin(void)
-{
-	uint8_t delivery = machine.delivery, vcpus = machine.vcpus, order = machine.order;
-
-	memory_reset();
-	memset(&machine, 0, sizeof machine);
-	stacks_reset();
-	machine.delivery = delivery;
-	machine.vcpus = vcpus;
-	machine.order = order;
-	stepping = 0;
-	running = 1;
-	explore_setup();
-	running = 0;
-	for (unsigned i = 0; i < machine.vcpus; i++)
-		machine.vcpu[i] = (struct vcpu){.interrupts = 1};
-	memory_booted();
-	if (!explore_abi_as_asked()) {
-		machine.wrong = NOT_MODELLED;
-		wrong_said = "the kernel has booted, and did not ask for the FIFO ABI";
-		wrong_site = 0;
-	}
-	stepping = 1;
-	for (unsigned i = 0; i < machine.agents && !machine.wrong; i++)
-		resume(i);
-	machine.current = 0;
-}
-
-enum wrong run_end(const char **said)
-{
-	enum wrong wrong;
-
-	stepping = 0;
-	wrong = explore_end(said);
-	stepping = 1;
-	return wrong;
 }
 
 /* Whether the run is over here; what went wrong, if anything. */
@@ -151,16 +61,9 @@ static int over(const struct question *asked, struct result *result, uint32_t de
 			at_end();
 		wrong = run_end(&wrong_said);
 	}
-	if (!wrong)
-		return 1;
-	if (!result->wrong) {
-		result->wrong = wrong;
-		result->said = wrong_said;
-		result->site = machine.wrong ? wrong_site : 0;
-		result->way.count = 0;
-		for (uint32_t i = 0; i < depth; i++)
-			answers_put(&result->way, i, taken.answer[i]);
-	}
+	if (wrong)
+		crew_found(wrong, wrong_said, machine.wrong ? wrong_site : 0, taken.answer, depth);
+	result->wrong = wrong;
 	return 1;
 }
 
@@ -187,88 +90,178 @@ static int enter(uint32_t depth, uint32_t state, uint8_t used, const struct ques
 	return place->saved != NO_ROOM;
 }
 
-/* Now and then, how far it is. */
-static void tell_progress(const struct result *result, double begun)
+double cpu_seconds(void)
 {
-	static double told;
-	double now;
+	struct timespec time;
 
-	if (steps & 4095 || (now = cpu_seconds()) - told < EVERY)
-		return;
-	told = now;
-	live(result, now - begun);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-static int spent(const struct limits *limits, const struct result *result, double begun,
-		 enum ended *ended)
+void search_begun(double spent)
 {
-	if (live)
-		tell_progress(result, begun);
-	if (interrupted)
-		*ended = INTERRUPTED;
+	began = cpu_seconds() - spent;
+}
+
+#define EVERY 0.1	/* seconds */
+
+/* Now and then, how far it is. */
+static void tell_progress(const struct result *result)
+{
+	static double told;
+	struct result all;
+
+	crew_tell(result, cpu_seconds() - began);
+	if (!live || crew_self || cpu_seconds() - told < EVERY)
+		return;
+	told = cpu_seconds();
+	crew_sum(&all);
+	live(&all);
+}
+
+static int spent(const struct limits *limits, const struct result *result, enum ended *ended)
+{
+	int now_and_then = !(steps & 4095);
+
+	if (now_and_then)
+		tell_progress(result);
+	if (crew_ended() != GOING)
+		*ended = crew_ended();
 	else if (graph_full)
 		*ended = OUT_OF_MEMORY;
-	else if (graph_count() >= limits->states)
+	else if (seen_count() >= limits->states)
 		*ended = OUT_OF_STATES;
-	else if (!(steps & 4095) && cpu_seconds() - begun > limits->seconds)
+	else if (now_and_then && cpu_seconds() - began > limits->seconds)
 		*ended = OUT_OF_TIME;
 	else
 		return 0;
 	return 1;
 }
 
-/* Depth first from where the run begins. Gives how it ended. */
-static enum ended explore(const struct limits *limits, struct result *result, double begun)
+/* The next answer at a place; -1 if none is left. */
+static int next_answer(struct place *place)
 {
-	int bounded = limits->bound >= 0;
-	uint32_t depth = 0, state = 0;
+	while (place->next < place->question.count) {
+		unsigned answer = place->next++;
+
+		if (place->enough >> answer % 64 & 1)
+			return (int)answer;
+	}
+	return -1;
+}
+
+static int is_left(const struct place *place)
+{
+	struct place copy = *place;
+
+	return next_answer(&copy) >= 0;
+}
+
+/* The oldest place where something is left to do: to somebody who has nothing to do. */
+static void give_task(uint32_t base, uint32_t depth)
+{
+	while (base < depth && !is_left(&path[base]))
+		base++;
+	if (base == depth || base > MOST_ANSWERS)
+		return;
+	task.place = path[base];
+	memcpy(task.answers, taken.answer, base);
+	if (crew_give(&task, offsetof(struct task, answers) + base))
+		path[base].next = path[base].question.count;
+}
+
+/* Up to a place that another process has given away. A run can be had again by its answers, or this
+ * is no engine. */
+static int take_task(uint32_t *depth)
+{
+	size_t size = crew_take(&task, sizeof task);
 	struct question asked;
-	enum ended ended;
+	struct place *place;
+
+	if (!size)
+		return 0;
+	*depth = (uint32_t)(size - offsetof(struct task, answers));
+	run_begin();
+	for (uint32_t i = 0; i < *depth; i++) {
+		question(&asked);
+		move(asked.moves[task.answers[i]]);
+		answers_put(&taken, i, task.answers[i]);
+	}
+	question(&asked);
+	if (memcmp(asked.moves, task.place.question.moves, asked.count) ||
+	    asked.count != task.place.question.count)
+		abort();
+	place = place_at(*depth);
+	*place = task.place;
+	arena_cut(0);
+	place->saved = state_save();
+	if (place->saved == NO_ROOM)
+		crew_stop(OUT_OF_MEMORY);
+	return place->saved != NO_ROOM;
+}
+
+/* Where all runs begin. */
+static enum ended begin(const struct limits *limits, struct result *result)
+{
+	struct question asked;
+	uint32_t state = 0;
 
 	arena_cut(0);
 	question(&asked);
-	graph_visit(state_digest(bounded), 0, &state);
-	if (over(&asked, result, 0))
-		return result->wrong ? FOUND : COMPLETE;
-	if (!enter(0, state, 0, &asked, limits->reduced))
-		return OUT_OF_MEMORY;
+	seen_visit(state_digest(limits->bound >= 0), 0, &state);
+	if (over(&asked, result, 0)) {
+		graph_end(state);
+		return result->wrong ? FOUND : learned_more ? LEARNED : COMPLETE;
+	}
+	return enter(0, state, 0, &asked, limits->reduced) ? GOING : OUT_OF_MEMORY;
+}
+
+/* Depth first from a place on the path, and all that follows it. Gives how it ended. */
+static enum ended explore(const struct limits *limits, struct result *result, uint32_t base)
+{
+	int bounded = limits->bound >= 0;
+	uint32_t depth = base, state = 0;
+	struct question asked;
+	enum ended ended;
+
 	for (;;) {
 		struct place *here = &path[depth];
-		unsigned answer = here->next++;
+		int answer = next_answer(here);
 		uint8_t used;
 
-		if (answer >= here->question.count) {
+		if (answer < 0) {
 			arena_cut(here->saved);
-			if (!depth--)
+			if (depth-- == base)
 				return COMPLETE;
 			continue;
 		}
-		if (limits->reduced && !(here->enough >> answer & 1))
-			continue;
-		used = bounded ? (uint8_t)(here->used + costs(&here->question, answer)) : 0;
+		used = bounded ? (uint8_t)(here->used + costs(&here->question, (unsigned)answer)) : 0;
 		if (bounded && used > limits->bound)
 			continue;
 		state_load(here->saved);
 		move(here->question.moves[answer]);
 		answers_put(&taken, depth, (uint8_t)answer);
 		if (learned_more)
-			return COMPLETE;
-		if (spent(limits, result, begun, &ended))
+			return LEARNED;
+		if (spent(limits, result, &ended))
 			return ended;
+		if (crew_waits())
+			give_task(base, depth);
 		question(&asked);
 		if (limits->every) {
 			state = 0;
 		} else if (!machine.wrong) {
-			int new = graph_visit(state_digest(bounded), used, &state);
+			int new = seen_visit(state_digest(bounded), used, &state);
 
-			graph_edge(here->state, state, (uint8_t)answer);
+			graph_edge(here->state, state, here->question.moves[answer]);
 			if (!new)
 				continue;
 		}
 		if (depth + 1 > result->depth)
 			result->depth = depth + 1;
 		if (over(&asked, result, depth + 1)) {
-			graph_end(state);
+			if (!machine.wrong)
+				graph_end(state);
 			if (result->wrong && !limits->to_the_end)
 				return FOUND;
 			continue;
@@ -279,23 +272,49 @@ static enum ended explore(const struct limits *limits, struct result *result, do
 	}
 }
 
+/* One task after the other; the first is the beginning. */
+static void explore_tasks(const struct limits *limits, struct result *result)
+{
+	uint32_t depth = 0;
+
+	for (int there = !crew_self || take_task(&depth); there; there = take_task(&depth)) {
+		enum ended ended = explore(limits, result, depth);
+
+		if (ended == COMPLETE)
+			crew_through();
+		else
+			crew_stop(ended);
+	}
+}
+
 /* From the beginning, until nothing is learned any more. */
-static void explore_afresh(const struct limits *limits, struct result *result, double begun)
+static void explore_afresh(const struct limits *limits, struct result *result)
 {
 	int kept = limits->bound < 0 && !limits->every;
+	enum ended begun;
 
 	learn_contexts = limits->reduced;
 	do {
 		result->wrong = RIGHT;
 		result->runs = result->depth = 0;
-		run_begin();
+		memory_learned();
+		crew_begin();
 		graph_reset(kept);
-		result->ended = explore(limits, result, begun);
-	} while (learned_more && (limits->to_the_end || !result->wrong) &&
-		 result->ended == COMPLETE);
+		run_begin();
+		begun = begin(limits, result);
+		if (begun == GOING) {
+			crew_fork();
+			explore_tasks(limits, result);
+		} else {
+			crew_stop(begun);
+		}
+		crew_tell(result, cpu_seconds() - began);
+		crew_join(result);
+	} while (result->ended == LEARNED && (limits->to_the_end || !result->wrong));
 	if (result->wrong)
 		result->ended = FOUND;
 	else if (kept && result->ended == COMPLETE && graph_stuck(&result->way)) {
+		moves_to_answers(&result->way);
 		result->ended = FOUND;
 		result->wrong = LIVELOCK;
 		result->said = "from here on nothing ends any more, whoever runs";
@@ -304,37 +323,13 @@ static void explore_afresh(const struct limits *limits, struct result *result, d
 
 void search(const struct limits *limits, struct result *result)
 {
-	double begun = cpu_seconds();
 	struct limits whole = *limits;
 
-	explore_afresh(limits, result, begun);
+	search_begun(0);
+	explore_afresh(limits, result);
 	whole.reduced = 0;
 	if (limits->reduced && result->wrong == LIVELOCK)
-		explore_afresh(&whole, result, begun);
-	result->states = graph_count();
-	result->moves = steps;
-	result->seconds = cpu_seconds() - begun;
-}
-
-#define FOR_EVER 5000
-
-/* One run, by its answers; ordinary ones follow. */
-enum ended replay(const struct answers *answers, void (*before)(const struct question *, unsigned))
-{
-	struct question asked;
-
-	run_begin();
-	for (uint32_t i = 0;; i++) {
-		unsigned answer = i < answers->count ? answers->answer[i] : 0;
-
-		question(&asked);
-		if (machine.wrong || !asked.count)
-			return COMPLETE;
-		if (i > answers->count + FOR_EVER)
-			return OUT_OF_TIME;
-		if (answer >= asked.count)
-			return OUT_OF_STATES;
-		before(&asked, answer);
-		move(asked.moves[answer]);
-	}
+		explore_afresh(&whole, result);
+	if (cpu_seconds() - began > result->seconds)
+		result->seconds = cpu_seconds() - began;
 }

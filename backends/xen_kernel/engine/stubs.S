@@ -29,6 +29,24 @@
 	RESTORE
 	ret
 .endm
+/* What learns runs on a stack of its own: what it leaves there is another the first time, and would be
+ * a part of states on an agent's. */
+.macro ASIDE name, function
+	.globl	\name
+\name:	mov	%rsp, kept_rsp(%rip)
+	lea	aside_end(%rip), %rsp
+	call	\function
+	mov	kept_rsp(%rip), %rsp
+	ret
+.endm
+	.lcomm	kept_rsp, 8
+	.local	aside
+	.comm	aside, 8192, 16
+	.set	aside_end, aside + 8192
+	ASIDE	learn, learn_access
+	ASIDE	learn_bits, learn_some
+	ASIDE	memory_written, keep_written
+
 	CALLED	assembly_cli, engine_cli
 	CALLED	assembly_sti, engine_sti
 	CALLED	assembly_sti_shadow, engine_sti_shadow
