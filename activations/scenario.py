@@ -10,7 +10,10 @@ import importlib.util
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack
 
 from activations import registry
@@ -184,9 +187,26 @@ def _held(path: Path, kinds: tuple[type[HeldT], ...]) -> dict[str, HeldT]:
     return {each.name: each for each in vars(_import(path)).values() if isinstance(each, kinds)}
 
 
+class _AsItStands(SourceFileLoader):
+    """What is in the file now. Python trusts bytecode that has the file's second and size, and
+    a file that was written twice may have both."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return _compiled(path, self.get_data(path))
+
+
+@lru_cache(maxsize=64)
+def _compiled(path: str, source: bytes) -> CodeType:
+    code: CodeType = compile(source, path, "exec", dont_inherit=True)
+    return code
+
+
 def _import(path: Path) -> Any:
     """Import a file as a module of its own, its folder importable as for a script."""
-    spec = importlib.util.spec_from_file_location(f"scenario_{path.stem}", path)
+    name = f"scenario_{path.stem}"
+    loader = _AsItStands(name, str(path)) if path.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ScenarioError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
