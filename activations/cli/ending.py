@@ -84,14 +84,15 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
 def _insistent() -> Iterator[None]:
     """Inside the block no Ctrl-C is lost. Python drops it where it strikes in a finalizer, or in a
     callback of the garbage collector's or of an import's: then it comes again a moment later."""
-    before, over = sys.unraisablehook, threading.Event()
+    before, over, one = sys.unraisablehook, threading.Event(), threading.Lock()
 
     def come_again() -> None:
-        if over.wait(MOMENT):
-            return
+        over.wait(MOMENT)
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         again = signal.SIGTERM if ignored else signal.SIGINT
-        signal.pthread_kill(threading.main_thread().ident or 0, again)
+        with one:  # or it would strike what comes after the block
+            if not over.is_set():
+                signal.pthread_kill(threading.main_thread().ident or 0, again)
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if issubclass(what.exc_type, KeyboardInterrupt):
@@ -103,8 +104,10 @@ def _insistent() -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
-        sys.unraisablehook = before
+        with unheard():
+            with one:
+                over.set()
+            sys.unraisablehook = before
 
 
 @contextmanager

@@ -45,6 +45,11 @@ class Caller:
         self.where = ""
         self.number = number
         self._left = after
+        self._struck = threading.Lock()
+
+    def is_first(self) -> bool:
+        """Whether nothing has struck yet, which it has then: a second Ctrl-C may leave things."""
+        return self._struck.acquire(blocking=False)
 
     def __enter__(self) -> Caller:
         sys.settrace(self._call)
@@ -58,7 +63,7 @@ class Caller:
 
     def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
         if event == "line" and not self.where and _in_charge():
-            if self._left == 0:
+            if self._left == 0 and self.is_first():
                 self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
                 signal.raise_signal(self.number)
             self._left -= 1
@@ -92,7 +97,7 @@ def struck_everywhere(
 
 def strike_at_rest(caller: Caller, rests: Callable[[], bool], over: threading.Event) -> None:
     while not over.wait(0.02):
-        if not caller.where and rests():
+        if not caller.where and rests() and caller.is_first():
             caller.where = AT_REST
             signal.pthread_kill(threading.main_thread().ident or 0, caller.number)
 
