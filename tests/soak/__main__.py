@@ -5,7 +5,7 @@
     events      events, of which none may be lost
     schedules   explored schedules, over which memory is to stay flat
 
-    --short             little of each: half a minute
+    --short             little of each: half a minute on an idle machine
     --many N            so many inputs, kills, events or schedules, in place of each part's own
     --seed N            other ones; the same for the same number, in every process
     --only NAME         the subjects, or the kinds of kill, whose name begins so
@@ -20,11 +20,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from xen_oracle.__main__ import number
+from xen_oracle.pieces import number
 
 from activations.errors import BlockedForever
 
@@ -48,8 +48,7 @@ def feed_all(given: argparse.Namespace) -> int:
     inputs = given.many or (2_000 if given.short else 1_000_000)
     names = [name for name in ALL if name.startswith(given.only)]
     if not names:
-        print(f"no subject begins with {given.only!r}: there are {', '.join(ALL)}", file=sys.stderr)
-        return 1
+        return none_begins("subject", given.only, ALL)
     begun, failed = time.monotonic(), 0
     with ProcessPoolExecutor(given.jobs) as pool:
         again = [pool.submit(fed, name, inputs, given.seed, given.batch) for name in names]
@@ -62,6 +61,11 @@ def feed_all(given: argparse.Namespace) -> int:
     what = f"{failed} broken" if failed else "none broken"
     print(f"hostile inputs: {len(names)} subjects, {what}, {time.monotonic() - begun:,.0f} s")
     return failed
+
+
+def none_begins(what: str, only: str, there: Iterable[str]) -> int:
+    print(f"no {what} begins with {only!r}: there are {', '.join(there)}", file=sys.stderr)
+    return 1
 
 
 def fed(name: str, inputs: int, seed: int, first: int) -> str:
@@ -78,12 +82,11 @@ def fed(name: str, inputs: int, seed: int, first: int) -> str:
 
 def kill_all(given: argparse.Namespace) -> int:
     many = given.many or (30 if given.short else 1_000)
-    pairs = [(name, victim) for name in kills.SCENES for victim in kills.VICTIMS]
-    return sum(
-        kill_one(name, victim, many, given)
-        for name, victim in pairs
-        if f"{name}-{victim}".startswith(given.only)
-    )
+    pairs = {f"{name}-{who}": (name, who) for name in kills.SCENES for who in kills.VICTIMS}
+    asked = [pair for pair in pairs if pair.startswith(given.only)]
+    if not asked:
+        return none_begins("kind of kill", given.only, pairs)
+    return sum(kill_one(*pairs[pair], many, given) for pair in asked)
 
 
 def kill_one(name: str, victim: str, many: int, given: argparse.Namespace) -> int:
@@ -140,7 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--many", type=number)
     parser.add_argument("--seed", type=number, default=1)
     parser.add_argument("--only", default="")
-    parser.add_argument("--batch", type=number, default=0)
+    parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--jobs", type=number, default=1)
     return parser.parse_args()
 

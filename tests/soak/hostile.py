@@ -70,7 +70,7 @@ def feed(subject: Subject, inputs: int, seed: int, first: int = 0) -> Iterator[F
         try:
             fed.inputs += take(random)
         except Exception as error:
-            again = f"--only {subject.name} --seed {seed} --batch {fed.batches}"
+            again = f"hostile --only {subject.name} --seed {seed} --batch {fed.batches}"
             raise Broken(f"{subject.name}: {type(error).__name__}: {error}\n  {again}") from error
         fed.batches += 1
         if not early and fed.inputs >= inputs / 10:

@@ -24,8 +24,8 @@ from .kinds import KINDS, Kind, OfXenbus, typed
 from .noise import number, text, word
 
 LIVES = 5
-SCRIBBLES = 100
-"""Of each life."""
+TRIES = 100
+"""Of each life, to scribble: at times nothing is shared that may be written."""
 HOT = (*range(0, 64, 4), *range(2048, 2080, 4), *range(3072, 3088, 4))
 """Where indices lie, in some ring or other."""
 
@@ -48,10 +48,13 @@ class Scene:
         self.served = 0
         """Right answers to the neighbour."""
         self.used = 0
+        self.scribbled = 0
+        """Words that were written over."""
         self.done = False
         """All lives are."""
 
     def run(self) -> int:
+        """Gives how many words were written over. Raises what is wrong."""
         machine = Machine(seed=self.random.getrandbits(32))
         machine.boot("dom0", self.dom0)
         machine.boot("guest", self.guest)
@@ -62,7 +65,7 @@ class Scene:
             failed = failure if not typed(failure) else failed
         if failed is not None:
             raise failed
-        return LIVES * SCRIBBLES
+        return self.scribbled
 
     # dom0
 
@@ -140,7 +143,7 @@ class Scene:
 
     async def scribble(self, xen: Domain, peer: int) -> None:
         await self.at_work(xen, peer)
-        for _ in range(SCRIBBLES):
+        for _ in range(TRIES):
             shared = [grant for grant in xen.grants.open if grant.domid == peer]
             if shared:
                 self.scribble_on(self.random.choice(shared))
@@ -180,6 +183,7 @@ class Scene:
         near = (old + random.randint(-3, 3)) & 0xFFFFFFFF
         said = near.to_bytes(4, "little") if random.random() < 0.5 else word(random)
         memory[at : at + 4] = said if random.random() < 0.9 else number(random).to_bytes(4, "big")
+        self.scribbled += 1
 
 
 async def nothing_left(xen: Domain, peer: int, ports: set[int]) -> None:

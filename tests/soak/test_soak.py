@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -30,7 +32,7 @@ def test_hostile_bytes_are_a_typed_error_or_nothing(name: str) -> None:
 def test_a_live_driver_stands_a_peer_that_scribbles_and_its_neighbours_do_not_notice(
     name: str,
 ) -> None:
-    assert ALL[name].make()(Random(3)) == 500
+    assert ALL[name].make()(Random(3)) > 50
 
 
 @pytest.mark.parametrize("victim", kills.VICTIMS)
@@ -50,14 +52,16 @@ def test_schedules_leave_nothing_in_memory() -> None:
 # Whether it would be found
 
 
+def believes(ring: BackRing) -> int:
+    """What the peer claims, whatever that is."""
+    return (ring._load(0) - ring._answered) & 0xFFF
+
+
 def test_a_ring_that_believes_its_peer_is_found_with_the_line_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def claimed(ring: BackRing) -> int:
-        return (ring._load(0) - ring._answered) & 0xFFF
-
-    monkeypatch.setattr(BackRing, "_claimed", claimed)
-    with pytest.raises(Broken, match=r"--only back-ring --seed 2 --batch \d"):
+    monkeypatch.setattr(BackRing, "_claimed", believes)
+    with pytest.raises(Broken, match=r"hostile --only back-ring --seed 2 --batch \d"):
         for _ in feed(ALL["back-ring"], 2_000, seed=2):
             pass
 
@@ -85,26 +89,64 @@ class Forgetful(MemoryDisk):
 
 def test_a_disk_that_loses_a_write_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "MemoryDisk", Forgetful)
-    with pytest.raises(BaseException, match=r"lost a write|unhandled errors"):
+    with pytest.raises(AssertionError, match="lost a write"):
         kills.kill("disk", "guest", seed=2, batch=0)
 
 
 # The command
 
 
-def test_the_command_says_what_it_fed_and_repeats_a_batch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def soak(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """Its exit status, after these words."""
+
+    def status(words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["soak", *words.split()])
+        return main()
+
+    return status
+
+
+def test_the_command_says_what_it_killed(
+    soak: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["soak", "kills", "--only", "vchan-dom0", "--many", "2", "--batch", "7"]
-    monkeypatch.setattr(sys, "argv", words)
-    assert main() == 0
+    assert soak("kills --only vchan-dom0 --many 2 --batch 7") == 0
     assert "✓ vchan, dom0 killed" in capsys.readouterr().out
 
 
-def test_the_command_ends_with_1_and_the_line_that_repeats_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "owner", "name", "faulty"),
+    [
+        ("kills --only disk-guest --many 2", kills, "MemoryDisk", Forgetful),
+        ("hostile --only back-ring --many 2_000", BackRing, "_claimed", believes),
+    ],
+    ids=["kills", "hostile"],
+)
+def test_the_line_that_it_ends_with_does_what_broke_again(
+    words: str,
+    owner: object,
+    name: str,
+    faulty: object,
+    soak: Callable[[str], int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(kills, "MemoryDisk", Forgetful)
-    monkeypatch.setattr(sys, "argv", ["soak", "kills", "--only", "disk-guest", "--many", "2"])
-    assert main() == 1
-    assert "kills --only disk-guest --seed 1 --batch 0" in capsys.readouterr().out
+    def broken() -> list[str]:
+        said = capsys.readouterr().out.splitlines()
+        begins = next(at for at, line in enumerate(said) if line.startswith("✗ "))
+        return said[begins : begins + 2]
+
+    monkeypatch.setattr(owner, name, faulty)
+    assert soak(words) == 1
+    what, again = broken()
+    assert re.fullmatch(rf"  {words.split(' --many')[0]} --seed 1 --batch \d+", again)
+    assert soak(again) == 1
+    assert broken() == [what, again]
+
+
+@pytest.mark.parametrize("part", ["hostile", "kills"])
+def test_to_try_nothing_is_refused(
+    part: str, soak: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert soak(f"{part} --only nonesuch") == 1
+    assert "begins with 'nonesuch': there are " in capsys.readouterr().err
