@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines import engines_of, wait_for_engines
 from support.needs import leave_out
 from support.pace import patience
 from support.pages import README, blocks
@@ -212,28 +212,10 @@ def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
 
 
-def engines(parent: int) -> list[int]:
-    """Processes of this one that are engines."""
-    found = []
-    for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        with suppress(OSError):  # it has just ended
-            if "\0search\0" in Path(f"/proc/{each}/cmdline").read_text():
-                found.append(int(each))
-    return found
-
-
-def wait_for_an_engine(process: subprocess.Popen[str]) -> int:
-    until = time.monotonic() + patience(30)
-    while not (there := engines(process.pid)):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return there[0]
-
-
 def test_ctrl_c_ends_a_search_and_says_what_was_covered() -> None:
     decide(Scenario((KERNELS / "solo5.c",), sends=1))  # it is compiled
     with start(*BIG, "--delivery", "vector") as process:
-        wait_for_an_engine(process)
+        wait_for_engines(process.pid, 1)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=patience(30))
     assert process.returncode == 130, said
@@ -268,7 +250,7 @@ def test_an_engine_that_is_killed_for_its_memory_leaves_what_was_covered() -> No
 
     def live(figures: object, doing: str) -> None:
         if not killed:
-            killed.extend(engines(os.getpid()))
+            killed.extend(engines_of(os.getpid()))
             os.kill(killed[0], signal.SIGKILL)
 
     verdict = decide(scenario, Limits(seconds=2), live=live)
@@ -280,14 +262,10 @@ def test_an_engine_that_is_killed_for_its_memory_leaves_what_was_covered() -> No
 def test_no_engine_outlives_who_asked_it() -> None:
     decide(Scenario((KERNELS / "solo5.c",), sends=1))
     with start(*BIG) as process:
-        engine = wait_for_an_engine(process)
+        wait_for_engines(process.pid, 1)
         process.kill()
         process.communicate()
-    until = time.monotonic() + patience(10)
-    with suppress(OSError):
-        while Path(f"/proc/{engine}/cmdline").read_text():
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    wait_for_engines(process.pid, 0)
 
 
 def test_what_nobody_has_used_for_a_month_is_removed() -> None:

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines import engines_of, wait_for_engines
 from support.lower_halves import FAULTS
 from support.needs import leave_out
 from support.pace import patience
@@ -193,29 +193,6 @@ def test_what_the_engine_does_not_take_is_said() -> None:
 # How it ends
 
 
-def children(of: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
-
-
-def engines(group: int) -> list[int]:
-    """Processes of a group that search."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has just ended
-            if os.getpgid(int(each.name)) == group and (
-                "\0search\0" in (each / "cmdline").read_text()
-            ):
-                found.append(int(each.name))
-    return found
-
-
-def wait_for_engines(process: subprocess.Popen[str], many: int) -> None:
-    until = time.monotonic() + patience(30)
-    while len(engines(process.pid)) != many:
-        assert time.monotonic() < until, f"there are {engines(process.pid)}"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def exploring() -> Iterator[subprocess.Popen[str]]:
     """Three processes in the midst of a search, started from a terminal."""
@@ -224,7 +201,7 @@ def exploring() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "activations", "explore", *words, "--jobs", "3"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as process:
         try:
-            wait_for_engines(process, 3)
+            wait_for_engines(process.pid, 3)
             yield process
         finally:
             process.kill()
@@ -237,20 +214,21 @@ def test_ctrl_c_ends_all_of_them_and_says_what_was_covered(
     _, said = exploring.communicate(timeout=patience(30))
     assert exploring.returncode == 130, said
     assert "interrupted" in said
-    wait_for_engines(exploring, 0)
+    wait_for_engines(exploring.pid, 0)
 
 
 def test_none_outlives_who_asked_for_the_search(exploring: subprocess.Popen[str]) -> None:
     exploring.kill()
     exploring.wait()
-    wait_for_engines(exploring, 0)
+    wait_for_engines(exploring.pid, 0)
 
 
 def test_one_that_dies_is_told_and_nothing_is_said_to_be_exhausted() -> None:
     killed: list[int] = []
 
     def live(figures: object, doing: str) -> None:
-        if not killed and (others := children(children(os.getpid())[0])):
+        others = [other for first in engines_of(os.getpid()) for other in engines_of(first)]
+        if others and not killed:
             killed.append(others[0])
             os.kill(others[0], signal.SIGKILL)
 
