@@ -159,7 +159,12 @@ def test_who_is_first(xen_machine):
     assert seeds, "some order breaks it"
     assert not ran(project, code).ret, "in turn it is well"
     said = ran(project, code, f"--xen-seed={seeds[0]}")
-    said.stdout.fnmatch_lines([f"scheduled by seed {seeds[0]}", f"*--xen-seed {seeds[0]}"])
+    said.stdout.fnmatch_lines([f"scheduled by seed {seeds[0]}"])
+    named = re.search(r'pytest "(\S+)" (--xen-seed \d+)', str(said.stdout))
+    assert named is not None
+    again = project.runpytest_inprocess(named[1], *named[2].split())
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["E *assert not True", f"scheduled by seed {seeds[0]}"])
 
 
 def test_a_seed_in_a_mark_holds_for_a_machine_that_a_fixture_takes(
