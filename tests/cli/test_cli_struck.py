@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from support.pace import patience
 
 import activations
 import xen_sim
@@ -128,17 +129,44 @@ def test_at_any_line_it_ends_a_server_in_order(
     assert len(places) > 10
 
 
-def test_a_ctrl_c_that_python_drops_comes_again() -> None:
+class DroppedCtrlC:
     """What is raised in a finalizer goes nowhere."""
 
-    class Finalized:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
 
+
+def test_a_ctrl_c_that_python_drops_comes_again() -> None:
     with orderly(), pytest.raises(KeyboardInterrupt):
-        Finalized()
+        DroppedCtrlC()
         while True:
             time.sleep(0.001)
+
+
+def test_a_ctrl_c_that_comes_again_does_not_come_after_the_command_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sends it is about to when the command ends, and goes on once it has."""
+    about_to, ended = threading.Event(), threading.Event()
+    struck: list[int] = []
+    senders: list[threading.Thread] = []
+
+    def getsignal(number: int) -> object:
+        if (sender := threading.current_thread()) is not threading.main_thread():
+            senders.append(sender)
+            about_to.set()
+            ended.wait()
+        return before(number)
+
+    before = signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", getsignal)
+    monkeypatch.setattr(signal, "pthread_kill", lambda _, number: struck.append(number))
+    with orderly():
+        DroppedCtrlC()
+        assert about_to.wait(patience(10))
+    ended.set()
+    senders[0].join()
+    assert not struck
 
 
 ENDS_BY_ITSELF = """
