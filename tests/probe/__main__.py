@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from xen_oracle.__main__ import number
+from xen_oracle.pieces import number
 
 from xen_lab import Lab
 

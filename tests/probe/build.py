@@ -9,7 +9,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from support.debian import need_compiler, unpacked
+from support.debian import unpacked
+from support.needs import need_compiler
 
 from . import halves, steps
 

@@ -107,6 +107,15 @@ def _seen(
     return None
 
 
+def agree(on_xen: OnXen, recordings: Sequence[Recording]) -> int:
+    """Hold the simulator against these: how many steps there are. AssertionError, with what
+    differs, shrunk."""
+    for recording in recordings:
+        for found in differences(recording):
+            raise AssertionError(f"{shrunk(on_xen, found)}\n\nfirst:\n{found}")
+    return sum(len(recording.steps) for recording in recordings)
+
+
 # Shrinking: all ways to leave out some steps are tried at once, in one guest
 
 

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
 from xen_oracle.planted import Planted
 
 _APIC = "hardware/apic.py"
@@ -189,23 +182,3 @@ OF_GRANTS = (
         "    if False:",
     ),
 )
-
-
-def is_seen(package: Path, fault: Planted, folder: Path, recordings: Sequence[Path]) -> bool:
-    """Whether a fault in a copy of `package` differs from what a real Xen has said."""
-    copy = folder / package.name
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (copy / fault.file).read_text()
-    assert text.count(fault.old) == 1, f"{fault.name}: {fault.file} has not once: {fault.old!r}"
-    (copy / fault.file).write_text(text.replace(fault.old, fault.new))
-    tests = str(Path(__file__).resolve().parents[1])
-    done = subprocess.run(
-        [sys.executable, "-m", "probe", "--recorded", *map(str, recordings)],
-        cwd=tests,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), tests])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode in (0, 1), done.stderr
-    assert "compared" in done.stdout, done.stderr
-    return done.returncode == 1

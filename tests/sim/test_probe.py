@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from probe import build, compare, june, module, planted, simulated
+from probe import compare, june, module, planted, simulated
 from probe.compare import Recording
 from probe.halves import HALVES, Half
 from probe.lab import Probe
 from probe.module import Answer
 from probe.programs import GUESTS, Asked, Guest, asked, begin, programs
 from probe.steps import OF_GRANTS, ProbeKind, Timer
+from support import probed
+from support.parameters import AN_HOUR
+from xen_oracle.mutants import SIMULATOR
 from xen_oracle.program import Kind, Step
 
-import xen_sim
 from activations.abi import event_channel as abi
 from xen_kernel import decide
-from xen_lab import Lab
 from xen_sim.explore.finding import LOST_WAKEUP
-
-SIMULATOR = Path(xen_sim.__file__).parent
-LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
-
 
 # Without a Xen
 
@@ -97,9 +92,7 @@ def test_a_fault_that_is_planted_later_has_its_place(fault: planted.Planted) -> 
 # On a real Xen
 
 
-@pytest.fixture(scope="module")
-def probe(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Probe:
-    return Probe(lab, build.kernel(tmp_path_factory.mktemp("probe")))
+probe = probed.probe
 
 
 @pytest.fixture(scope="module")
@@ -109,43 +102,26 @@ def recordings(probe: Probe) -> list[Recording]:
     return compare.record(probe.programs, some)
 
 
-def agree(probe: Probe, recordings: Sequence[Recording]) -> int:
-    """Hold the simulator against these: how many steps there are."""
-    for recording in recordings:
-        for found in compare.differences(recording):
-            pytest.fail(f"{compare.shrunk(probe.programs, found)}\n\nfirst:\n{found}")
-    return sum(len(recording.steps) for recording in recordings)
-
-
 @pytest.mark.lab
 def test_the_simulator_never_differs_from_a_real_xen(
     probe: Probe, recordings: Sequence[Recording]
 ) -> None:
-    assert agree(probe, recordings) >= 20_000
+    assert compare.agree(probe.programs, recordings) >= 20_000
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=LONG) for seed in range(4)])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=AN_HOUR) for seed in range(4)])
 def test_the_simulator_never_differs_in_many_steps(probe: Probe, seed: int) -> None:
     some = [asked(guest, 10_000, seed) for guest in GUESTS]
-    assert agree(probe, compare.record(probe.programs, some)) >= 50_000
+    assert compare.agree(probe.programs, compare.record(probe.programs, some)) >= 50_000
 
 
 @pytest.mark.lab
 def test_a_fault_that_is_planted_in_the_simulator_is_seen(
     recordings: Sequence[Recording], tmp_path: Path
 ) -> None:
-    """Each of them, in what was recorded. They are looked for two at a time."""
-    paths = [tmp_path / f"{number}.recorded" for number in range(len(recordings))]
-    for path, recording in zip(paths, recordings, strict=True):
-        path.write_bytes(pickle.dumps(recording))
-
-    def seen(number: int) -> bool:
-        return planted.is_seen(SIMULATOR, planted.FAULTS[number], tmp_path / str(number), paths)
-
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(seen, range(len(planted.FAULTS))))
-    assert all(results), [f.name for f, s in zip(planted.FAULTS, results, strict=True) if not s]
+    """Each of them, in what was recorded."""
+    assert not probed.unseen(planted.FAULTS, recordings, tmp_path)
 
 
 @pytest.mark.lab

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from probe import build, compare, grants, planted, simulated
+from probe import compare, grants, planted, simulated
 from probe.compare import Recording
 from probe.lab import Probe
 from probe.steps import COPY, ProbeKind
+from support import probed
+from support.parameters import AN_HOUR
 from xen_oracle.program import Step
 
-import xen_sim
 from activations.abi import grant_table as abi
 from activations.abi.grant_table import GntStatus, Op
-from xen_lab import Lab
 
-SIMULATOR = Path(xen_sim.__file__).parent
-LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 ENOUGH = 5_000
 """Steps in which every planted fault shows."""
 SEEN = (
@@ -69,9 +65,7 @@ def test_a_machine_that_could_be_preempted_grants_the_same() -> None:
 # On a real Xen
 
 
-@pytest.fixture(scope="module")
-def probe(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Probe:
-    return Probe(lab, build.kernel(tmp_path_factory.mktemp("probe")))
+probe = probed.probe
 
 
 @pytest.fixture(scope="module")
@@ -79,46 +73,29 @@ def recordings(probe: Probe) -> list[Recording]:
     return compare.record(probe.programs, [grants.asked(20_000, seed=2026)])
 
 
-def agree(probe: Probe, recordings: Sequence[Recording]) -> int:
-    """Hold the simulator against these: how many steps there are."""
-    for recording in recordings:
-        for found in compare.differences(recording):
-            pytest.fail(f"{compare.shrunk(probe.programs, found)}\n\nfirst:\n{found}")
-    return sum(len(recording.steps) for recording in recordings)
-
-
 @pytest.mark.lab
 def test_grants_of_the_simulator_never_differ_from_a_real_xens(
     probe: Probe, recordings: Sequence[Recording]
 ) -> None:
-    assert agree(probe, recordings) >= 20_000
+    assert compare.agree(probe.programs, recordings) >= 20_000
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=LONG) for seed in range(4)])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=AN_HOUR) for seed in range(4)])
 def test_grants_of_the_simulator_never_differ_in_many_steps(probe: Probe, seed: int) -> None:
     some = [grants.asked(10_000, 5 * seed + more) for more in range(5)]
-    assert agree(probe, compare.record(probe.programs, some)) >= 50_000
+    assert compare.agree(probe.programs, compare.record(probe.programs, some)) >= 50_000
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("first", [0, *(pytest.param(each, marks=LONG) for each in (1, 2))])
+@pytest.mark.parametrize("first", [0, *(pytest.param(each, marks=AN_HOUR) for each in (1, 2))])
 def test_a_fault_that_is_planted_in_the_simulators_grants_is_seen(
     recordings: Sequence[Recording], tmp_path: Path, first: int
 ) -> None:
-    """In a part of what was recorded: every third of them from this one on, two at a time."""
+    """In a part of what was recorded: every third of them from this one on."""
     guest, domid, steps, answers = recordings[0]
     part = Recording(guest, domid, steps[:ENOUGH], answers[:ENOUGH])
-    path = tmp_path / "0.recorded"
-    path.write_bytes(pickle.dumps(part))
-    faults = planted.OF_GRANTS[first::3]
-
-    def seen(number: int) -> bool:
-        return planted.is_seen(SIMULATOR, faults[number], tmp_path / str(number), [path])
-
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(seen, range(len(faults))))
-    assert all(results), [f.name for f, s in zip(faults, results, strict=True) if not s]
+    assert not probed.unseen(planted.OF_GRANTS[first::3], [part], tmp_path)
 
 
 @pytest.mark.lab

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 import pytest
-from support.debian import need_compiler, unpacked
+from support.debian import unpacked
+from support.needs import need_compiler
 
 from activations.abi import blkif, console, netif, ring, vchan, xs_wire
 from activations.sring import FrontRing

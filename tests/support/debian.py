@@ -6,7 +6,6 @@ Nothing is installed. It is fetched once, and kept. Where it cannot be had, `wha
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from activations.errors import BackendError
 from support import places
-from support.needs import leave_out
+from support.needs import leave_out, need_compiler
 from xen_lab import packages
 
 KEPT = places.KEPT / "debian"
@@ -71,8 +70,3 @@ def compiled(what: str, program: Path, root: Path, *arguments: str | Path) -> Pa
     places = [f"-I{root}/usr/include", *(f"-L{each}" for each in root.glob("usr/lib/*-linux-gnu*"))]
     subprocess.run(["cc", "-O2", "-Wall", "-o", program, *places, *arguments], check=True)
     return program
-
-
-def need_compiler(what: str) -> None:
-    if shutil.which("cc") is None:
-        leave_out(what, "needs a C compiler: apt-get install gcc libc6-dev")

@@ -7,6 +7,7 @@ out, as in CI, they fail (ACTIVATIONS_TESTS=all).
 from __future__ import annotations
 
 import os
+import shutil
 from typing import NoReturn
 
 import pytest
@@ -20,3 +21,9 @@ def leave_out(what: str, mend: str) -> NoReturn:
     if os.environ.get("ACTIVATIONS_TESTS") == "all":
         pytest.fail(said, pytrace=False)
     pytest.skip(said, allow_module_level=True)
+
+
+def need_compiler(what: str, name: str = "cc") -> None:
+    """A C compiler, by the name that `what` calls it by."""
+    if shutil.which(name) is None:
+        leave_out(what, "needs a C compiler: apt-get install gcc libc6-dev")

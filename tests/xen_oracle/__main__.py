@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from support.places import KEPT
+
 from activations.errors import BackendError
 from xen_lab import packages
 
@@ -18,7 +20,7 @@ from . import build
 from .pieces import in_pieces, number
 from .search import SIMULATORS, Search
 
-CACHE = Path(__file__).resolve().parents[2] / ".pytest_cache" / "d" / "xen-oracle"
+CACHE = KEPT / "xen-oracle"
 """Where the tests keep the library too."""
 PIECE = 100_000
 """Steps that a process does before it says how it went."""

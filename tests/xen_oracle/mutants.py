@@ -14,8 +14,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from support.places import TESTS
+
+import xen_sim
 
 from . import build
 from .planted import Planted
@@ -95,10 +100,24 @@ def xen_is_seen(tree: Path, fault: Fault, folder: Path, steps: int = STEPS) -> b
 # In the simulator
 
 
-def simulator_is_seen(package: Path, fault: Planted, folder: Path, *command: str) -> bool:
-    """Whether a fault in a copy of `package` is, by this module and its arguments."""
-    copy = folder / package.name
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+SIMULATOR = Path(xen_sim.__file__).parent
+
+
+def unseen(faults: Sequence[Planted], folder: Path, *command: str) -> list[str]:
+    """Those of the faults that this module, with its arguments, does not see: they are looked for
+    two at a time, each in a copy of the simulator and in a process of its own."""
+
+    def seen(number: int) -> bool:
+        return _simulator_is_seen(faults[number], folder / str(number), command)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(seen, range(len(faults))))
+    return [fault.name for fault, found in zip(faults, results, strict=True) if not found]
+
+
+def _simulator_is_seen(fault: Planted, folder: Path, command: Sequence[str]) -> bool:
+    copy = folder / SIMULATOR.name
+    shutil.copytree(SIMULATOR, copy, ignore=shutil.ignore_patterns("__pycache__"))
     text = (copy / fault.file).read_text()
     there = text.count(fault.old)
     assert there == 1, f"{fault.name}: {fault.file} has it {there} times: {fault.old!r}"
@@ -110,13 +129,12 @@ _COMMAND = ("xen_oracle", "--no-shrinking", "--steps")
 
 
 def _seen(command: Sequence[str], *path: str) -> bool:
-    tests = str(Path(__file__).resolve().parents[1])
     before = os.environ.get("PYTHONPATH")
-    places = [*path, tests, *([before] if before else ())]
+    places = [*path, str(TESTS), *([before] if before else ())]
     try:
         done = subprocess.run(
             [sys.executable, "-m", *command],
-            cwd=tests,
+            cwd=TESTS,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
             capture_output=True,
             text=True,

@@ -12,7 +12,8 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from support.debian import kept, need_compiler, source
+from support.debian import kept, source
+from support.needs import need_compiler
 
 WHAT = "Xen's own xenstored"
 HERE = Path(__file__).resolve().parent
