@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from support.debian import kept
+from support.lower_halves import DELIVERIES
 from support.places import EXAMPLES
 
 from activations.errors import ActivationsError
@@ -27,7 +28,7 @@ PACKAGE = "linux-source-6.1"
 FOLDER = "drivers/xen/events"
 TAKEN = ("events_2l.c", "events_fifo.c", "events_internal.h")
 OURS = EXAMPLES / "kernels" / "linux"
-ABIS, DELIVERIES = ("2l", "fifo"), ("vector", "callback", "pv")
+ABIS = ("2l", "fifo")
 SCENARIOS: tuple[dict[str, Any], ...] = (
     {"ports": 1, "sends": 2},
     {"ports": 2, "sends": 1},

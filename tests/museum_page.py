@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cache
 
-from support.places import HOME
+from support.places import DOCS, EXAMPLES
 
 from activations.scenario import load_one
 from xen_kernel import KERNELS, Scenario, decide
@@ -21,8 +21,8 @@ from xen_sim.explore.programs import Programs
 from xen_sim.explore.search import Effort, explore
 from xen_sim.explore.verdict import Found, Verdict
 
-MUSEUM = HOME / "examples" / "museum"
-PAGE = HOME / "docs" / "museum.md"
+MUSEUM = EXAMPLES / "museum"
+PAGE = DOCS / "museum.md"
 
 JUNE_2020 = (
     "unmask_tests_the_mask",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from measure import Figure
-from support.lower_halves import FAULTS
+from support.lower_halves import FAULTS, of
 
-from xen_kernel import KERNELS, Limits, Scenario, decide
+from xen_kernel import Limits, Scenario, decide
 from xen_kernel.build import program
 from xen_kernel.engine import Program, Result
 
@@ -26,10 +25,6 @@ SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SCHEDULES = 2.0
 """Seconds for which schedules are taken one by one."""
-
-
-def of(name: str, fault: int = 0, **options: Any) -> Scenario:
-    return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)
 
 
 def asked(scenario: Scenario, seconds: float = 600.0, **how: Any) -> Result:
@@ -46,18 +41,6 @@ def searches() -> list[Figure]:
     ]
 
 
-@contextmanager
-def new_cache() -> Iterator[None]:
-    before = os.environ.get("XDG_CACHE_HOME")
-    with TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        yield
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
-
-
 def spent() -> float:
     """Seconds of processor time, with those of compilers and engines."""
     uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -67,7 +50,7 @@ def spent() -> float:
 def faults() -> list[Figure]:
     """From the file to the schedule: the engine is compiled by then, the kernel is not."""
     taken: dict[str, float] = {}
-    with new_cache():
+    with TemporaryDirectory() as folder, patch.dict(os.environ, XDG_CACHE_HOME=folder):
         decide(of("zephyr", sends=1))
         for (name, fault), options in FAULTS.items():
             began = spent()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.child_pytest import run_pytest
 from support.pages import README, blocks
-from support.places import HOME
+from support.places import DOCS
 
 from activations import BackendError, scenario
 from activations.cli import main
@@ -19,7 +19,7 @@ from xen_sim.explore.verdict import OPEN
 from xen_sim.explorer import Explorer, Subject
 from xen_sim.schedule.tape import Diverged
 
-PAGE = HOME / "docs" / "explorer.md"
+PAGE = DOCS / "explorer.md"
 DRIVER, CURE, TEST, *OTHERS = blocks(PAGE, "python")
 SHOWN = next(block for block in blocks(PAGE, "") if "✗ deadlock" in block)
 FEW = Effort(runs=150, seconds=None, strategy="walk")

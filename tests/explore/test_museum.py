@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import museum_page
 import pytest
 from museum_page import EXHIBITS, IN_C, JUNE_2020, LARGE, MUSEUM, PAGE, PREEMPTIONS
-from support.needs import leave_out
+from support.lower_halves import need_gcc
 
 from activations.cli import main
 from xen_sim.explore.search import Effort, explore
@@ -94,8 +93,7 @@ def test_its_cure_is_exhausted_with_no_bound(name: str) -> None:
 
 @pytest.mark.usefixtures("kernel_cache")
 def test_the_missing_fence_takes_store_buffers_and_its_cure_is_exhausted() -> None:
-    if shutil.which("gcc") is None:
-        leave_out("a kernel in C", "apt install gcc libc6-dev")
+    need_gcc()
     assert museum_page.fence(cure=False).found
     assert museum_page.fence(cure=True).kind == EXHAUSTED
     assert museum_page.section_in_c() in PAGE.read_text(), AGAIN

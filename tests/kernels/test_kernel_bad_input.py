@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.needs import leave_out
+from support.lower_halves import need_gcc
 
 from xen_kernel import KERNELS, KernelError, Scenario, build, decide, replay
 from xen_kernel.assembly import rewrite
 from xen_sim.explore.finding import ASLEEP_DEAF, LIVELOCK, REENTERED
 from xen_sim.explore.token import TokenError
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 

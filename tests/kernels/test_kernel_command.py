@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,25 +15,24 @@ from typing import Any
 
 import pytest
 from support.engines import engines_of, wait_for_engines
-from support.needs import leave_out
+from support.lower_halves import need_gcc
 from support.pace import patience
 from support.pages import README, blocks
-from support.places import HOME
+from support.places import DOCS, EXAMPLES, HOME
 
 from activations.cli import main
 from xen_kernel import KERNELS, Limits, Scenario, build, decide
 from xen_kernel.engine import Program
 from xen_sim.explore.verdict import OPEN
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [
     pytest.mark.once,
     pytest.mark.usefixtures("kernel_cache", "in_the_tree"),
 ]
 
-PAGE = HOME / "docs" / "kernels.md"
+PAGE = DOCS / "kernels.md"
 SHOWN = [
     line.removeprefix("activations ")
     for block in blocks(PAGE, "sh")
@@ -69,7 +67,7 @@ def test_a_command_of_the_page_says_what_the_page_says(
 
 OWN_HEADERS = (
     "--kernel {0}/events.c --include {0}/include --harness {0}/harness.c --delivery vector"
-).format(HOME / "examples" / "kernels" / "own_headers")
+).format(EXAMPLES / "kernels" / "own_headers")
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,16 @@ many preemptions, in Python.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.needs import leave_out
+from support.lower_halves import DELIVERIES, looking, need_gcc
 
 from activations import BlockedForever
 from activations.loop import EventLoop
-from xen_kernel import KERNELS, Limits, Scenario, build
+from xen_kernel import Limits, build
 from xen_kernel.engine import Program as InC
 from xen_sim.explore.course import ORDINARY, Course, Deviation, Following
 from xen_sim.explore.engine import Program, Run
@@ -35,17 +33,13 @@ from xen_sim.guests.plain import PlainGuest
 from xen_sim.guests.solo5 import Solo5
 from xen_sim.guests.solo5_2020 import with_faults
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [pytest.mark.usefixtures("kernel_cache"), pytest.mark.once]
 
 End = tuple[tuple[tuple[int, int], ...], tuple[int, ...], tuple[int, ...]]
 """Whether each port is pending, and masked; upcall_pending, upcall_mask and the selector; and for
 each port every look of the guest at its item, one behind the other, as digits to the base 8."""
-
-LOOKS = Path(__file__).parent / "looks.c"
-"""The harness of lower halves, and it notes every look."""
 
 GUEST = 1
 PAIRS: dict[str, type[Kernel]] = {
@@ -55,7 +49,6 @@ PAIRS: dict[str, type[Kernel]] = {
     "linux_fifo": LinuxFifo,
     "freebsd": FreeBSD,
 }
-DELIVERIES = ("vector", "callback", "pv")
 
 
 class Ends:
@@ -145,9 +138,8 @@ def in_python(kernel: type[Kernel], delivery: str, ports: int, sends: int, most:
     return ends.found
 
 
-def in_c(folder: Path, name: str, fault: int, **options: Any) -> set[End]:
-    defines = (f"FAULT={fault}",)
-    scenario = Scenario((KERNELS / f"{name}.c",), harness=LOOKS, defines=defines, **options)
+def in_c(name: str, fault: int, **options: Any) -> set[End]:
+    scenario = looking(name, fault, **options)
     asked = InC(build.program(scenario), scenario)
     _, told = asked.search(Limits(), goes_on=True, ends=True)
     return {
@@ -165,18 +157,16 @@ LOSE_NOTHING = {(((0, 0),), (0, 0, 0), looks) for looks in ((0o2,), (0o12,), (0o
 
 
 @pytest.mark.parametrize(("name", "delivery"), list(product(PAIRS, DELIVERIES)))
-def test_a_right_lower_half_has_the_same_ends_in_both_languages(
-    name: str, delivery: str, tmp_path: Path
-) -> None:
-    in_both = in_c(tmp_path, name, 0, delivery=delivery, sends=2)
+def test_a_right_lower_half_has_the_same_ends_in_both_languages(name: str, delivery: str) -> None:
+    in_both = in_c(name, 0, delivery=delivery, sends=2)
     assert in_python(PAIRS[name], delivery, ports=1, sends=2, most=1) == in_both
     assert in_both == LOSE_NOTHING
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_so_it_has_with_three_events(name: str, tmp_path: Path) -> None:
+def test_so_it_has_with_three_events(name: str) -> None:
     most = 3 if name == "solo5" else 2
-    in_both = in_c(tmp_path, name, 0, sends=3)
+    in_both = in_c(name, 0, sends=3)
     assert in_python(PAIRS[name], "vector", ports=1, sends=3, most=most) == in_both
     assert len(in_both) == 9
 
@@ -193,9 +183,9 @@ PREEMPTIONS = {1: 2, 2: 3, 3: 1, 4: 4}
     ],
 )
 def test_each_fault_of_june_2020_does_the_same_harm_in_both_languages(
-    fault: int, delivery: str, tmp_path: Path
+    fault: int, delivery: str
 ) -> None:
-    in_both = in_c(tmp_path, "solo5", fault, delivery=delivery, sends=2)
+    in_both = in_c("solo5", fault, delivery=delivery, sends=2)
     most = PREEMPTIONS[fault]
     assert in_python(with_faults(fault), delivery, ports=1, sends=2, most=most) == in_both
     asleep_with_an_event = {end for end in in_both if end[0] == ((1, 0),)}
@@ -203,6 +193,6 @@ def test_each_fault_of_june_2020_does_the_same_harm_in_both_languages(
     assert bool(asleep_with_an_event) is loses
 
 
-def test_a_fault_in_one_language_alone_is_found_out(tmp_path: Path) -> None:
-    right = in_c(tmp_path, "solo5", 0, sends=2)
+def test_a_fault_in_one_language_alone_is_found_out() -> None:
+    right = in_c("solo5", 0, sends=2)
     assert in_python(with_faults(1), "vector", ports=1, sends=2, most=2) != right

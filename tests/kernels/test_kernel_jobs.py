@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from typing import Any
 
 import pytest
 from support.engines import engines_of, wait_for_engines
-from support.lower_halves import FAULTS
-from support.needs import leave_out
+from support.lower_halves import DELIVERIES, FAULTS, NAMES, harness_alone, looking, need_gcc, of
 from support.pace import patience
 
 from xen_kernel import KERNELS, KernelError, Limits, Scenario, decide, replay
@@ -26,21 +24,12 @@ from xen_kernel.explorer import MOST_JOBS, Explorer
 from xen_sim.explore.finding import LIVELOCK
 from xen_sim.explore.verdict import EXHAUSTED, OPEN
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
-HERE = Path(__file__).parent
-NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
-DELIVERIES = ("vector", "callback", "pv")
 BIG = {"ports": 2, "spread": True, "timer": True}
 """A search that goes on for half a minute."""
-
-
-def of(name: str, fault: int = 0, **options: Any) -> Scenario:
-    kernel = (KERNELS / f"{name}.c",)
-    return Scenario(kernel, harness=HERE / "looks.c", defines=(f"FAULT={fault}",), **options)
 
 
 def searched(scenario: Scenario, jobs: int, **how: Any) -> tuple[set[str], Result]:
@@ -80,7 +69,7 @@ def scenarios() -> Iterator[Any]:
 def test_as_many_states_and_the_same_ends(
     name: str, delivery: Any, options: dict[str, Any]
 ) -> None:
-    same(of(name, delivery=delivery, **options))
+    same(looking(name, delivery=delivery, **options))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +84,7 @@ def test_as_many_states_and_the_same_ends(
     ids=str,
 )
 def test_so_it_is_in_larger_scenarios(name: str, options: dict[str, Any]) -> None:
-    same(of(name, **options))
+    same(looking(name, **options))
 
 
 @pytest.mark.parametrize(
@@ -106,21 +95,19 @@ def test_so_it_is_in_larger_scenarios(name: str, options: dict[str, Any]) -> Non
     ],
 )
 def test_a_planted_fault_is_found_and_its_token_gives_the_run_again(name: str, fault: int) -> None:
-    scenario = Scenario(
-        (KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **FAULTS[name, fault]
-    )
+    scenario = of(name, fault, **FAULTS[name, fault])
     found = decide(scenario, jobs=3).found[0]
-    assert bool(searched(of(name, fault, **FAULTS[name, fault]), 3)[1].wrong)
+    assert bool(searched(looking(name, fault, **FAULTS[name, fault]), 3)[1].wrong)
     assert replay(scenario, found.token).finding == found.finding
 
 
 def test_a_bound_has_the_same_states_with_several() -> None:
     for bound in range(4):
-        same(of("mini_os"), bound=bound)
+        same(looking("mini_os"), bound=bound)
 
 
 def test_every_schedule_is_taken_by_one_of_them() -> None:
-    scenario = of("zephyr", sends=1)
+    scenario = looking("zephyr", sends=1)
     shared = searched(scenario, 1)[1].shared
     (ends, alone), (together, crew) = (
         searched(scenario, jobs, every=True, shared=shared) for jobs in (1, 3)
@@ -130,13 +117,13 @@ def test_every_schedule_is_taken_by_one_of_them() -> None:
 
 @pytest.mark.parametrize("name", ["solo5", "linux_fifo"])
 def test_a_reduced_search_comes_to_every_end_with_several(name: str) -> None:
-    scenario = of(name, ports=2, sends=1)
+    scenario = looking(name, ports=2, sends=1)
     ends, _ = searched(scenario, 1)
     assert searched(scenario, 3, reduced=True)[0] == ends
 
 
 def test_work_is_given_to_whoever_has_none() -> None:
-    asked = Program(program(of("solo5")), of("solo5", ports=2, spread=True))
+    asked = Program(program(looking("solo5")), looking("solo5", ports=2, spread=True))
     until = time.monotonic() + patience(60)
     while not asked.search(Limits(), jobs=3)[0].given:
         assert time.monotonic() < until
@@ -172,9 +159,7 @@ void explore_setup(void)
 
 
 def test_a_livelock_is_the_same_with_several(tmp_path: Path) -> None:
-    (tmp_path / "kernel.c").write_text("")
-    (tmp_path / "harness.c").write_text(WAITS_FOR_NOBODY)
-    scenario = Scenario((tmp_path / "kernel.c",), harness=tmp_path / "harness.c")
+    scenario = harness_alone(tmp_path, WAITS_FOR_NOBODY)
     for jobs in (1, 3):
         found = decide(scenario, jobs=jobs).found[0]
         assert found.finding.kind == LIVELOCK

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from itertools import product
 from pathlib import Path
 
 import linux_events
 import pytest
+from support.lower_halves import need_gcc
 from support.needs import leave_out
 
 from activations.errors import BackendError
@@ -15,8 +15,7 @@ from xen_kernel import decide
 from xen_sim.explore.finding import LOST_WAKEUP
 from xen_sim.explore.verdict import EXHAUSTED
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [
     *(pytest.mark.long, pytest.mark.once, pytest.mark.timeout(900)),

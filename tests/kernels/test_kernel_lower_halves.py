@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from itertools import product
 
 import pytest
-from support.lower_halves import FAULTS, MANY
-from support.needs import leave_out
+from support.lower_halves import DELIVERIES, FAULTS, MANY, NAMES, need_gcc, of
 
-from xen_kernel import KERNELS, Scenario, decide, replay
+from xen_kernel import KERNELS, decide, replay
 from xen_kernel.verdicts import STARVATION
 from xen_sim.explore.finding import LOST_WAKEUP, OVER_AND_OVER
 from xen_sim.explore.verdict import BOUNDED, EXHAUSTED, FOUND
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
-NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
-DELIVERIES = ("vector", "callback", "pv")
 SHORTLY = ("solo5", "linux_2l", "linux_fifo")
 """Those of the plain run under each delivery."""
-
-
-def of(name: str, fault: int = 0, **options: object) -> Scenario:
-    return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,11 @@ as arm64 does."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.needs import leave_out
+from support.lower_halves import NAMES, harness_alone, need_gcc, of
 
 from xen_kernel import KERNELS, KernelError, Limits, Scenario, decide
 from xen_kernel.build import program
@@ -16,8 +15,7 @@ from xen_kernel.engine import Program
 from xen_sim.explore.finding import LOST_WAKEUP
 from xen_sim.explore.verdict import EXHAUSTED, FOUND
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
@@ -143,14 +141,11 @@ FEW = (
 )
 def test_an_outcome_is_found_where_the_processor_has_it(tmp_path: Path, name: str) -> None:
     one, other, outcome, where = LITMUS_TESTS[name]
-    kernel, harness = tmp_path / "kernel.c", tmp_path / "harness.c"
-    kernel.write_text("")
     text = LITMUS.replace("OUTCOME", outcome).replace("ONE", one).replace("OTHER", other)
-    harness.write_text(text)
     seen = [
         word
         for word, order in zip(EVERYWHERE.split(), ORDERS, strict=True)
-        if decide(Scenario((kernel,), harness=harness, **order)).kind == FOUND
+        if decide(harness_alone(tmp_path, text, **order)).kind == FOUND
     ]
     assert seen == where.split()
 
@@ -163,10 +158,6 @@ ARM64_FAULTS: dict[tuple[str, int], dict[str, Any]] = {
 """Faults that are none on x86, and where each is found."""
 
 
-def of(name: str, fault: int = 0, **options: Any) -> Scenario:
-    return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)
-
-
 @pytest.mark.parametrize(("name", "fault"), ARM64_FAULTS)
 def test_what_is_a_fault_on_arm64_alone_is_found_there_alone(name: str, fault: int) -> None:
     options = ARM64_FAULTS[name, fault]
@@ -177,7 +168,6 @@ def test_what_is_a_fault_on_arm64_alone_is_found_there_alone(name: str, fault: i
     assert decide(of(name, **options, **ORDERS[2])).kind == EXHAUSTED
 
 
-NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
 SHORTLY = ("solo5", "linux_fifo")
 
 
@@ -297,9 +287,7 @@ void explore_setup(void)
 def test_arm64s_own_wfi_wakes_for_an_interrupt_that_is_masked(
     tmp_path: Path, how: str, kind: str
 ) -> None:
-    (tmp_path / "kernel.c").write_text("")
-    (tmp_path / "harness.c").write_text(ASLEEP.replace("SLEEP", how))
-    scenario = Scenario((tmp_path / "kernel.c",), harness=tmp_path / "harness.c", arch="arm64")
+    scenario = harness_alone(tmp_path, ASLEEP.replace("SLEEP", how), arch="arm64")
     assert decide(scenario).kind == kind
 
 

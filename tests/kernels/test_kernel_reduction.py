@@ -6,36 +6,26 @@ somebody could tell apart ends in different memories.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lower_halves import FAULTS, MANY
-from support.needs import leave_out
+from support.lower_halves import DELIVERIES, FAULTS, MANY, NAMES, harness_alone, looking, need_gcc
 
-from xen_kernel import KERNELS, KernelError, Limits, Scenario, decide
+from xen_kernel import KernelError, Limits, Scenario, decide
 from xen_kernel.build import program
 from xen_kernel.engine import COMPLETE, FOUND, Program, Result
 from xen_kernel.explorer import Explorer
 from xen_sim.explore.search import ONE_OF_EACH
 from xen_sim.explore.verdict import EXHAUSTED
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
 HERE = Path(__file__).parent
-NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
-DELIVERIES = ("vector", "callback", "pv")
-
-
-def of(name: str, fault: int = 0, **options: Any) -> Scenario:
-    kernel = (KERNELS / f"{name}.c",)
-    return Scenario(kernel, harness=HERE / "looks.c", defines=(f"FAULT={fault}",), **options)
 
 
 def ends(asked: Program, reduced: bool) -> tuple[set[str], Result]:
@@ -78,7 +68,7 @@ def scenarios() -> Iterator[Any]:
 def test_a_lower_half_comes_to_the_same_ends(
     name: str, delivery: Any, options: dict[str, Any]
 ) -> None:
-    same(of(name, delivery=delivery, **options))
+    same(looking(name, delivery=delivery, **options))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
@@ -91,7 +81,7 @@ def test_a_lower_half_comes_to_the_same_ends(
     ],
 )
 def test_so_does_one_with_a_fault(name: str, fault: int, delivery: Any) -> None:
-    same(of(name, fault, delivery=delivery, **FAULTS[name, fault]))
+    same(looking(name, fault, delivery=delivery, **FAULTS[name, fault]))
 
 
 CROWDS = ((1, 1), (1, 2), (2, 1), (2, 2))
@@ -103,19 +93,11 @@ CROWDS = ((1, 1), (1, 2), (2, 1), (2, 2))
     "seeds", [range(1, 5), pytest.param(range(5, 100), marks=pytest.mark.long)]
 )
 def test_so_do_scenarios_drawn_by_chance(seeds: range, delivery: Any, tmp_path: Path) -> None:
-    kernel = tmp_path / "kernel.c"
-    kernel.write_text("")
-    made = None
+    by_chance, made = (HERE / "by_chance.c").read_text(), None
     several = reduced = runs = 0
     for (vcpus, ports), seed in product(CROWDS, seeds):
-        scenario = Scenario(
-            (kernel,),
-            harness=HERE / "by_chance.c",
-            delivery=delivery,
-            vcpus=vcpus,
-            ports=ports,
-            sends=seed,
-        )
+        options = {"delivery": delivery, "vcpus": vcpus, "ports": ports, "sends": seed}
+        scenario = harness_alone(tmp_path, by_chance, **options)
         made = made or program(scenario)
         whole, fewer = same(scenario, made)
         runs += 1
@@ -128,8 +110,8 @@ def test_so_do_scenarios_drawn_by_chance(seeds: range, delivery: Any, tmp_path: 
 def test_two_who_have_nothing_to_do_with_each_other_run_one_after_the_other(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "kernel.c").write_text("")
-    (tmp_path / "harness.c").write_text(
+    scenario = harness_alone(
+        tmp_path,
         """
 #include "explore.h"
 static volatile unsigned long word[2];
@@ -145,21 +127,20 @@ void explore_setup(void)
 	explore_agent("second", write, 1);
 	explore_agent("third", write, 1);
 }
-"""
+""",
     )
-    scenario = Scenario((tmp_path / "kernel.c",), harness=tmp_path / "harness.c")
     whole, fewer = same(scenario)
     assert whole.states == 6**4, "who ran last is no part of a state"
     assert fewer.states < 2 * 6**2
 
 
 def test_what_was_left_out_is_said_in_the_verdict() -> None:
-    verdict = decide(of("solo5"), reduced=True)
+    verdict = decide(looking("solo5"), reduced=True)
     assert verdict.kind == EXHAUSTED
     assert ONE_OF_EACH in verdict.notes
-    assert ONE_OF_EACH not in decide(of("solo5")).notes
+    assert ONE_OF_EACH not in decide(looking("solo5")).notes
     for late_or_looking in ({"buffers": True}, {"passes": 1}):
-        assert ONE_OF_EACH not in decide(of("solo5", **late_or_looking), reduced=True).notes
+        assert ONE_OF_EACH not in decide(looking("solo5", **late_or_looking), reduced=True).notes
 
 
 def test_a_bound_and_a_reduction_are_not_had_together() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from random import Random
 
 import pytest
-from support.needs import leave_out
+from support.lower_halves import need_gcc
 
 from xen_kernel import registers
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
+need_gcc()
 
 pytestmark = pytest.mark.once
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.needs import leave_out
+from support.lower_halves import DELIVERIES, harness_alone, need_gcc, of
 
 from xen_kernel import KERNELS, Limits, Scenario, decide
 from xen_kernel.build import program
 from xen_kernel.engine import COMPLETE, Program
 from xen_sim.explore.verdict import BOUNDED, EXHAUSTED, FOUND, OPEN
 
-if shutil.which("gcc") is None:
-    leave_out("kernels in C", "apt install gcc libc6-dev")
-
+need_gcc()
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("kernel_cache")]
 
 
-def of(name: str, fault: int = 0, **options: Any) -> Program:
-    scenario = Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)
+def program_of(name: str, fault: int = 0, **options: Any) -> Program:
+    scenario = of(name, fault, **options)
     return Program(program(scenario), scenario)
 
 
@@ -34,7 +31,7 @@ def ends(asked: Program, shared: object, **options: Any) -> set[str]:
     return {each["end"] for each in told}
 
 
-ALL = product(("solo5", "mini_os", "zephyr"), ("vector", "callback", "pv"), (0, 4))
+ALL = product(("solo5", "mini_os", "zephyr"), DELIVERIES, (0, 4))
 SHORT = (("solo5", "vector", 4), ("mini_os", "pv", 0), ("zephyr", "callback", 0))
 
 
@@ -43,7 +40,7 @@ SHORT = (("solo5", "vector", 4), ("mini_os", "pv", 0), ("zephyr", "callback", 0)
     [pytest.param(*each, marks=() if each in SHORT else pytest.mark.long) for each in ALL],
 )
 def test_every_state_has_the_ends_of_every_schedule(name: str, delivery: str, fault: int) -> None:
-    asked = of(name, fault, delivery=delivery, sends=2)
+    asked = program_of(name, fault, delivery=delivery, sends=2)
     learned, _ = asked.search(Limits(), goes_on=True)
     for bound in (1, 2):
         by_state = ends(asked, learned.shared, bound=bound)
@@ -52,7 +49,7 @@ def test_every_state_has_the_ends_of_every_schedule(name: str, delivery: str, fa
 
 
 def test_with_one_event_every_schedule_can_be_taken_and_ends_where_the_states_end() -> None:
-    asked = of("zephyr", sends=1)
+    asked = program_of("zephyr", sends=1)
     learned, _ = asked.search(Limits())
     result, _ = asked.search(Limits(), every=True, shared=learned.shared)
     assert result.result == COMPLETE
@@ -61,7 +58,7 @@ def test_with_one_event_every_schedule_can_be_taken_and_ends_where_the_states_en
 
 
 def test_a_search_says_the_same_twice() -> None:
-    first, second = (of("solo5").search(Limits())[0] for _ in range(2))
+    first, second = (program_of("solo5").search(Limits())[0] for _ in range(2))
     assert (first.states, first.moves, first.shared) == (second.states, second.moves, second.shared)
 
 
@@ -75,15 +72,15 @@ def test_a_search_that_is_cut_is_no_loss_and_says_what_it_covered() -> None:
 
 
 def test_a_run_that_is_over_before_anybody_takes_a_step_is_no_livelock(tmp_path: Path) -> None:
-    (tmp_path / "kernel.c").write_text("")
-    (tmp_path / "harness.c").write_text(
+    scenario = harness_alone(
+        tmp_path,
         """
 #include "explore.h"
 static void nothing(unsigned long none) { (void)none; }
 void explore_setup(void) { explore_agent("vCPU 0", nothing, 0); }
-"""
+""",
     )
-    verdict = decide(Scenario((tmp_path / "kernel.c",), harness=tmp_path / "harness.c"))
+    verdict = decide(scenario)
     assert verdict.kind == EXHAUSTED, verdict
     assert (verdict.figures.runs, verdict.figures.states) == (1, 1)
 
@@ -128,11 +125,6 @@ void explore_setup(void)
 def test_a_fence_that_is_missing_is_found_where_stores_are_seen_late(
     tmp_path: Path, buffers: bool, fence: str | None, kind: str
 ) -> None:
-    (tmp_path / "kernel.c").write_text("")
-    (tmp_path / "harness.c").write_text(BOTH_LOOK)
     defines = () if fence is None else (f"FENCE={fence}",)
-    kernel = (tmp_path / "kernel.c",)
-    verdict = decide(
-        Scenario(kernel, harness=tmp_path / "harness.c", defines=defines, buffers=buffers)
-    )
+    verdict = decide(harness_alone(tmp_path, BOTH_LOOK, defines=defines, buffers=buffers))
     assert verdict.kind == kind, verdict

@@ -1,8 +1,39 @@
-"""The lower halves in C that come along, as tests know them."""
+"""Kernels in C, as tests ask for them: the lower halves that come along, and harnesses alone."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from support.needs import need_compiler
+from support.places import TESTS
+from xen_kernel import KERNELS, Scenario
+
+NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
+DELIVERIES = ("vector", "callback", "pv")
+
+
+def need_gcc() -> None:
+    need_compiler("kernels in C", "gcc")
+
+
+def of(name: str, fault: int = 0, **options: Any) -> Scenario:
+    """A lower half that comes along, with one of its faults, or none."""
+    return Scenario((KERNELS / f"{name}.c",), defines=(f"FAULT={fault}",), **options)
+
+
+def looking(name: str, fault: int = 0, **options: Any) -> Scenario:
+    """The same, and its harness notes every look of a guest at its item."""
+    return of(name, fault, harness=TESTS / "kernels" / "looks.c", **options)
+
+
+def harness_alone(folder: Path, text: str, **options: Any) -> Scenario:
+    """No kernel: whatever is done is the harness's, whose text this is."""
+    kernel, harness = folder / "kernel.c", folder / "harness.c"
+    kernel.write_text("")
+    harness.write_text(text)
+    return Scenario((kernel,), harness=harness, **options)
+
 
 MANY = ("freebsd", "linux_2l", "linux_fifo")
 """Those that keep the ports of one vCPU from those of another."""
