@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.faulty import effort
 
 from activations import Domain
 from activations.abi.event_channel import Virq
@@ -160,10 +161,6 @@ WEAK: dict[str, Consumer] = {
 }
 
 
-def effort(faults: str, **how: Any) -> Effort:
-    return Effort(**{"runs": RUNS, "seconds": None, "strategy": "swarm", "faults": faults, **how})
-
-
 @pytest.mark.parametrize("fault", WEAK)
 def test_a_fault_finds_who_rests_on_its_never_happening(fault: str) -> None:
     weak = world(WEAK[fault])
@@ -178,7 +175,7 @@ def test_a_fault_finds_who_rests_on_its_never_happening(fault: str) -> None:
 
 @pytest.mark.parametrize("fault", WEAK)
 def test_a_fault_leaves_alone_who_stands_it(fault: str) -> None:
-    assert explore(world(stands_it), effort(fault))
+    assert explore(world(stands_it), effort(fault, runs=RUNS))
 
 
 def test_every_fault_of_events_and_timers_has_a_program_that_it_finds() -> None:
@@ -195,8 +192,8 @@ def test_every_strategy_meets_faults(strategy: str) -> None:
 
 
 def test_faults_together_leave_alone_who_stands_them() -> None:
-    assert explore(world(stands_it), effort("all"))
-    assert explore(world(stands_it), effort("safe", strategy="portfolio"))
+    assert explore(world(stands_it), effort("all", runs=RUNS))
+    assert explore(world(stands_it), effort("safe", strategy="portfolio", runs=RUNS))
 
 
 # xenstore

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from support.faulty import assert_found, two
 
 from activations import Domain
 from activations.drivers import block, net
@@ -19,13 +20,7 @@ from activations.drivers.net import faulty as wire_faults
 from activations.promises import always
 from activations.store import StoreClosed
 from activations.xenbus import Device, front_device, plug
-from xen_sim.explore.engine import Program
-from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.programs import Programs
-from xen_sim.explore.report import FAULT
-from xen_sim.explore.search import Effort, explore
-from xen_sim.explore.token import parse as parse_token
-from xen_sim.explore.verdict import FOUND
 from xen_sim.faults.swarm import Swarm
 from xen_sim.schedule.step import Choice
 from xen_sim.schedule.tape import Tape
@@ -35,10 +30,6 @@ SECTOR = 512
 BLANK, ONE, TWO = bytes(SECTOR), b"1" * SECTOR, b"2" * SECTOR
 MAC = "00:16:3e:00:00:01"
 FRAME = bytes(12) + b"\x88\xb5"
-
-
-def effort(faults: str, **how: Any) -> Effort:
-    return Effort(**{"runs": 60, "seconds": None, "strategy": "swarm", "faults": faults, **how})
 
 
 # A disk
@@ -55,7 +46,7 @@ def with_a_disk(use: Callable[[block.Disk], Awaitable[None]]) -> Programs:
         async with block.open(xen, await found(xen, "vbd", XVDA)) as disk:
             await use(disk)
 
-    return _two(guest, dom0, "disk")
+    return two(guest, dom0)
 
 
 async def found(xen: Domain, kind: str, devid: int) -> Device:
@@ -63,17 +54,6 @@ async def found(xen: Domain, kind: str, devid: int) -> Device:
     while True:
         with suppress(StoreClosed):
             return await front_device(xen, kind, devid)
-
-
-def _two(
-    guest: Callable[[Domain], Awaitable[None]], dom0: Callable[[Domain], Awaitable[None]], name: str
-) -> Programs:
-    def body(machine: ExploredMachine) -> object:
-        machine.boot("dom0", dom0)
-        machine.boot("guest", guest)
-        return machine.run()
-
-    return Programs(Program(name, name), body)
 
 
 async def reads_within_5_ms(disk: block.Disk) -> None:
@@ -135,7 +115,7 @@ def with_an_interface(use: Callable[[net.Nic], Awaitable[None]]) -> Programs:
         async with net.open(xen, await found(xen, "vif", 0)) as nic:
             await use(nic)
 
-    return _two(guest, dom0, "interface")
+    return two(guest, dom0)
 
 
 class Mirror:
@@ -230,16 +210,7 @@ def test_one_fault_finds_who_rests_on_its_never_happening(fault: str) -> None:
 )
 def test_it_is_found_and_shrunk_to_that_one_and_replayed(fault: str) -> None:
     make, guest = WEAK[fault]
-    weak = make(guest)
-    verdict = explore(weak, effort(fault))
-    assert verdict.kind == FOUND, verdict
-    found = verdict.found[0]
-    befell = [moment.what for moment in found.moments if moment.mark == FAULT]
-    assert len(found.course) == len(befell) == 1, "shrunk to the one fault"
-    assert befell[0].endswith(fault.partition(":")[2])
-    again = weak.faulty(fault).tell(parse_token(found.token).tape()).run.finding
-    assert again is not None
-    assert again.signature == found.finding.signature
+    assert_found(make(guest), fault)
 
 
 @pytest.mark.parametrize("kind", ["disks", "packets"])

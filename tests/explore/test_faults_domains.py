@@ -4,11 +4,10 @@ on its never happening, and leaves alone the one that stands it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
+from support.faulty import Main, assert_found, effort, two
 
 from activations import Domain, XenError
 from activations.errors import GenerationEnded
@@ -18,29 +17,12 @@ from xen_sim import PlainGuest
 from xen_sim.explore.engine import Program
 from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.programs import Programs
-from xen_sim.explore.report import FAULT
 from xen_sim.explore.search import Effort, explore
-from xen_sim.explore.token import parse as parse_token
 from xen_sim.explore.verdict import FOUND
 from xen_sim.guests.linux_fifo import LinuxFifo
 
-RUNS = 300
 STANDS = 40
 """Runs of what is right."""
-Main = Callable[[Domain], Awaitable[Any]]
-
-
-def effort(faults: str, **how: Any) -> Effort:
-    return Effort(**{"runs": RUNS, "seconds": None, "strategy": "swarm", "faults": faults, **how})
-
-
-def two(guest: Main, dom0: Main, *, restart: bool | None = None) -> Programs:
-    def body(machine: ExploredMachine) -> object:
-        machine.boot("guest", guest)
-        machine.boot("dom0", dom0, restart=restart)
-        return machine.run()
-
-    return Programs(Program("two", "two"), body)
 
 
 # A guest that asks, and a dom0 that answers
@@ -123,14 +105,7 @@ WEAK: dict[str, tuple[Main, Main]] = {
 def test_a_fault_finds_who_rests_on_its_never_happening(fault: str) -> None:
     weak = two(*WEAK[fault])
     assert explore(weak, Effort(strategy="first-come")), "it is well where nothing goes wrong"
-    verdict = explore(weak, effort(f"domains:{fault}"))
-    assert verdict.kind == FOUND, verdict
-    found = verdict.found[0]
-    befell = [moment.what for moment in found.moments if moment.mark == FAULT]
-    assert len(found.course) == len(befell) == 1, "shrunk to the one fault"
-    assert befell[0].endswith(fault)
-    again = weak.faulty(f"domains:{fault}").tell(parse_token(found.token).tape())
-    assert again.run.finding == found.finding
+    assert_found(weak, f"domains:{fault}")
 
 
 @pytest.mark.parametrize("fault", WEAK)

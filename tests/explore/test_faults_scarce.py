@@ -3,37 +3,15 @@ program that rests on its never happening, and leaves alone the one that stands 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from errno import E2BIG, EINVAL, EIO, ENOSPC
-from typing import Any
 
 import pytest
+from support.faulty import Main, assert_found, effort, two
 
 from activations import Domain, Foreign, Segment, XenError
 from activations.promises import always
 from activations.store import QuotaError, StoreClosed
-from xen_sim.explore.engine import Program
-from xen_sim.explore.machine import ExploredMachine
-from xen_sim.explore.programs import Programs
-from xen_sim.explore.report import FAULT
 from xen_sim.explore.search import Effort, explore
-from xen_sim.explore.token import parse as parse_token
-from xen_sim.explore.verdict import FOUND
-
-Main = Callable[[Domain], Awaitable[Any]]
-
-
-def effort(faults: str, **how: Any) -> Effort:
-    return Effort(**{"runs": 100, "seconds": None, "strategy": "swarm", "faults": faults, **how})
-
-
-def two(guest: Main, dom0: Main) -> Programs:
-    def body(machine: ExploredMachine) -> object:
-        machine.boot("guest", guest)
-        machine.boot("dom0", dom0)
-        return machine.run()
-
-    return Programs(Program("two", "two"), body)
 
 
 async def rests(xen: Domain) -> None:
@@ -146,17 +124,10 @@ def test_a_fault_finds_who_rests_on_its_never_happening(what: str) -> None:
     fault, guest, dom0 = WEAK[what]
     weak = two(guest, dom0)
     assert explore(weak, Effort(strategy="first-come")), "it is well where nothing goes wrong"
-    verdict = explore(weak, effort(fault))
-    assert verdict.kind == FOUND, verdict
-    found = verdict.found[0]
-    befell = [moment.what for moment in found.moments if moment.mark == FAULT]
-    assert len(found.course) == len(befell) == 1, "shrunk to the one fault"
-    assert befell[0].endswith(fault.partition(":")[2])
-    again = weak.faulty(fault).tell(parse_token(found.token).tape())
-    assert again.run.finding == found.finding
+    assert_found(weak, fault)
 
 
 @pytest.mark.parametrize("kind", STRONG)
 def test_a_fault_leaves_alone_who_stands_it(kind: str) -> None:
-    verdict = explore(two(*STRONG[kind]), effort(kind, strategy="portfolio"))
+    verdict = explore(two(*STRONG[kind]), effort(kind, strategy="portfolio", runs=100))
     assert verdict, verdict
