@@ -8,12 +8,12 @@ from contextlib import suppress
 from random import Random
 
 import pytest
+from support.hostile_keys import misbehave, take_away
 from support.parameters import one_in
 
 from activations import Domain
 from activations.drivers import net
 from activations.drivers.net import Nic, NicClosed, cable
-from activations.store import Store
 from activations.xenbus import (
     Device,
     Phase,
@@ -25,8 +25,6 @@ from activations.xenbus import (
 )
 from xen_sim import Machine
 
-STATES = [*(str(int(state)) for state in XenbusState), "", "-1", "9", "99999", "four", "4 ", "\0"]
-VALUES = ["0", "1", "2", "3", "8", "9", "-1", "", "x" * 900, "4294967295", "4294967296", "\xff"]
 FRONT_KEYS = [
     "tx-ring-ref",
     "rx-ring-ref",
@@ -46,25 +44,8 @@ BACK_KEYS = [
     "feature-split-event-channels",
     "multi-queue-max-queues",
 ]
-MOVES = 60
 SOON = 60
 MAC = bytes.fromhex("00163e000001")
-
-
-async def misbehave(store: Store, path: str, keys: list[str], random: Random) -> None:
-    for _ in range(MOVES):
-        key = random.choice(keys)
-        if random.random() < 0.5:
-            await store.write(f"{path}/state", random.choice(STATES))
-        elif random.random() < 0.2:
-            with suppress(OSError):
-                await store.rm(f"{path}/{key}")
-        else:
-            await store.write(f"{path}/{key}", random.choice(VALUES))
-        await asyncio.sleep(random.choice([0, 0, 0.001, 0.1]))
-    for key in keys:
-        with suppress(OSError):
-            await store.rm(f"{path}/{key}")
 
 
 async def echo(nic: Nic) -> None:
@@ -88,6 +69,7 @@ def test_a_back_end_serves_once_its_front_end_behaves(seed: int) -> None:
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "vif", 0)
         await misbehave(xen.store, device.front_path, FRONT_KEYS, Random(seed))
+        await take_away(xen.store, device.front_path, *FRONT_KEYS)
         await xen.store.write(f"{device.front_path}/state", int(XenbusState.CLOSED))
         await asyncio.sleep(1)
         async with net.open(xen, device, within=SOON) as nic:
@@ -111,6 +93,7 @@ def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
         device = Device("vif", 0, guest, 0)
         await plug(xen, device, front={"mac": MAC.hex(":")})
         await misbehave(xen.store, device.back_path, BACK_KEYS, Random(seed))
+        await take_away(xen.store, device.back_path, *BACK_KEYS)
         await xen.store.write(f"{device.back_path}/state", int(XenbusState.CLOSED))
         await asyncio.sleep(1)
         await xen.store.write(f"/local/domain/{guest}/data/behaves", 1)

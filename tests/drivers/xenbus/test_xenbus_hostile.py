@@ -1,7 +1,6 @@
 """An end whose peer writes whatever it likes keeps its head, and connects once the peer behaves.
 
-The peer is played by hand. It writes states in any order, nonsense among them, and takes keys away
-or fills them with anything, as fast as xenstore takes it.
+The peer is played by hand: `support.hostile_keys`.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 from random import Random
 
 import pytest
+from support.hostile_keys import misbehave
 from support.parameters import one_in
 
 from activations import Domain
@@ -28,10 +28,6 @@ from activations.xenbus import (
     plug,
 )
 from xen_sim import Machine
-
-STATES = [*(str(int(state)) for state in XenbusState), "", "-1", "9", "99999", "four", "4 ", "\0"]
-VALUES = ["8", "0", "-1", "", "x" * 900, "4294967296", "\xff"]
-MOVES = 40
 
 
 class Counting:
@@ -74,17 +70,6 @@ class Front(Counting, FrontDriver):
         back.integer("sectors")
 
 
-async def misbehave(store: Store, path: str, key: str, random: Random) -> None:
-    for _ in range(MOVES):
-        if random.random() < 0.6:
-            await store.write(f"{path}/state", random.choice(STATES))
-        elif random.random() < 0.3:
-            await store.rm(f"{path}/{key}")
-        else:
-            await store.write(f"{path}/{key}", random.choice(VALUES))
-        await asyncio.sleep(random.choice([0, 0, 0.001, 0.1]))
-
-
 async def say(store: Store, path: str, state: XenbusState) -> None:
     await store.write(f"{path}/state", int(state))
 
@@ -110,7 +95,7 @@ def test_a_back_end_connects_once_its_front_end_behaves(seed: int) -> None:
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "rule", 1)
         store, path, back = xen.store, device.front_path, device.back_path
-        await misbehave(store, path, "ring-ref", Random(seed))
+        await misbehave(store, path, ["ring-ref"], Random(seed))
         await say(store, path, XenbusState.CLOSED)
         await asyncio.sleep(1)
         await say(store, path, XenbusState.INITIALISING)
@@ -134,7 +119,7 @@ def test_a_front_end_connects_once_its_back_end_behaves(seed: int) -> None:
         device = Device("rule", 1, await xen.find("guest"), 0)
         await plug(xen, device)
         store, path, front = xen.store, device.back_path, device.front_path
-        await misbehave(store, path, "sectors", Random(seed))
+        await misbehave(store, path, ["sectors"], Random(seed))
         await say(store, path, XenbusState.CLOSED)
         await asyncio.sleep(1)
         await say(store, path, XenbusState.INITIALISING)
