@@ -12,11 +12,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.places import HOME
 
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).parents[1]
-SOURCES = (ROOT, ROOT / "backends")
+SOURCES = (HOME, HOME / "backends")
 PACKAGES = ("activations", "xen_sim", "xen_linux", "xen_lab", "xen_kernel")
 BACKENDS = PACKAGES[1:]
 

@@ -21,11 +21,11 @@ from net_world import (
     data_of,
     do_nothing,
     frame,
-    leaves_nothing,
     plugged,
     two,
     until_gone,
 )
+from rule import leaves_nothing
 
 from activations import Domain, Scenario
 from activations.abi import netif as abi

@@ -13,11 +13,11 @@ from net_world import (
     SOON,
     Use,
     frame,
-    leaves_nothing,
     plugged,
     until_gone,
 )
 from raw_net import BackWork, RawBack
+from rule import leaves_nothing
 
 from activations import Domain, Scenario
 from activations.abi import netif as abi

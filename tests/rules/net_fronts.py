@@ -16,11 +16,11 @@ from net_world import (
     data_of,
     do_nothing,
     frame,
-    leaves_nothing,
     plugged,
     until_gone,
 )
 from raw_net import FrontWork, RawFront
+from rule import leaves_nothing
 
 from activations import Domain, Scenario
 from activations.abi import netif as abi

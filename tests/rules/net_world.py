@@ -6,10 +6,11 @@ The devices are of a kind that no kernel has a driver for: the guests' kernels l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from patience import patience
+from rule import leaves_nothing
 
 from activations import Domain, Scenario
 from activations.drivers import net
@@ -38,16 +39,6 @@ def frame(to: bytes, by: bytes, data: bytes) -> bytes:
 
 def data_of(each: bytes) -> bytes:
     return each[14:]
-
-
-@contextmanager
-def leaves_nothing(xen: Domain) -> Iterator[None]:
-    """All ports and grants opened within are closed at the end; the store's port is its own."""
-    _ = xen.store
-    before = set(xen.events.ports)
-    yield
-    assert set(xen.events.ports) == before
-    assert not xen.grants.open
 
 
 @asynccontextmanager

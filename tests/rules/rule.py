@@ -4,8 +4,8 @@ function, as a scenario of dom0 alone, or of a guest."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from patience import patience
@@ -29,6 +29,16 @@ def guest_rule(main: Callable[[Domain], Coroutine[Any, Any, Any]]) -> Scenario:
     scenario = Scenario(main.__name__)
     scenario.domain("guest")(main)
     return scenario
+
+
+@contextmanager
+def leaves_nothing(xen: Domain) -> Iterator[None]:
+    """All ports and grants opened within are closed at the end; the store's port is its own."""
+    _ = xen.store
+    before = set(xen.events.ports)
+    yield
+    assert set(xen.events.ports) == before
+    assert not xen.grants.open
 
 
 async def loopback(xen: Domain) -> tuple[Port, Port]:

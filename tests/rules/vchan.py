@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import sha256
 from random import Random
 
 from anyio import BrokenResourceError, EndOfStream
 from patience import patience
-from rule import rule
+from rule import leaves_nothing, rule
 
 from activations import Domain, Scenario, vchan
 from activations.abi.vchan import CLI_LIVE, CLI_NOTIFY, LEFT_PROD, ORDERS_AT
@@ -22,16 +22,6 @@ LESS, MUCH = 30_011, 1 << 20
 PATIENCE = patience(240)
 
 Serve = Callable[[Domain, VchanStream], Awaitable[object]]
-
-
-@contextmanager
-def leaves_nothing(xen: Domain) -> Iterator[None]:
-    """All ports and grants opened within are closed at the end; the store's port is its own."""
-    _ = xen.store
-    before = set(xen.events.ports)
-    yield
-    assert set(xen.events.ports) == before
-    assert not xen.grants.open
 
 
 def two(

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
-from zlib import compress, crc32
+
+from support import whole
 
 from activations.recording.form import MAGIC, VERSION, RecordingError, Writer
 from activations.recording.form import read as read_recording
@@ -29,7 +30,7 @@ def recording() -> Feed:
     pieces: list[bytes] = []
     writer = Writer(pieces.append, {"domain": "guest", "domid": 1})
     writer.events([5, "block", "demux3", ["read", ["p", 0, 4], "AAAA"], ["end", None]])
-    whole = b"".join(pieces)
+    right = b"".join(pieces)
 
     def feed(random: Random) -> int:
         with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +39,7 @@ def recording() -> Feed:
     def into(random: Random, path: Path) -> int:
         for _ in range(BATCH):
             if random.random() < 0.5:
-                data = spoilt(random, whole)
+                data = spoilt(random, right)
             else:
                 data = MAGIC + bytes([VERSION])
                 for _ in range(random.randrange(3)):
@@ -46,9 +47,7 @@ def recording() -> Feed:
                     inside = random.choice(
                         (b"[]", b"{}", b"1", b"null", nested, b"\xff", b'["end"]')
                     )
-                    frame = compress(inside, 1)
-                    data += len(frame).to_bytes(4, "little") + crc32(frame).to_bytes(4, "little")
-                    data += frame
+                    data += whole.frame(inside)
             path.write_bytes(data)
             with suppress(RecordingError):
                 read_recording(path)
@@ -70,16 +69,8 @@ def token(random: Random) -> None:
     body = random.randbytes(3) + bytes(
         random.choice((0, 1, 127, 128, 255)) for _ in range(random.randrange(1, 30))
     )
-    parsed = tokens.parse(written(body))
+    parsed = tokens.parse(whole.token(body))
     assert tokens.parse(str(parsed)) == parsed
-
-
-def written(body: bytes) -> str:
-    """These bytes as a token, with the check of the whole that they have."""
-    from base64 import b32encode
-
-    check = (crc32(body) & 0xFFFF).to_bytes(2, "big")
-    return "x1-" + b32encode(body + check).decode().rstrip("=").lower()
 
 
 def failures() -> Feed:
@@ -94,10 +85,10 @@ def failures() -> Feed:
             return into(random, database, Path(folder) / f"{token}.json")
 
     def into(random: Random, database: Database, path: Path) -> int:
-        whole = path.read_bytes()
+        kept = path.read_bytes()
         for _ in range(BATCH):
             if random.random() < 0.5:
-                data = spoilt(random, whole)
+                data = spoilt(random, kept)
             else:
                 values_of = {
                     name: random.choice(values[:-1]) for name in ("token", "found", "taken")
@@ -108,8 +99,8 @@ def failures() -> Feed:
                 if random.random() < 0.05:
                     data = random.choice(values).encode()
             path.write_bytes(data)
-            for kept in database.of("a program"):
-                assert isinstance(kept.token, tokens.Token)
+            for failure in database.of("a program"):
+                assert isinstance(failure.token, tokens.Token)
         return BATCH
 
     return feed

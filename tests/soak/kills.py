@@ -20,12 +20,9 @@ from dataclasses import dataclass
 from random import Random
 
 from activations import Domain, vchan
+from activations.drivers import block, net
 from activations.drivers.block import MemoryDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
-from activations.drivers.net import back as netback
 from activations.drivers.net import cable
-from activations.drivers.net import front as netfront
 from activations.xenbus import BackEnd, Device, DeviceExists, Phase, front_device, plug, unplug
 from xen_sim import Machine
 from xen_sim.faults.ask import ORDINARY
@@ -195,12 +192,12 @@ class OnDisk(Scene):
         """What a sector may hold: one thing, where no write is under way."""
 
     async def serve(self, xen: Domain, device: Device) -> None:
-        async with blkback.serve(xen, device, self.disk) as end:
+        async with block.serve(xen, device, self.disk) as end:
             await self.until_over(end)
 
     async def use(self, xen: Domain) -> None:
         device = await front_device(xen, self.kind, self.devid)
-        async with blkfront.open(xen, device, within=1, pages=8, ring_order=0) as disk:
+        async with block.open(xen, device, within=1, pages=8, ring_order=0) as disk:
             for sector, may_be in enumerate(self.may_be):
                 found = await disk.read(sector * 512, 512)
                 assert found in may_be, f"sector {sector} has lost a write"
@@ -209,7 +206,7 @@ class OnDisk(Scene):
                 for writer in range(WRITERS):
                     tasks.create_task(self.write(disk, writer))
 
-    async def write(self, disk: blkfront.Disk, writer: int) -> None:
+    async def write(self, disk: block.Disk, writer: int) -> None:
         while not self.done:
             sector = self.random.randrange(writer, SECTORS, WRITERS)
             data = self.random.randbytes(512)
@@ -231,18 +228,18 @@ class OnNet(Scene):
 
     async def serve(self, xen: Domain, device: Device) -> None:
         near, far = cable()
-        async with netback.serve(xen, device, far) as end, asyncio.TaskGroup() as tasks:
+        async with net.serve(xen, device, far) as end, asyncio.TaskGroup() as tasks:
             echoing = tasks.create_task(self.echo(near))
             await self.until_over(end)
             echoing.cancel()
 
-    async def echo(self, near: netback.Interface) -> None:
+    async def echo(self, near: net.Interface) -> None:
         while True:
             await near.send(await near.receive())
 
     async def use(self, xen: Domain) -> None:
         device = await front_device(xen, self.kind, self.devid)
-        async with netfront.open(xen, device, within=1, pages=32) as nic:
+        async with net.open(xen, device, within=1, pages=32) as nic:
             number = 0
             while not self.done:
                 number += 1

@@ -11,13 +11,9 @@ from random import Random
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
 from activations import Domain, vchan
-from activations.drivers import console
+from activations.drivers import block, console, net
 from activations.drivers.block import MemoryDisk
-from activations.drivers.block import back as blkback
-from activations.drivers.block import front as blkfront
-from activations.drivers.net import back as netback
 from activations.drivers.net import cable
-from activations.drivers.net import front as netfront
 from activations.errors import ActivationsError
 from activations.store import StoreError
 from activations.xenbus import Device, front_device, plug, unplug
@@ -84,14 +80,14 @@ class Disk(OfXenbus):
 
     async def serve(self, xen: Domain, guest: int) -> None:
         disk = MemoryDisk(self.SECTORS * 512)
-        async with blkback.serve(xen, self.device(xen, guest), disk):
+        async with block.serve(xen, self.device(xen, guest), disk):
             await asyncio.Event().wait()
 
     async def use(
         self, xen: Domain, random: Random, tick: Tick, *, checked: bool, pause: float
     ) -> None:
         device = await front_device(xen, self.kind, self.devid)
-        async with blkfront.open(xen, device, within=SOON, pages=8, ring_order=0) as disk:
+        async with block.open(xen, device, within=SOON, pages=8, ring_order=0) as disk:
             while True:
                 at = random.randrange(self.SECTORS - 8) * 512
                 data = random.randbytes(512 * random.randint(1, 8))
@@ -110,7 +106,7 @@ class Net(OfXenbus):
 
     async def serve(self, xen: Domain, guest: int) -> None:
         near, far = cable()
-        async with netback.serve(xen, self.device(xen, guest), far):
+        async with net.serve(xen, self.device(xen, guest), far):
             while True:
                 await near.send(await near.receive())
 
@@ -118,7 +114,7 @@ class Net(OfXenbus):
         self, xen: Domain, random: Random, tick: Tick, *, checked: bool, pause: float
     ) -> None:
         device = await front_device(xen, self.kind, self.devid)
-        async with netfront.open(xen, device, within=SOON, pages=32) as nic:
+        async with net.open(xen, device, within=SOON, pages=32) as nic:
             while True:
                 frame = random.randbytes(14 + random.randrange(1400))
                 await nic.send(frame)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from support.scripted_store import FakePort, on_asyncio, scripted, settle
@@ -63,10 +65,17 @@ async def test_a_message_that_cannot_be_sent_fails_its_own_request_alone() -> No
 # The ring
 
 
-@on_asyncio
-async def test_a_closed_port_ends_the_store() -> None:
+@asynccontextmanager
+async def on_ring() -> AsyncIterator[tuple[Store, memoryview, FakePort]]:
+    """A store on a page that nobody serves, and the port that it listens to."""
     page, port = memoryview(bytearray(4096)), FakePort()
     async with Store(RingConnection(page, port)) as store:
+        yield store, page, port
+
+
+@on_asyncio
+async def test_a_closed_port_ends_the_store() -> None:
+    async with on_ring() as (store, _, port):
         reading = asyncio.create_task(store.read("/x"))
         await settle()
         port.close()
@@ -77,8 +86,7 @@ async def test_a_closed_port_ends_the_store() -> None:
 
 @on_asyncio
 async def test_a_request_that_waits_for_room_ends_with_the_port() -> None:
-    page, port = memoryview(bytearray(4096)), FakePort()
-    async with Store(RingConnection(page, port)) as store:
+    async with on_ring() as (store, _, port):
         writing = asyncio.create_task(store.write("/x", "x" * 4000))
         await settle()
         port.close()
@@ -88,8 +96,7 @@ async def test_a_request_that_waits_for_room_ends_with_the_port() -> None:
 
 @on_asyncio
 async def test_xenstoreds_refusal_to_go_on_is_seen_on_the_page() -> None:
-    page, port = memoryview(bytearray(4096)), FakePort()
-    async with Store(RingConnection(page, port)) as store:
+    async with on_ring() as (store, page, port):
         reading = asyncio.create_task(store.read("/x"))
         await settle()
         page.cast("I")[ERROR // 4] = RingFault.PROTO
@@ -100,8 +107,7 @@ async def test_xenstoreds_refusal_to_go_on_is_seen_on_the_page() -> None:
 
 @on_asyncio
 async def test_a_ring_that_makes_no_sense_ends_the_store() -> None:
-    page, port = memoryview(bytearray(4096)), FakePort()
-    async with Store(RingConnection(page, port)) as store:
+    async with on_ring() as (store, page, port):
         reading = asyncio.create_task(store.read("/x"))
         await settle()
         page.cast("I")[RSP_PROD // 4] = 1025

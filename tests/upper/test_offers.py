@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 
 import pytest
+from support.places import DOCS
 
 import xen_lab
 import xen_linux
@@ -32,7 +32,7 @@ def test_a_backend_offers_what_it_has_the_methods_of(name: str) -> None:
 
 
 def test_each_protocol_is_offered_by_a_backend_here_and_told_of_in_the_docs() -> None:
-    page = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-backend.md"
+    page = DOCS / "how-to" / "write-a-backend.md"
     assert set().union(*(offered for _, offered in OFFERED.values())) == set(PROTOCOLS)
     assert [name for name in PROTOCOLS if f"`{name}`" not in page.read_text()] == []
 

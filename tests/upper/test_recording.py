@@ -9,7 +9,6 @@ import os
 import random
 import secrets
 import signal
-import struct
 import sys
 import textwrap
 import time
@@ -23,6 +22,7 @@ import pytest
 from support.linux_fakes import FakeEventDevice, FakeResumes
 from support.places import EXAMPLES
 from support.served_store import served_store
+from support.whole import frame
 
 import xen_linux.lower
 from activations import Domain, GenerationEnded, Scenario, XenError, vchan
@@ -388,11 +388,6 @@ def test_the_first_difference_is_named_and_ends_the_replay(
         Recording(linux.path).replay(program)
 
 
-def a_frame(content: bytes) -> bytes:
-    data = zlib.compress(content)
-    return struct.pack("<II", len(data), zlib.crc32(data)) + data
-
-
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -403,7 +398,7 @@ def a_frame(content: bytes) -> bytes:
         (lambda data: b"#!/bin/sh\n" + data, "is no recording"),
         (lambda data: data[:15] + b"\x02" + data[16:], "is a recording of version 2, this reads"),
         (lambda data: data[:-3] + b"abc", "is damaged: at byte"),
-        (lambda data: data[:16] + a_frame(b"[" * 100_000), "is damaged: at byte"),
+        (lambda data: data[:16] + frame(b"[" * 100_000), "is damaged: at byte"),
     ],
 )
 def test_a_file_that_is_broken_is_told_in_one_error(
