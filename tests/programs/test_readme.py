@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 import pytest
 from support.pages import PAGES, README, all_blocks, blocks, named
-from support.places import DOCS, HOME
+from support.places import DOCS, HOME, TESTS
 
 from activations.cli import command, main
 
 pytestmark = pytest.mark.once
 
+FILE = re.compile(
+    r"(?<![\w/.~<-])((?:\.ci|activations|backends|changes|docs|examples|tests)/[a-z0-9_/.-]*[a-z0-9_])"
+)
+"""A path from the root, up to where it says PART or NAME."""
+MODULE = re.compile(r"(PYTHONPATH=tests )?python3? -m ([\w.]*\w)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -108,8 +114,16 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_files_that_are_named_exist(page: Path) -> None:
-    named = re.findall(
-        r"`((?:activations|backends|docs|examples|tests)/[\w/.]*)`", page.read_text()
-    )
-    for name in named:
-        assert (HOME / name).exists(), name
+    found = FILE.findall(page.read_text())
+    assert [
+        name for name in found if not any((at / name).exists() for at in (HOME, page.parent))
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_modules_that_are_run_exist(page: Path) -> None:
+    """Those of tests/ where the path is said with them."""
+    for ours, name in MODULE.findall(page.read_text()):
+        place = TESTS / name.replace(".", "/")
+        files = (place.with_name(f"{place.name}.py"), place / "__main__.py")
+        assert any(map(Path.exists, files)) if ours else find_spec(name), name

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.places import DOCS, HOME
+from support.places import DOCS, EXAMPLES, HOME
 
 README = HOME / "README.md"
-PAGES = [README, HOME / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [
+    *sorted(HOME.glob("*.md")),
+    HOME / "changes" / "README.md",
+    *sorted(DOCS.rglob("*.md")),
+    *sorted(EXAMPLES.rglob("*.md")),
+]
 
 FENCED = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"(.*)')
@@ -30,7 +35,7 @@ class Block:
 
 def named(page: Path) -> str:
     """For the ids of tests."""
-    return str(page.relative_to(HOME if page.parent == HOME else DOCS))
+    return str(page.relative_to(DOCS if page.is_relative_to(DOCS) else HOME))
 
 
 def all_blocks(page: Path) -> Iterator[Block]:
