@@ -129,7 +129,8 @@ class Handshake(ABC):
     async def finished(self, within: float | None = None) -> None:
         """Wait until the other end has used the device and left, or the device is gone, as with a
         guest that ends. One that is closed for less than a second was suspended, or lost its store,
-        and begins anew. Raises `HandshakeTimeout`."""
+        and begins anew: then it is waited for again, `within` seconds from there. Raises
+        `HandshakeTimeout`."""
         while True:
             await self.reached(Phase.CLOSED, Phase.UNPLUGGED, within=within)
             if self.phase is Phase.UNPLUGGED or not await self._begins_anew():
