@@ -5,12 +5,12 @@ environment that is a failure, as when wheels are made. docs/accelerator.md says
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import subprocess
 import sys
 import sysconfig
+from binascii import crc32
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ def compile_c(source: Path, built: Path) -> None:
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         raise OSError("it is written for one thread at a time, and this Python is free-threaded")
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
     include = sysconfig.get_path("include")
+    digest = f"{crc32(source.read_bytes()):08x}"
     part = built.with_name(f"{built.name}.{os.getpid()}")
     command = [*shlex.split(compiler), *FLAGS, f'-DSOURCE="{digest}"', f"-I{include}"]
     command += [str(source), "-o", str(part)]

@@ -9,7 +9,7 @@ from activations.port import Port
 from activations.timers import SleepQueue
 
 SOURCE: str
-"""SHA-256 of the file in C that it was made from."""
+"""CRC-32 of the file in C that it was made from, in hexadecimal."""
 
 class Turn:
     closed: bool

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 import weakref
+from binascii import crc32
 from collections import deque
 from pathlib import Path
 from types import ModuleType
@@ -39,8 +39,57 @@ def accelerator() -> Any:
 
 
 def test_what_is_tested_is_made_from_what_is_in_the_source(accelerator: Any) -> None:
-    mend = ".venv/bin/pip install -e '.[test]' builds it again"
-    assert hashlib.sha256(SOURCE.read_bytes()).hexdigest() == accelerator.SOURCE, mend
+    built_from: str = accelerator.SOURCE
+    assert built_from == f"{crc32(SOURCE.read_bytes()):08x}"
+
+
+BUILT_FROM = """
+import sys, types, warnings
+built = types.ModuleType("activations._accelerator")
+built.SOURCE = sys.argv[1]
+sys.modules[built.__name__] = built
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    import activations.accelerator
+    from xen_sim import backend
+print([str(each.message) for each in told], backend.doctor()[1].found, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("source", ["1c3d5e7f", "an older kind of digest"])
+def test_one_built_from_another_source_is_left_out_and_says_so(source: str) -> None:
+    """As it is where a branch has changed the file, and nobody has installed again: what is in
+    Python would ask for what is not in it."""
+    out_of_date = "out of date, since it was built from another _accelerator.c"
+    told, found = python(BUILT_FROM, source).splitlines()
+    assert told == f"['the accelerator is {out_of_date}, and is left out: pip install again']"
+    assert found == f"without it: {out_of_date}: pip install again"
+
+
+OTHER_ASYNCIO = """
+import asyncio
+asyncio.Handle = type("Handle", (asyncio.Handle,), {"_callback": None})
+from activations import accelerator
+print(accelerator.accelerator, accelerator.missing)
+"""
+
+
+def test_a_python_with_other_handles_does_without() -> None:
+    said = python(OTHER_ASYNCIO)
+    assert said.startswith("None not for this Python's asyncio: ")
+    assert "_callback" in said
+
+
+def python(program: str, *arguments: str) -> str:
+    """What this program prints, in a Python of its own that may have the accelerator."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | {"ACTIVATIONS_PURE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
 
 
 def test_it_stays_within_what_one_reads_at_a_sitting() -> None:
