@@ -6,7 +6,6 @@ there would not be noted.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import selectors
 from collections.abc import Mapping
@@ -40,9 +39,8 @@ class RecordedLoop(EventLoop):
         gc.collect()
         await super().shutdown_asyncgens()
 
-    _run_once = asyncio.SelectorEventLoop._run_once  # type: ignore[attr-defined]
-    """Its turns are asyncio's, here and there: ours, and the accelerator's, ask for the time less
-    often than those that stand in recordings."""
+    def _accelerated(self) -> None:
+        """Its turns are Python's, here and there: the accelerator's ask for the time less often."""
 
 
 refuse_outside(RecordedLoop, refuse)

@@ -117,12 +117,13 @@ class Recording:
         and where, and `Interrupted` where the recorded run was ended by Ctrl-C.
         """
         journal = Reading(self._events)
-        halves: list[JournalHalf] = []
+        made: list[tuple[RecordedLoop, JournalHalf]] = []
 
         def make_loop() -> RecordedLoop:
-            halves.append(JournalHalf(journal, None, self.half))
-            loop = RecordedLoop(halves[0])
-            halves[0].resumed = loop.domain._new_generation
+            half = JournalHalf(journal, None, self.half)
+            loop = RecordedLoop(half)
+            made.append((loop, half))
+            half.resumed = loop.domain._new_generation
             loop.set_exception_handler(_tell_of_others)
             return loop
 
@@ -143,7 +144,8 @@ class Recording:
                     with suppress(Differs):
                         runner.close()
                 if journal.over is not None:
-                    _let_go(runner, journal, halves[0])
+                    for each in made:
+                        _let_go(runner, *each, journal)
         if journal.over is None and not journal.done:
             with suppress(Differs):
                 journal.stop("the program is over")
@@ -175,9 +177,10 @@ class Interrupted(RecordingError):
     """A replay came as far as there is something to replay."""
 
 
-def _let_go(runner: asyncio.Runner, journal: Reading, half: JournalHalf) -> None:
+def _let_go(
+    runner: asyncio.Runner, loop: RecordedLoop, half: JournalHalf, journal: Reading
+) -> None:
     """A replay goes no further: end its tasks, which are told nothing any more, and its loop."""
-    loop = runner.get_loop()
     if loop.is_closed():
         return
     half.last_turns = TURNS

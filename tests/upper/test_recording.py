@@ -15,6 +15,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +387,23 @@ def test_the_first_difference_is_named_and_ends_the_replay(
     linux.record(two_ports)
     with pytest.raises(RecordingError, match=says):
         Recording(linux.path).replay(program)
+
+
+async def leaves_a_task(xen: Domain, at_the_end: Callable[[Domain], object]) -> None:
+    async def left() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            at_the_end(xen)
+
+    xen.loop.create_task(left())
+    await asyncio.sleep(0)
+
+
+def test_a_difference_as_the_loop_is_closed_is_told_as_any(linux: OnStandIn) -> None:
+    linux.record(partial(leaves_a_task, at_the_end=lambda xen: None))
+    with pytest.raises(RecordingError, match="the program looks at its clock"):
+        Recording(linux.path).replay(partial(leaves_a_task, at_the_end=Domain.time_ns))
 
 
 @pytest.mark.parametrize(
