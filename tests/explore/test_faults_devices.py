@@ -98,6 +98,23 @@ async def writes_all_of_it_again(disk: block.Disk) -> None:
     always(held == ONE + TWO, "what was flushed is there")
 
 
+def test_a_disk_is_asked_for_whole_sectors_of_its_own() -> None:
+    """What it held before a write is looked at too."""
+    asked: list[tuple[int, int]] = []
+
+    class Large:
+        def read(self, offset: int, length: int) -> bytes:
+            asked.append((offset, length))
+            return bytes(length)
+
+        def write(self, offset: int, data: bytes) -> None:
+            pass
+
+    disk = disk_faults.FaultyDisk(block.ObjectDisk(Large(), 1 << 16, sector_size=4096))
+    asyncio.run(disk.write(4096, [memoryview(bytes(8192))]))
+    assert asked == [(4096, 4096), (8192, 4096)]
+
+
 # A wire
 
 

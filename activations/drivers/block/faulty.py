@@ -13,7 +13,6 @@ from errno import EIO
 from inspect import isawaitable
 
 from activations import promises
-from activations.abi.blkif import SECTOR_SIZE
 from activations.drivers.block.disks import Buffers, Done, ServedDisk
 
 FAULTS = ("slow", "failing", "power cut", "torn by a power cut")
@@ -84,9 +83,9 @@ class FaultyDisk:
                 await self._lose_power(every=2, what=what)
 
     async def _remember(self, offset: int, length: int) -> None:
-        for start in range(offset, offset + length, SECTOR_SIZE):
+        for start in range(offset, offset + length, self.sector_size):
             if start not in self._flushed:
-                held = bytearray(SECTOR_SIZE)
+                held = bytearray(self.sector_size)
                 await _done(self._disk.read_into(start, [memoryview(held)]))
                 self._flushed.setdefault(start, bytes(held))
 

@@ -2,8 +2,8 @@
 
 The layer is a file without a name, as long as the disk, in which only what was written takes room.
 A map says, a byte for each sector, which of the two has the sector now; its own pages, too, come to
-be where something is written. A write is marked in the map once it is done: until then a read finds
-what was there before, and so it does after a write that failed.
+be where something is written. A write is marked in the map once it is done: until then, and after a
+write that failed, a sector that was never written before is the other disk's.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class SnapshotDisk:
         self.sectors: int = base.sectors
         self.sector_size: int = base.sector_size
         self._base = base
-        self._layer = _file_without_a_name(base.sectors * SECTOR_SIZE, folder)
-        self._map = mmap.mmap(-1, max(1, base.sectors * SECTOR_SIZE // base.sector_size))
+        size = base.sectors * SECTOR_SIZE
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared pages come to be by being read
+        self._map = mmap.mmap(-1, max(1, size // base.sector_size), flags=private)
+        self._layer = _file_without_a_name(size, folder)
 
     def __enter__(self) -> SnapshotDisk:
         return self
@@ -53,11 +55,16 @@ class SnapshotDisk:
         self._map.close()
 
     def read_into(self, offset: int, buffers: Buffers) -> Done:
-        waiting = [
-            done
-            for disk, at, pieces in self._parts(offset, buffers)
-            if (done := disk.read_into(at, pieces)) is not None
-        ]
+        waiting: list[Awaitable[None]] = []
+        for disk, at, pieces in self._parts(offset, buffers):
+            try:
+                done = disk.read_into(at, pieces)
+            except Exception as error:
+                if not waiting:
+                    raise
+                done = _failed(error)  # once those have ended that write into the same pages
+            if done is not None:
+                waiting.append(done)
         if len(waiting) < 2:
             return waiting[0] if waiting else None
         return _all_of(waiting)
@@ -122,6 +129,12 @@ def _cut(buffers: Sequence[memoryview], length: int) -> tuple[list[memoryview], 
         head.append(buffer)
         length -= len(buffer)
     return head, []
+
+
+def _failed(error: Exception) -> asyncio.Future[None]:
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    work.set_exception(error)
+    return work
 
 
 def _all_of(waiting: Sequence[Awaitable[None]]) -> asyncio.Future[None]:

@@ -124,6 +124,58 @@ def test_a_read_that_fails_in_one_part_ends_when_all_parts_have() -> None:
     asyncio.run(main())
 
 
+def test_a_part_that_fails_at_once_is_told_when_all_parts_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends: list[str] = []
+
+    class Failing:
+        def read(self, offset: int, length: int) -> bytes:
+            raise OSError(errno.EIO, "bad sector")
+
+    async def slow() -> None:
+        await asyncio.sleep(0)
+        ends.append("layer")
+
+    async def main() -> None:
+        with SnapshotDisk(ObjectDisk(Failing(), len(CONTENT))) as disk:
+            await ended(disk.write(0, [memoryview(bytes(512))]))
+            monkeypatch.setattr(disk._layer, "read_into", lambda offset, buffers: slow())
+            with pytest.raises(OSError, match="bad sector"):
+                await ended(disk.read_into(0, [memoryview(bytearray(1024))]))
+            assert ends == ["layer"]
+
+    asyncio.run(main())
+
+
+def shared_memory() -> int:
+    """Bytes that this process has of memory that is shared: what a map is that nobody keeps."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssShmem:")[2].split()[0]) << 10
+
+
+def test_what_is_only_read_takes_no_memory() -> None:
+    class Zeroes:
+        def read(self, offset: int, length: int) -> bytes:
+            return bytes(length)
+
+    before = shared_memory()
+    with SnapshotDisk(ObjectDisk(Zeroes(), 16 << 30)) as disk:
+        for offset in range(0, 16 << 30, 4096 * 512):
+            assert disk.read_into(offset, [memoryview(bytearray(512))]) is None
+        assert shared_memory() - before < 1 << 20
+
+
+def test_a_disk_that_is_larger_than_can_be_has_no_layer() -> None:
+    class Huge:
+        sectors, sector_size = 1 << 52, 512
+
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match=r"Cannot allocate memory|File too large"):
+        SnapshotDisk(Huge())  # type: ignore[arg-type]
+    assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
+
+
 def test_its_layer_takes_no_room_until_it_is_written_and_has_no_name(tmp_path: Path) -> None:
     with SnapshotDisk(MemoryDisk(1 << 20), folder=tmp_path):
         assert list(tmp_path.iterdir()) == []
