@@ -205,7 +205,7 @@ def _compiled(path: str, source: bytes) -> CodeType:
 def _import(path: Path) -> Any:
     """Import a file as a module of its own, its folder importable as for a script."""
     name = f"scenario_{path.stem}"
-    loader = _AsItStands(name, str(path)) if path.suffix == ".py" else None
+    loader = _AsItStands(name, str(path.absolute())) if path.suffix == ".py" else None
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ScenarioError(f"{path} is not a Python file")

@@ -18,6 +18,6 @@ def fix() -> None:
     somebody set is kept; an interpreter that looks at no environment is left as it is."""
     if EXPLORING.isdisjoint(sys.argv[1:2]) or sys.flags.ignore_environment:
         return
-    if os.environ.get(SEED, "random") == "random":
+    if os.environ.get(SEED) in (None, "", "random"):
         again = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, again, {**os.environ, SEED: "0"})

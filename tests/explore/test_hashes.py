@@ -47,6 +47,18 @@ def test_a_token_is_for_every_process(tmp_path: Path) -> None:
     assert re.findall(r"name-\d+", explored(tmp_path, *search, seed="7")) != order, "as it was set"
 
 
+@pytest.mark.parametrize("seed", ["", "random"])
+def test_what_is_no_seed_for_python_is_none_here(
+    seed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setenv(hashes.SEED, seed)
+    monkeypatch.setattr(os, "execve", lambda *words: begun.append(words))
+    monkeypatch.setattr(sys, "argv", ["activations", "explore", "file.py"])
+    hashes.fix()
+    assert len(begun) == 1
+
+
 def test_what_is_called_from_python_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(hashes.SEED, raising=False)
     begun: list[object] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def test_a_file_that_is_written_anew_is_read_anew(
         os.utime(file, (1_000_000_000, 1_000_000_000))
         assert scenario.load(str(file)).name == name
     assert list(tmp_path.iterdir()) == [file], "and nothing is left beside it"
+
+
+def test_a_half_that_goes_to_another_folder_has_its_lines_in_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "it.py", "left")
+    with (tmp_path / "it.py").open("a") as file:
+        file.write("def half(): ...\n")
+    monkeypatch.chdir(tmp_path)
+    scenario.load("it.py")
+    assert sys.modules["scenario_it"].half.__code__.co_filename == str(tmp_path / "it.py")
 
 
 def test_a_file_that_is_not_python_is_refused(tmp_path: Path) -> None:
