@@ -6,7 +6,6 @@ them, and references that cannot be mapped are refused by Xen.
 
 from __future__ import annotations
 
-import errno
 from contextlib import ExitStack
 from struct import unpack_from
 
@@ -14,13 +13,12 @@ from activations.abi import vchan as abi
 from activations.domain import Domain
 from activations.grants import Grant
 from activations.store import Store, StoreError, Transaction
+from activations.store.errors import UNSEEN
 from activations.vchan.end import CLIENT
 from activations.vchan.errors import VchanError
 from activations.vchan.layout import Layout
 from activations.vchan.link import Link
 from activations.vchan.stream import VchanStream
-
-_NOT_YET = {errno.ENOENT, errno.EACCES}
 
 
 async def connect(xen: Domain, domid: int, path: str) -> VchanStream:
@@ -47,7 +45,7 @@ async def _offer(store: Store, path: str) -> tuple[int, int]:
         try:
             return await store.transact(both)
         except StoreError as error:
-            if error.errno not in _NOT_YET:
+            if error.errno not in UNSEEN:
                 raise
 
 

@@ -21,7 +21,7 @@ from activations.grants import Grant
 from activations.leftovers import Leftovers
 from activations.own import ended, own
 from activations.port import Port
-from activations.store import StoreError
+from activations.store import Store, StoreError, StoreUnreachable
 from activations.vchan.end import SERVER, End, Fields
 from activations.vchan.layout import Layout
 
@@ -68,12 +68,22 @@ class Link:
             self._watching = own(asyncio.create_task(watching, name=f"domain {domid} may end"))
 
     async def _until_bereft(self, xen: Domain, domid: int) -> None:
-        with suppress(StoreError):
-            async with xen.store.watch("@releaseDomain") as ends:
-                async for _ in ends:
-                    if not await xen.store.exists(f"{home(domid)}/domid"):
-                        break
+        with suppress(StoreError, StoreUnreachable):
+            while not await self._sees_the_end(xen.store, domid):
+                pass  # xenstored went away, and what watched with it
             self._lose_peer()
+
+    async def _sees_the_end(self, store: Store, domid: int) -> bool:
+        """Wait for a domain's end; False where the store is gone before."""
+        try:
+            async with store.watch("@releaseDomain") as ends:
+                async for _ in ends:
+                    if not await store.exists(f"{home(domid)}/domid"):
+                        return True
+        except StoreError:
+            if not store.gone:
+                raise
+        return False
 
     def _lose_peer(self) -> None:
         if not self.closed:

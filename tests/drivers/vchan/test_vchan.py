@@ -232,6 +232,25 @@ def test_dom0_is_told_that_the_other_end_s_domain_was_destroyed(serves: bool) ->
     assert deadly(dom0, guest, tape)["dom0"] in (b"", b"word")
 
 
+def test_dom0_is_told_by_a_xenstored_that_came_after_the_vchan() -> None:
+    """The one that watched is gone, and its watches with it."""
+    tape = Deadly("guest")
+
+    async def dom0(xen: Domain) -> bytes:
+        async with await vchan.connect(xen, await xen.find("guest"), PATH) as stream:
+            await xen.store.list("/")  # by now it watches
+            xen.store.lost(None)
+            await xen.store.list("/")
+            tape.now = True
+            return await to_the_end(stream)
+
+    async def guest(xen: Domain) -> None:
+        async with vchan.listen(xen, 0, KEY) as listener:
+            await for_ever(await listener.accept())
+
+    assert deadly(dom0, guest, tape)["dom0"] == b""
+
+
 @pytest.mark.parametrize("serves", [True, False], ids=["it served", "it was the client"])
 def test_a_guest_is_told_that_dom0_s_program_has_died(serves: bool) -> None:
     """By dom0's kernel, whichever end had granted the pages."""
