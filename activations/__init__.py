@@ -11,8 +11,8 @@
 
 Public is what this package, `activations.store`, `.vchan`, `.xenbus`, `.drivers.block`,
 `.drivers.net`, `.drivers.console` and `.promises` list in `__all__`; for drivers of your own
-`.ring` and `.sring`, for backends `.backend` and `.lower`; in `.abi` every name that is Xen's own.
-All else may change.
+`.ring` and `.sring`, for backends `.backend`, `.lower` and `.offers`; in `.abi` every name that is
+Xen's own. All else may change.
 
 docs/architecture.md says where to begin reading.
 """

@@ -33,8 +33,7 @@ class Domain:
         """`virtual`, which jumps over idle time, or `wall`."""
         self.loop = loop
         self.generation: int = 0
-        """How often the domain was suspended and resumed. Ports, and the store's connection, are of
-        one generation."""
+        """How often the domain was suspended and resumed. Ports are of one generation."""
         self.events: Events = Events(lower, loop)
         self.grants: Grants = Grants(lower.grant_table)
         self._lower = lower

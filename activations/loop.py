@@ -6,11 +6,12 @@ that complete in there run in the same turn. Everything else (tasks, transports,
 signals) is stock asyncio and stays so.
 
 Of asyncio's private names this module and `virtual_loop` use a few, each for want of a public one:
-`_ready`, to make a timer's existing handle run; `_timer_handle_cancelled`, by which a handle tells
-its loop; `_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so
-that our calls complain as asyncio's do; `_current_handle` and `_format_handle`, by which debug mode
-tells of a slow callback; the three methods about the pipe by which a loop wakes itself
-(selector_events.py); and what `signals` and `struck` say of themselves.
+`_ready`, to make a timer's existing handle run; `_stopping`, `_process_events`, `_cancelled` and
+`_run`, of which a turn is made; `_timer_handle_cancelled`, by which a handle tells its loop;
+`_closed`, `_check_closed`, `_check_thread`, `_check_callback` and `_source_traceback`, so that our
+calls complain as asyncio's do; `_current_handle` and `_format_handle`, by which debug mode tells of
+a slow callback; the three methods about the pipe by which a loop wakes itself (selector_events.py);
+and what `signals` and `struck` say of themselves.
 """
 
 from __future__ import annotations

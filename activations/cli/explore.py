@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,11 +17,11 @@ from rich.text import Text
 from activations import registry
 from activations.cli import kernels, options, recordings
 from activations.cli.ending import status_of
+from activations.cli.options import F
 from activations.cli.output import JsonLines, Screen
 from activations.cli.run import load_one
 from activations.cli.status import FAILED, INTERRUPTED, WELL
 
-F = TypeVar("F", bound=Callable[..., Any])
 OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 EVERY = 0.1
 """Seconds between two looks of the line that is live."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from activations import registry
+from activations.cli.options import F
 
-F = TypeVar("F", bound=Callable[..., Any])
 PLACE = click.Path(path_type=Path)
 ALONE = (
     "include",

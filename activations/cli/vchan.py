@@ -22,7 +22,7 @@ from contextlib import (
     suppress,
 )
 from select import PIPE_BUF
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from anyio import BrokenResourceError, create_task_group, wait_readable, wait_writable
@@ -31,6 +31,7 @@ from anyio.abc import ByteStream
 from activations import vchan as vchans
 from activations.cli import options
 from activations.cli.ending import ENDING, when_told
+from activations.cli.options import F
 from activations.cli.output import Screen
 from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, PIPE_GONE, WELL
 from activations.cli.streams import serving
@@ -42,7 +43,6 @@ from activations.vchan.server import RING_SIZE
 
 READ = 1 << 16
 LARGEST = 1 << 20
-F = TypeVar("F", bound=Callable[..., Any])
 Open = Callable[[Domain], AbstractAsyncContextManager[VchanStream]]
 
 

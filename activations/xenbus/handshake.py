@@ -173,7 +173,7 @@ class Handshake(ABC):
             except ActivationsError:
                 if not self._suspended:
                     raise
-            self._log.debug("begins anew after a suspend")
+            self._log.debug("begins anew, after a suspend or with another xenstored")
             await self._stop()
             self._store = self._xen.store
             self._folder = Folder(self._xen.store, self.device, self.side)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from activations import scenario
 from activations.cli import options
 from activations.cli.domains import domid_of
+from activations.cli.options import F
 from activations.domain import Domain
 from activations.errors import BackendError, DomainFailed
 from activations.evtchn.scenarios import CALLER, as_file
 from activations.outcome import Observer
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 HERE = "linux"
 """The backend of the domain that this process runs in: one domain alone."""

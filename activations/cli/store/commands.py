@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from activations import backend as backends
 from activations.cli import options
-from activations.cli.output import Screen, write
+from activations.cli.options import F
+from activations.cli.output import JsonLines, Screen, write
 from activations.cli.status import INTERRUPTED, NOT_TRIED, WELL
 from activations.cli.store.changes import merge, run_shell
 from activations.cli.store.nodes import Listing, escaped, walk
 from activations.cli.store.serving import serve_until_told, why_not
-from activations.cli.store.speaking import perform, say
+from activations.cli.store.speaking import perform
 from activations.cli.streams import serving
 from activations.errors import BackendError
 from activations.offers import HasStoreServer
 from activations.running import run_on
 from activations.store import Permission, Store
 from activations.store.wire import octets
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def permission(value: str) -> Permission:
@@ -74,7 +71,7 @@ def ls(path: str, permissions: bool, recursive: bool, socket: Path | None, as_js
         nodes = [node async for node in walk(store, path, recursive, permissions)]
         if as_json:
             for node in nodes:
-                say("node", **node.as_data())
+                JsonLines().say("node", **node.as_data())
         else:
             Listing(path, nodes).show(tree=recursive)
 
@@ -95,7 +92,7 @@ def read(paths: tuple[str, ...], socket: Path | None, as_json: bool) -> int:
         for path in paths:
             value = await store.read(path)
             if as_json:
-                say("node", path=path, value=value)
+                JsonLines().say("node", path=path, value=value)
             else:
                 line = escaped(value) if sys.stdout.isatty() else value
                 write(octets(line) + b"\n")
@@ -158,7 +155,7 @@ def watch(
             changes = await stack.enter_async_context(aclosing(merge(watches)))
             async for changed in changes:
                 if as_json:
-                    say("changed", path=changed)
+                    JsonLines().say("changed", path=changed)
                 else:
                     write(octets(escaped(changed)) + b"\n")
                 if command is not None:

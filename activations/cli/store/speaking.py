@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 from activations import backend as backends
 from activations.cli.ending import status_of
-from activations.cli.output import JsonLines, Screen, write
+from activations.cli.output import JsonLines, Screen
 from activations.cli.store.nodes import escaped
 from activations.errors import ActivationsError, BackendError
 from activations.lower import StoreConnection
@@ -62,8 +61,3 @@ def _own_store() -> StoreConnection:
 def _plainly(error: StoreError) -> ActivationsError:
     reason = REASONS.get(error.errno or 0)
     return Refused(reason.format(escaped(error.path))) if reason and error.path else error
-
-
-def say(event: str, **details: object) -> None:
-    """Write one object of `--json`."""
-    write(json.dumps({"event": event, **details}) + "\n")

@@ -31,8 +31,6 @@ class Nic:
         self.mtu = mtu
         """Bytes that a frame may have behind its header."""
         self._statistics = Statistics()
-        """`lost` are frames that the back end refused or did not answer before it died, and those
-        received that nobody took in time."""
         self._put: Put | None = None
         self._room = asyncio.Event()
         self._line = asyncio.Lock()
@@ -87,7 +85,9 @@ class Nic:
         self._room.set()
 
     def statistics(self) -> Statistics:
-        """What it has sent and received so far, over all its connections."""
+        """What it has sent and received so far, over all its connections. `lost` are frames that
+        the back end refused or did not answer before it died, and those received that nobody took
+        in time."""
         return replace(self._statistics)
 
     def arrived(self, frame: bytes) -> None:
