@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -81,7 +81,7 @@ def counted(command: options.F) -> options.F:
     )(command)
 
 
-@attach.command(short_help="A disk: a file, a block device, or memory.")
+@attach.command(short_help="A disk: a file, a block device, memory, or what is at a URL.")
 @click.argument("guest")
 @click.argument(
     "file", required=False, type=click.Path(path_type=Path), shell_complete=options.complete_file
@@ -153,7 +153,7 @@ def block(
         called = name or _first_free(guest, taken)
         if (other := in_the_way(devid_of(called), taken)) is not None:
             raise CannotServe(_in_the_way(guest, called, name_of(other)))
-        disk, what, close = await choice.open(xen)
+        disk, what, owned = await choice.open(xen)
         mode = "r" if disk.read_only or read_only else "w"
         return Attachment(
             kind="vbd",
@@ -163,7 +163,7 @@ def block(
             driver=lambda device: BlkBack(xen, device, disk),
             front={"virtual-device": devid_of(called), "device-type": "disk"},
             back={"dev": called, "mode": mode, "device-type": "disk", "removable": 0},
-            close=close,
+            owned=owned,
             any_number=name is None,
             counts=counts,
             care="unmount it there before you press Ctrl-C",
@@ -222,14 +222,14 @@ def net(
 
     async def attachment(xen: Domain, domid: int) -> Attachment:
         number = await free_number(xen, domid)
-        with ExitStack() as undo:
+        async with AsyncExitStack() as undo:
             tap = await _tap(tap_name or f"pyvif{domid}.{number}", bridge)
             undo.callback(tap.close)
             wire: Interface = tap
             if pcap is not None:
                 wire = logged = _logged(tap, pcap)
                 undo.callback(logged.close)
-            close = undo.pop_all().close
+            owned = undo.pop_all()
         return Attachment(
             kind="vif",
             devid=number,
@@ -238,7 +238,7 @@ def net(
             driver=lambda device: NetBack(xen, device, wire),
             front={"handle": number, "mac": mac},
             back={"handle": number, "mac": mac, "hotplug-status": "connected"},
-            close=close,
+            owned=owned,
             any_number=True,
             counts=counts,
         )

@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -57,7 +57,8 @@ class Attachment:
     driver: Callable[[Device], BackDriver]
     front: Written = field(default_factory=dict)
     back: Written = field(default_factory=dict)
-    close: Callable[[], None] | None = None
+    owned: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What is closed in the end."""
     any_number: bool = False
     """Whether another devid will do, where somebody else was quicker to take this one."""
     counts: bool = False
@@ -98,8 +99,7 @@ async def attach(xen: Domain, guest: str, make: Make, teller: Teller) -> int:
             if not attachment.any_number:
                 raise
         finally:
-            if attachment.close is not None:
-                attachment.close()
+            await attachment.owned.aclose()
 
 
 class Teller:

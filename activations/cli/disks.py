@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +18,7 @@ from activations.errors import ActivationsError
 
 
 class CannotServe(ActivationsError):
-    """What is to be served cannot be: there is no such file, or somebody else has it."""
+    """What is to be served cannot be: it is not there, or somebody else has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +33,17 @@ class Choice:
     format: Literal["raw"] | None = None
     snapshot: bool = False
 
-    async def open(self, xen: Domain) -> tuple[ServedDisk, str, Callable[[], None]]:
+    async def open(self, xen: Domain) -> tuple[ServedDisk, str, AsyncExitStack]:
         """The disk, what it is in words, and what closes it. Raises `CannotServe`."""
-        with ExitStack() as undo:
+        async with AsyncExitStack() as undo:
             disk, what = await self._below(xen, undo)
             if self.snapshot:
                 disk, what = undo.enter_context(_snapshot(disk)), f"a snapshot of {what}"
-            return disk, what, undo.pop_all().close
+            return disk, what, undo.pop_all()
 
-    async def _below(self, xen: Domain, undo: ExitStack) -> tuple[ServedDisk, str]:
+    async def _below(self, xen: Domain, undo: AsyncExitStack) -> tuple[ServedDisk, str]:
         if self.url is not None:
-            return await _fetched(self.url), self.url
+            return await _fetched(self.url, undo), self.url
         if self.file is None:
             return memory_disk(self.memory or 0), f"{size(self.memory or 0)} of memory"
         read_only = self.read_only or self.snapshot
@@ -74,9 +73,9 @@ def file_disk(file: Path, read_only: bool, format: Literal["raw"] | None = None)
         raise CannotServe(f"{file}: {error.strerror}") from None
 
 
-async def _fetched(url: str) -> ServedDisk:
+async def _fetched(url: str, undo: AsyncExitStack) -> ServedDisk:
     try:
-        disk = await WebSource(url).open()
+        disk = await undo.enter_async_context(WebSource(url))
     except OSError as error:
         raise CannotServe(error.strerror or f"{url}: {error}") from None
     if not disk.sectors:

@@ -38,7 +38,7 @@ NEEDED = (
     "typing_extensions",
 )
 COMMANDS = "activations/cli/"
-NEEDED_BY_COMMAND = ("click", "pyroute2", "rich")
+NEEDED_BY_COMMAND = ("certifi", "click", "h11", "httpcore", "httpx", "pyroute2", "rich")
 SITE = "lab/site"
 COMMAND_SITE = "lab/command"
 """Apart: structlog would import rich if it found it, in every half, and imports are slow there."""

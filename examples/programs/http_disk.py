@@ -47,8 +47,7 @@ async def server(image: bytes) -> AsyncIterator[str]:
 @http_disk.domain("dom0")
 async def serve(xen: Domain) -> int:
     device = Device("vbd", XVDA, await xen.find("guest"), xen.domid, served_as="http-disk")
-    async with nullcontext(URL) if URL else server(IMAGE) as url:
-        disk = await WebSource(url).open()
+    async with nullcontext(URL) if URL else server(IMAGE) as url, WebSource(url) as disk:
         await plug(xen, device)
         async with block.serve(xen, device, disk) as end:
             await end.finished()  # the guest has come, and left

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
 import pytest
 from support.pace import patience
+from support.web import Server, ranges_of
 
 from activations import Domain
 from activations.cli import main
@@ -29,12 +29,17 @@ XVDA = block.devid_of("xvda")
 IMAGE = Random(2).randbytes(20 * 512)
 
 
-def serving(choose: Callable[[], Awaitable[Choice]], use: Callable[[Disk], Awaitable[None]]) -> int:
-    """Attach what was chosen to a guest that does this with it, as the command does."""
+def serving(
+    choose: Callable[[], Awaitable[Choice]],
+    use: Callable[[Disk], Awaitable[None]],
+    served: AsyncExitStack | None = None,
+) -> int:
+    """Attach what was chosen to a guest that does this with it, as the command does; then close
+    what `served` it."""
     used = asyncio.Event()
 
     async def dom0(xen: Domain) -> int:
-        disk, what, close = await (await choose()).open(xen)
+        disk, what, owned = await (await choose()).open(xen)
         try:
             attachment = Attachment(
                 kind="vbd",
@@ -52,7 +57,9 @@ def serving(choose: Callable[[], Awaitable[Choice]], use: Callable[[Disk], Await
             session.tell(signal.SIGINT)
             return await running
         finally:
-            close()
+            await owned.aclose()
+            if served is not None:
+                await served.aclose()
 
     async def guest(xen: Domain) -> None:
         device = await front_device(xen, "vbd", XVDA)
@@ -65,22 +72,6 @@ def serving(choose: Callable[[], Awaitable[Choice]], use: Callable[[Disk], Await
     machine.boot("guest", guest)
     status: int = machine.run()["dom0"]
     return status
-
-
-@asynccontextmanager
-async def web(image: bytes) -> AsyncIterator[str]:
-    """A web server with one resource; its URL."""
-
-    async def answer(reader: StreamReader, writer: StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        first, last = map(int, re.search(rb"bytes=(\d+)-(\d+)", head).groups())  # type: ignore[union-attr]
-        writer.write(b"HTTP/1.0 206 Partial Content\r\n")
-        writer.write(b"Content-Range: bytes %d-%d/%d\r\n\r\n" % (first, last, len(image)))
-        writer.write(image[first : last + 1])
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/disk.img"
 
 
 async def rewrite(disk: Disk) -> None:
@@ -109,11 +100,10 @@ def test_two_guests_have_snapshots_of_one_file(tmp_path: Path) -> None:
 
     async def dom0(xen: Domain) -> None:
         choice = Choice(file, format="raw", snapshot=True)
-        one, _, close_one = await choice.open(xen)
-        two, _, close_two = await choice.open(xen)
-        close_one()
-        close_two()
-        assert one.sectors == two.sectors == 20
+        one, _, first = await choice.open(xen)
+        two, _, second = await choice.open(xen)
+        async with first, second:
+            assert one.sectors == two.sectors == 20
 
     machine = Machine()
     machine.boot("dom0", dom0)
@@ -122,18 +112,18 @@ def test_two_guests_have_snapshots_of_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("snapshot", [False, True])
 def test_what_is_at_a_url_is_a_disk(snapshot: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    server = web(IMAGE)
     urls: list[str] = []
+    served = AsyncExitStack()
 
     async def choose() -> Choice:
-        urls.append(await server.__aenter__())
+        urls.append(await served.enter_async_context(Server(ranges_of(IMAGE)).listening()))
         return Choice(url=urls[0], snapshot=snapshot)
 
     async def look(disk: Disk) -> None:
         assert disk.read_only
         assert await disk.read(0, disk.size) == IMAGE
 
-    assert serving(choose, rewrite if snapshot else look) == WELL
+    assert serving(choose, rewrite if snapshot else look, served) == WELL
     said = capsys.readouterr().out
     assert (f"a snapshot of {urls[0]}" in said) is snapshot
 
@@ -154,10 +144,10 @@ def test_what_went_through_is_said_in_words_where_it_was_asked_for(
 
 def test_a_url_where_there_is_no_disk_is_refused_with_what_the_server_said() -> None:
     async def dom0(xen: Domain) -> None:
-        async with web(b"") as url:
+        async with Server(ranges_of(b"")).listening() as url:
             with pytest.raises(CannotServe, match=re.escape(url)):
                 await Choice(url=url).open(xen)
-        with pytest.raises(CannotServe, match="Connect"):  # nobody listens there any more
+        with pytest.raises(CannotServe, match="onnect"):  # nobody listens there any more
             await Choice(url=url).open(xen)
 
     machine = Machine(clock="wall")

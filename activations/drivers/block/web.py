@@ -1,28 +1,32 @@
 """A disk whose bytes are on a web server, and fetched as they are read: HTTP's range requests.
 
-    disk = await WebSource("https://server/disk.img").open()
+    async with WebSource("https://server/disk.img") as disk:
+        async with block.serve(xen, device, disk) as end: ...
 
-In HTTP/1.0: each answer comes in one piece, and ends with its connection. A resource that becomes
-another one while it is served, by its length or by what the server says of it, fails the reads.
+HTTP is httpx's: connections that are kept, redirects, proxies, TLS. A resource that becomes another
+one while it is served, by its length or by what the server says of it, fails the reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from asyncio import IncompleteReadError, LimitOverrunError
-from email import message_from_bytes
+import ssl
 from errno import EIO
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from activations.abi.blkif import SECTOR_SIZE
 from activations.drivers.block.disks import ObjectDisk
 
+if TYPE_CHECKING:
+    from httpx import AsyncClient, Response
+
 AT_ONCE = 8
 """Connections to the server."""
 PATIENCE = 10.0
-"""Seconds for one of them."""
+"""Seconds for an answer."""
+LARGEST = 1 << 62
+"""Bytes."""
 
 
 class State(NamedTuple):
@@ -35,21 +39,37 @@ class State(NamedTuple):
 
 
 class WebSource:
-    """What `ObjectDisk` asks for: a coroutine that gives bytes from an offset on.
+    """`async with WebSource(url) as disk:` is a disk, which can only be read, while the block runs.
 
-    The last sector is filled up with zeroes. Raises `OSError` (EIO, or what the network says) with
-    the URL and what the server did.
+    The last sector is filled up with zeroes. `https` trusts the authorities that this machine does
+    (`ssl.create_default_context`; `SSL_CERT_FILE` names others). Entering the block, and reading,
+    raises `OSError` (EIO) with the URL and what the server did, or the network.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._state = State(0, None)
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._client: AsyncClient
 
-    async def open(self) -> ObjectDisk:
-        """Ask the server how long the disk is."""
-        self._state, _ = await self._request(0, 0)
+    async def __aenter__(self) -> ObjectDisk:
+        from httpx import AsyncClient, Limits  # a fifth of a second, which few need
+
+        self._client = AsyncClient(
+            follow_redirects=True,
+            timeout=None,
+            limits=Limits(max_connections=AT_ONCE),
+            verify=ssl.create_default_context(),
+        )
+        try:
+            self._state, _ = await self._request(0, 0)  # how long it is
+        except BaseException:
+            await self._client.aclose()
+            raise
         return ObjectDisk(self, -(-self._state.size // SECTOR_SIZE) * SECTOR_SIZE)
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.aclose()
 
     async def read(self, offset: int, length: int) -> bytes:
         """The bytes from `offset` on, for `ObjectDisk`."""
@@ -61,39 +81,45 @@ class WebSource:
 
     async def _request(self, first: int, last: int) -> tuple[State, bytes]:
         """The bytes from the first to the last, both included."""
+        from httpx import HTTPError, InvalidURL
+
+        # as they are, and not packed
+        headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
         try:
-            async with self._free, asyncio.timeout(PATIENCE):
-                return await self._exchange(first, last)
+            async with (
+                self._free,
+                asyncio.timeout(PATIENCE),
+                self._client.stream("GET", self.url, headers=headers) as answer,
+            ):
+                state = self._state_of(answer, first, last)
+                return state, await self._content(answer, last - first + 1)
         except TimeoutError:
             raise self._error(f"no answer within {PATIENCE:.0f} s") from None
-        except IncompleteReadError:
-            raise self._error("the answer ends too early") from None
-        except (LimitOverrunError, ValueError):
-            raise self._error("the answer is not HTTP") from None
+        except (HTTPError, InvalidURL) as error:
+            raise self._error(str(error) or type(error).__name__) from error
 
-    async def _exchange(self, first: int, last: int) -> tuple[State, bytes]:
-        url = urlsplit(self.url)
-        tls = True if url.scheme == "https" else None
-        reader, writer = await asyncio.open_connection(
-            url.hostname, url.port or (443 if tls else 80), ssl=tls
-        )
-        try:
-            path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-            lines = (f"GET {path} HTTP/1.0", f"Host: {url.netloc}", f"Range: bytes={first}-{last}")
-            writer.write("\r\n".join((*lines, "", "")).encode())
-            status, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
-            _, code, reason = status.decode("ascii").split(maxsplit=2)
-            if code != "206":
-                does = "does not serve ranges" if code == "200" else f"says {code} {reason}"
-                raise self._error(f"the server {does}")
-            headers = message_from_bytes(rest)
-            found = re.fullmatch(rf"bytes {first}-{last}/(\d+)", headers.get("Content-Range", ""))
-            if found is None:
-                raise self._error("the server gives other bytes, or does not say which")
-            version = headers.get("ETag") or headers.get("Last-Modified")
-            return State(int(found[1]), version), await reader.readexactly(last - first + 1)
-        finally:
-            writer.close()
+    def _state_of(self, answer: Response, first: int, last: int) -> State:
+        if answer.status_code != 206:
+            says = f"says {answer.status_code} {answer.reason_phrase}".rstrip()
+            raise self._error(
+                f"the server {'does not serve ranges' if answer.status_code == 200 else says}"
+            )
+        said = answer.headers.get("Content-Range", "")
+        found = re.fullmatch(rf"bytes {first}-{last}/(\d{{1,19}})", said, re.IGNORECASE)
+        if found is None or int(found[1]) > LARGEST:
+            raise self._error("the server gives other bytes, or does not say which")
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        return State(int(found[1]), version)
+
+    async def _content(self, answer: Response, length: int) -> bytes:
+        data = bytearray()
+        async for piece in answer.aiter_raw():
+            data += piece
+            if len(data) > length:
+                raise self._error("the server gives more bytes than it says")
+        if len(data) < length:
+            raise self._error("the answer ends too early")
+        return bytes(data)
 
     def _error(self, why: str) -> OSError:
         return OSError(EIO, f"{self.url}: {why}")
