@@ -1,4 +1,5 @@
-"""docs/pictures/demo.svg: the demo's tables, as a terminal shows them.
+"""The pictures in docs/pictures: the demo's tables, as a terminal shows them; and the page of a run
+that loses a wake-up, as Chromium does.
 
 PYTHONPATH=tests python -m support.pictures
 """
@@ -6,6 +7,9 @@ PYTHONPATH=tests python -m support.pictures
 from __future__ import annotations
 
 import io
+from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.text import Text
@@ -13,9 +17,13 @@ from rich.text import Text
 from activations.cli import main
 from activations.cli.demo import command
 from activations.cli.demo.view import View
-from support.places import DOCS
+from support.chromium import Chromium
+from support.places import DOCS, EXAMPLES
 
-PICTURE = DOCS / "pictures" / "demo.svg"
+PICTURES = DOCS / "pictures"
+LOST = EXAMPLES / "museum" / "hlt_with_interrupts_on.py"
+SENT = "#step=5"
+"""Where its event is sent that nobody takes."""
 WIDTH = 92
 FORMAT = """\
 <svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}">
@@ -58,11 +66,25 @@ class Drawn(View):
         pass
 
 
-def picture() -> str:
+def demo() -> str:
     command.View = Drawn  # type: ignore[misc]
     assert main(["demo"]) == 0
     return Drawn.kept.export_svg(title="", code_format=FORMAT, unique_id="demo")
 
 
+def lost_wakeup() -> bytes:
+    with TemporaryDirectory() as folder, Chromium() as browser:
+        page = Path(folder) / "lost.html"
+        with chdir(folder):  # what was found before is elsewhere
+            assert main(["explore", str(LOST), "--html", str(page)]) == 1
+        browser.ask(
+            "Emulation.setDeviceMetricsOverride",
+            **{"width": 1240, "height": 720, "deviceScaleFactor": 1, "mobile": False},
+        )
+        browser.open(page, SENT)
+        return browser.picture()
+
+
 if __name__ == "__main__":
-    PICTURE.write_text(picture())
+    (PICTURES / "demo.svg").write_text(demo())
+    (PICTURES / "lost-wakeup.png").write_bytes(lost_wakeup())
