@@ -8,7 +8,7 @@
     --short             little of each: half a minute on an idle machine
     --many N            so many inputs, kills, events or schedules, in place of each part's own
     --seed N            other ones; the same for the same number, in every process
-    --only NAME         the subjects, or the kinds of kill, whose name begins so
+    --only NAME         the subjects, kinds of kill, or searches, whose name begins so
     --batch N           begin with this batch: the line that a failure prints does it again
     --jobs N            so many subjects at once
 
@@ -82,7 +82,7 @@ def fed(name: str, inputs: int, seed: int, first: int) -> str:
 
 def kill_all(given: argparse.Namespace) -> int:
     many = given.many or (30 if given.short else 1_000)
-    pairs = {f"{name}-{who}": (name, who) for name in kills.SCENES for who in kills.VICTIMS}
+    pairs = {f"{name}-{who}": (name, who) for name in kills.DEVICES for who in kills.VICTIMS}
     asked = [pair for pair in pairs if pair.startswith(given.only)]
     if not asked:
         return none_begins("kind of kill", given.only, pairs)
@@ -111,26 +111,35 @@ def kill_one(name: str, victim: str, many: int, given: argparse.Namespace) -> in
     return 0
 
 
-def lasting(what: str, run: Callable[[], tuple[int, float]]) -> int:
+def lasting(what: str, again: str, run: Callable[[], tuple[int, flat.Memory]]) -> int:
     begun = time.process_time()
     try:
-        many, grown = run()
+        many, memory = run()
     except (Broken, BlockedForever) as broken:
-        print(f"✗ {what}: {broken}", flush=True)
+        print(f"✗ {what}: {broken}\n  {again}", flush=True)
         return 1
     seconds = time.process_time() - begun
-    print(f"✓ {what}: {many:,}, memory {grown:+.2f} %, {seconds:,.0f} s", flush=True)
+    print(f"✓ {what}: {many:,}, {memory}, {seconds:,.0f} s", flush=True)
     return 0
 
 
 def send_all(given: argparse.Namespace) -> int:
     many = given.many or (100_000 if given.short else 10_000_000)
-    return lasting("events", partial(flat.events, many))
+    return lasting("events", f"events --many {many}", partial(flat.events, many))
 
 
 def explore_all(given: argparse.Namespace) -> int:
     many = given.many or (5_000 if given.short else 1_000_000)
-    return lasting("schedules", partial(flat.schedules, many, given.seed))
+    asked = [name for name in flat.SEARCHES if name.startswith(given.only)]
+    if not asked:
+        return none_begins("search", given.only, flat.SEARCHES)
+    return sum(explore_one(name, many, given.seed) for name in asked)
+
+
+def explore_one(name: str, many: int, seed: int) -> int:
+    again = f"schedules --only {name} --seed {seed} --many {many}"
+    many = many // flat.SEARCHES[name].one_in
+    return lasting(f"schedules, {name}", again, partial(flat.schedules, name, many, seed))
 
 
 PARTS = {"hostile": feed_all, "kills": kill_all, "events": send_all, "schedules": explore_all}

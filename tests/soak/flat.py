@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from resource import getpagesize
+
 from activations import Domain
 from xen_sim import Machine
+from xen_sim.explore.engine import Engine, Program
 from xen_sim.explore.lower_half import lower_half
+from xen_sim.explore.machine import ExploredMachine
+from xen_sim.explore.programs import Programs
 from xen_sim.explore.search import Effort, explore
 from xen_sim.explore.verdict import FOUND, Figures
+from xen_sim.faults.kinds import NONE
 
 from .hostile import ROUGHLY, Broken, blocks
 
+PAGE = getpagesize()
 LOOKS = 100
 """Times that one looks at memory. Each collects all garbage there is: among many tests, that of all
 of them."""
 
 
 class Memory:
-    """How much more the interpreter has in use than when a tenth was done."""
+    """How much more the interpreter has in use than when a tenth was done; and the process's pages,
+    which are said and not judged: who shares a machine does not choose them."""
 
     def __init__(self, many: int) -> None:
         self._early = many // 10
         self._before = 0
         self.grown = 0.0
         """Percent."""
+        self.resident: list[float] = []
+        """MiB, from then on."""
 
     def look(self, done: int) -> None:
-        if not self._before and done >= self._early:
-            self._before = blocks()
-        elif self._before:
-            self.grown = (blocks() - self._before) / self._before * 100
+        if done < self._early:
+            return
+        now = blocks()
+        self._before = self._before or now
+        self.grown = (now - self._before) / self._before * 100
+        self.resident.append(resident())
 
     def check(self, what: str) -> None:
         if self.grown > ROUGHLY:
             raise Broken(f"{what}: memory grew by {self.grown:.1f} %")
 
+    def __str__(self) -> str:
+        first, most = self.resident[0], max(self.resident)
+        return f"memory {self.grown:+.2f} %, {first:.1f} MiB, later {most:.1f} at most"
 
-def events(many: int, looks: int = LOOKS) -> tuple[int, float]:
+
+def resident() -> float:
+    """MiB of memory that this process has (Linux's `statm`)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * PAGE / (1 << 20)
+
+
+def events(many: int, looks: int = LOOKS) -> tuple[int, Memory]:
     """Two domains send each other so many events in all, each for one that came: one that is lost
-    is waited for for ever, which the simulator says at once. How many came, and by how many percent
-    memory grew. Raises `Broken`."""
+    is waited for for ever, which the simulator says at once. How many came, and what came of
+    memory. Raises `Broken`."""
     memory = Memory(many)
     half = many // 2
 
@@ -69,23 +94,73 @@ def events(many: int, looks: int = LOOKS) -> tuple[int, float]:
     if came["dom0"] != half or came["guest"] != half + 1:
         raise Broken(f"events: of {half:,} each way came {came}")
     memory.check("events")
-    return 2 * half, memory.grown
+    return 2 * half, memory
 
 
-def schedules(many: int, seed: int, looks: int = LOOKS) -> tuple[int, float]:
-    """So many schedules of a lower half that loses nothing, in one search. As `events`."""
+def ping_pong(machine: ExploredMachine) -> object:
+    """Two domains in asyncio, as in examples/pingpong.py; once."""
+
+    async def dom0(xen: Domain) -> None:
+        guest = await xen.find("guest")
+        with xen.events.alloc_unbound(guest) as port:
+            await xen.store.write(f"/local/domain/{guest}/data/port", port.number)
+            await port.wait()
+            port.notify()
+
+    async def guest(xen: Domain) -> None:
+        number = int(await xen.store.wait_for("data/port"))
+        with xen.events.bind_interdomain(0, number) as port:
+            port.notify()
+            await port.wait()
+
+    machine.boot("dom0", dom0)
+    machine.boot("guest", guest)
+    return machine.run()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A program that loses nothing, and how it is searched."""
+
+    engine: Callable[[], Engine]
+    strategy: str
+    faults: str = NONE
+    one_in: int = 1
+    """Of so many schedules that are asked for, one is made: it takes longer than a bare one."""
+
+
+def _half() -> Engine:
+    return lower_half(ports=2, sends=2)
+
+
+def _ping_pong() -> Engine:
+    return Programs(Program("ping-pong", "ping-pong"), ping_pong)
+
+
+SEARCHES = {
+    "half-walk": Search(_half, "walk"),
+    "half-portfolio": Search(lambda: lower_half(ports=3, sends=3), "portfolio"),
+    "asyncio-portfolio": Search(_ping_pong, "portfolio", "safe", one_in=10),
+}
+
+
+def schedules(name: str, many: int, seed: int, looks: int = LOOKS) -> tuple[int, Memory]:
+    """So many schedules in one search, at whose memory one looks before it has ended: with it goes
+    what it kept. As `events`."""
     memory, last = Memory(many), 0
 
     def live(figures: Figures, doing: str) -> None:
         nonlocal last
-        if figures.runs - last > many // looks:
+        if figures.runs - last > many // looks or figures.runs >= many:
             last = figures.runs
             memory.look(figures.runs)
 
-    effort = Effort(runs=many, seconds=None, strategy="walk", seed=seed)
-    verdict = explore(lower_half(ports=2, sends=2), effort, live=live)
+    search = SEARCHES[name]
+    effort = Effort(
+        runs=many, seconds=None, strategy=search.strategy, seed=seed, faults=search.faults
+    )
+    verdict = explore(search.engine(), effort, live=live)
     if verdict.kind == FOUND:
-        raise Broken(f"schedules: {verdict.found[0].token}")
-    memory.look(many)
-    memory.check("schedules")
-    return verdict.figures.runs, memory.grown
+        raise Broken(f"schedules, {name}: {verdict.found[0].token}")
+    memory.check(f"schedules, {name}")
+    return verdict.figures.runs, memory

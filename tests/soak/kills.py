@@ -4,32 +4,30 @@ again; over and over.
 The machine is an explored one: a domain is killed before one of its own steps, whoever runs then,
 in the middle of a ring's entry for one. What it would have cleaned up is cleaned up by nobody. A
 guest is destroyed, and boots with another number; of dom0 the program dies, as a driver's process
-does, and its next life finds what the first has left in xenstore. dom0 is the toolstack too.
+does, and its next life finds what the first has left in xenstore. dom0 is the toolstack too; where
+a driver domain serves it is nothing else, and takes the device of who was destroyed away, and makes
+it anew.
 
-What is promised is looked at by the guest, which keeps outside of itself what it was told.
+What is promised is looked at by the guest, which tells `Scene` what it was told.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
-from activations import Domain, vchan
-from activations.drivers import block, net
 from activations.drivers.block import MemoryDisk
-from activations.drivers.net import cable
-from activations.xenbus import BackEnd, Device, DeviceExists, Phase, front_device, plug, unplug
 from xen_sim import Machine
 from xen_sim.faults.ask import ORDINARY
 from xen_sim.schedule.step import Choice
 from xen_sim.schedule.tape import Tape
 
-from .kinds import TYPED, echo
+from .kinds import of
+from .peers import SECTOR, SECTORS, DiskPeers, NetPeers, Peers, Sectors, VchanPeers
 
 SECOND = 1_000_000_000
 WITHIN = SECOND
@@ -39,10 +37,6 @@ KILLS = 10
 APART = 400
 """Steps from an answer to the next kill, at most."""
 NEVER = 1 << 40
-SECTORS = 32
-WRITERS = 3
-PATIENCE = 0.05
-"""Seconds until a frame is sent again."""
 
 
 class Strikes(Tape):
@@ -116,177 +110,72 @@ class Killed:
 
 
 class Scene:
-    """One machine, on which one of the two is killed over and over."""
+    """One machine, on which one domain is killed over and over; it is told by the guest, and
+    outlives it."""
 
-    devid = 0
-    kind = ""
-
-    def __init__(self, victim: str, random: Random) -> None:
+    def __init__(self, name: str, victim: str, random: Random) -> None:
         self.victim = victim
-        self.random = random
         self.outcome = Killed()
+        self.sectors = Sectors()
         self.done = False
+        """Everybody may end."""
+        self.peers: Peers = DEVICES[name](self, random)
+        self.tape = Strikes(victim, random, lambda: self.machine.xen.clock.time_ns())
+        self.machine = Machine(tape=self.tape, explore=True, faults="domains:restarted")
 
     def run(self) -> Killed:
-        tape = self.tape = Strikes(self.victim, self.random, lambda: machine.xen.clock.time_ns())
-        machine = Machine(tape=tape, explore=True, faults="domains:restarted")
-        self.faults = machine.xen.faults
-        machine.boot("dom0", self.dom0, restart=self.victim == "dom0")
-        machine.boot("guest", self.guest, restart=self.victim == "guest")
+        peers, victim = self.peers, self.victim
+        dom0 = peers.toolstack if victim == "driver" else peers.dom0
+        self.machine.boot("dom0", dom0, restart=victim == "dom0")
+        if victim == "driver":
+            self.machine.boot("driver", peers.driver, restart=True)
+        self.machine.boot("guest", peers.guest, restart=victim == "guest")
         with the_dead_are_silent():
-            machine.run()
-        self.outcome.kills = tape.kills
+            try:
+                self.machine.run()
+            except BaseExceptionGroup as group:
+                raise of(group)[0] from group
+        self.outcome.kills = self.tape.kills
         assert self.outcome.slowest <= WITHIN, f"it took {self.outcome.slowest / 1e9:.3f} s"
         return self.outcome
+
+    def opened(self) -> None:
+        """It says the same as the first answer."""
+
+    def asked(self) -> int:
+        return self.tape.kills
 
     def answered(self, asked: int) -> None:
         self.outcome.answers += 1
         self.outcome.slowest = max(self.outcome.slowest, self.tape.answered(asked))
-        assert self.faults is not None
-        self.done = self.tape.kills == KILLS or self.faults.calm
+        faults = self.machine.xen.faults
+        assert faults is not None
+        self.done = self.tape.kills == KILLS or faults.calm
 
-    async def dom0(self, xen: Domain) -> None:
-        """Serve each guest of that name, one after the other."""
-        while not self.done:
-            guest = await xen.find("guest")
-            with suppress(*TYPED, asyncio.CancelledError):
-                await self.serve_until_gone(xen, guest)
+    def writing(self, sector: int, number: int) -> None:
+        self.sectors.writing(sector, number)
 
-    async def serve_until_gone(self, xen: Domain, guest: int) -> None:
-        device = Device(self.kind, self.devid, guest, 0, f"soak-{self.kind}")
-        with suppress(DeviceExists):  # an earlier life of this program has made it
-            await plug(xen, device, front={"mac": "00:16:3e:00:00:01"})
-        await self.serve(xen, device)
-        await unplug(xen, device, within=0.1, force=True)
+    def wrote(self, sector: int, number: int) -> None:
+        self.sectors.wrote(sector, number)
 
-    async def serve(self, xen: Domain, device: Device) -> None:
-        """Until the guest is gone, or done."""
-
-    async def until_over(self, end: BackEnd) -> None:
-        while not self.done:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await end.reached(Phase.UNPLUGGED)
-                return
-
-    async def guest(self, xen: Domain) -> None:
-        while not self.done:
-            with suppress(*TYPED):
-                await self.use(xen)
-            await asyncio.sleep(1e-3)  # an offer of the dead is refused at once
-
-    async def use(self, xen: Domain) -> None:
-        """Until it is done, or the device is gone."""
+    def found(self, sector: int, number: int) -> None:
+        self.sectors.found(sector, number)
 
 
-class OnDisk(Scene):
-    """Writers, each with sectors of its own. What a write has returned for is there after any
-    number of deaths; what it had not, is there or what was before it."""
-
-    kind, devid = "vbd", 51712
-
-    def __init__(self, victim: str, random: Random) -> None:
-        super().__init__(victim, random)
-        self.disk = MemoryDisk(SECTORS * 512)
-        self.may_be: list[set[bytes]] = [{bytes(512)} for _ in range(SECTORS)]
-        """What a sector may hold: one thing, where no write is under way."""
-
-    async def serve(self, xen: Domain, device: Device) -> None:
-        async with block.serve(xen, device, self.disk) as end:
-            await self.until_over(end)
-
-    async def use(self, xen: Domain) -> None:
-        device = await front_device(xen, self.kind, self.devid)
-        async with block.open(xen, device, within=1, pages=8, ring_order=0) as disk:
-            for sector, may_be in enumerate(self.may_be):
-                found = await disk.read(sector * 512, 512)
-                assert found in may_be, f"sector {sector} has lost a write"
-                self.may_be[sector] = {found}
-            async with asyncio.TaskGroup() as tasks:
-                for writer in range(WRITERS):
-                    tasks.create_task(self.write(disk, writer))
-
-    async def write(self, disk: block.Disk, writer: int) -> None:
-        while not self.done:
-            sector = self.random.randrange(writer, SECTORS, WRITERS)
-            data = self.random.randbytes(512)
-            self.may_be[sector].add(data)
-            asked = self.tape.kills
-            await disk.write(sector * 512, data)
-            self.may_be[sector] = {data}
-            self.answered(asked)
-            if self.random.random() < 0.1:
-                await disk.flush()
-            if self.random.random() < 0.2:
-                assert await disk.read(sector * 512, 512) == data, f"sector {sector} lost a write"
+def _on_disk(scene: Scene, random: Random) -> Peers:
+    disk = MemoryDisk(SECTORS * SECTOR)
+    return DiskPeers(scene, random, lambda: disk)
 
 
-class OnNet(Scene):
-    """Frames, which dom0 sends back. Some are lost with who is killed; then others get through."""
-
-    kind = "vif"
-
-    async def serve(self, xen: Domain, device: Device) -> None:
-        near, far = cable()
-        async with net.serve(xen, device, far) as end, asyncio.TaskGroup() as tasks:
-            echoing = tasks.create_task(self.echo(near))
-            await self.until_over(end)
-            echoing.cancel()
-
-    async def echo(self, near: net.Interface) -> None:
-        while True:
-            await near.send(await near.receive())
-
-    async def use(self, xen: Domain) -> None:
-        device = await front_device(xen, self.kind, self.devid)
-        async with net.open(xen, device, within=1, pages=32) as nic:
-            number = 0
-            while not self.done:
-                number += 1
-                frame = number.to_bytes(14, "big") + self.random.randbytes(100)
-                asked = self.tape.kills
-                await nic.send(frame)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE):
-                        while (found := await nic.receive())[:14] != frame[:14]:
-                            pass  # of one that was given up
-                        assert found == frame
-                        self.answered(asked)
-
-
-class OnVchan(Scene):
-    """A stream each way. Who is left is told that the other one is gone, and a new one connects."""
-
-    async def serve_until_gone(self, xen: Domain, guest: int) -> None:
-        path = f"/local/domain/{guest}/data/soak"
-        async with vchan.listen(xen, guest, path, left=1024, right=2048) as listener:
-            accepting = asyncio.create_task(listener.accept())
-            while not accepting.done():
-                await asyncio.wait([accepting], timeout=0.01)
-                if self.done or not await xen.store.exists(f"/local/domain/{guest}/domid"):
-                    accepting.cancel()  # nobody comes any more
-            async with accepting.result() as stream:
-                await echo(stream.receive, stream.send)
-
-    async def use(self, xen: Domain) -> None:
-        async with asyncio.timeout(0.1):
-            stream = await vchan.connect(xen, 0, "data/soak")
-        async with stream:
-            while not self.done:
-                said = self.random.randbytes(self.random.randint(1, 1500))
-                asked = self.tape.kills
-                await stream.send(said)
-                heard = b""
-                while len(heard) < len(said):
-                    heard += await stream.receive()
-                assert heard == said
-                self.answered(asked)
-
-
-SCENES: dict[str, type[Scene]] = {"disk": OnDisk, "net": OnNet, "vchan": OnVchan}
-VICTIMS = ("guest", "dom0")
+DEVICES: dict[str, Callable[[Scene, Random], Peers]] = {
+    "disk": _on_disk,
+    "net": NetPeers,
+    "vchan": VchanPeers,
+}
+VICTIMS = ("guest", "dom0", "driver")
+"""Who is killed. The driver domain serves where it is the one."""
 
 
 def kill(name: str, victim: str, seed: int, batch: int) -> Killed:
     """One machine with this device, one of whose peers is killed. Raises what is wrong."""
-    return SCENES[name](victim, Random(f"{name} {victim} {seed} {batch}")).run()
+    return Scene(name, victim, Random(f"{name} {victim} {seed} {batch}")).run()

@@ -8,24 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
-
 from activations import Domain, vchan
 from activations.drivers import block, console, net
 from activations.drivers.block import MemoryDisk
 from activations.drivers.net import cable
-from activations.errors import ActivationsError
 from activations.store import StoreError
 from activations.xenbus import Device, front_device, plug, unplug
 
-TYPED = (
-    ActivationsError,
-    BrokenResourceError,
-    ClosedResourceError,
-    EndOfStream,
-    TimeoutError,
-)
-"""What a driver may say of a peer that breaks the rules, or is gone."""
+from .peers import TYPED, echo
 
 SOON = 1.0
 """Seconds, of virtual time."""
@@ -167,11 +157,6 @@ class Vchan(Kind):
 
 Receive = Callable[[], Awaitable[bytes]]
 Send = Callable[[bytes], Awaitable[None]]
-
-
-async def echo(receive: Receive, send: Send) -> None:
-    while True:
-        await send(await receive())
 
 
 async def converse(

@@ -17,6 +17,7 @@ from . import flat, kills
 from .__main__ import ALL, main
 from .hostile import Broken, Subject, feed
 from .live import LIVE
+from .peers import LostWrite
 from .subjects import SUBJECTS
 
 pytestmark = pytest.mark.once
@@ -36,7 +37,7 @@ def test_a_live_driver_stands_a_peer_that_scribbles_and_its_neighbours_do_not_no
 
 
 @pytest.mark.parametrize("victim", kills.VICTIMS)
-@pytest.mark.parametrize("name", kills.SCENES)
+@pytest.mark.parametrize("name", kills.DEVICES)
 def test_either_peer_may_be_killed_at_any_step(name: str, victim: str) -> None:
     assert kills.kill(name, victim, seed=2, batch=0).kills >= 3
 
@@ -45,8 +46,10 @@ def test_events_are_all_taken_and_memory_is_flat() -> None:
     assert flat.events(2_000, looks=4)[0] == 2_000
 
 
-def test_schedules_leave_nothing_in_memory() -> None:
-    assert flat.schedules(300, seed=2, looks=4)[0] == 300
+@pytest.mark.parametrize("name", flat.SEARCHES)
+def test_schedules_leave_nothing_in_memory(name: str) -> None:
+    many = 300 // flat.SEARCHES[name].one_in
+    assert flat.schedules(name, many, seed=2, looks=4)[0] == many
 
 
 # Whether it would be found
@@ -89,7 +92,7 @@ class Forgetful(MemoryDisk):
 
 def test_a_disk_that_loses_a_write_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "MemoryDisk", Forgetful)
-    with pytest.raises(AssertionError, match="lost a write"):
+    with pytest.raises(LostWrite, match=r"sector .* holds write 0, and .* was acknowledged"):
         kills.kill("disk", "guest", seed=2, batch=0)
 
 
@@ -144,7 +147,7 @@ def test_the_line_that_it_ends_with_does_what_broke_again(
     assert broken() == [what, again]
 
 
-@pytest.mark.parametrize("part", ["hostile", "kills"])
+@pytest.mark.parametrize("part", ["hostile", "kills", "schedules"])
 def test_to_try_nothing_is_refused(
     part: str, soak: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

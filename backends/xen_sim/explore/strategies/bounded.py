@@ -6,6 +6,11 @@ by one more behind the last: so each is taken once, and where a level has no nex
 By `delays`, every deviation counts. By preemptions, only those that take the processor from
 somebody who could go on: who runs next when one sleeps, and what comes first at one instant, are
 free, and all of their ways are taken.
+
+What a course could be followed by is known from its run. A level of few courses is kept for the
+next one to begin with. Levels grow without end, and memory must not: behind one that is too large
+to be kept, all begin with the last that was, and what lies between is taken once more on the way,
+depth first. That is one run in as many as a course has places to deviate at.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ from typing import NamedTuple
 from xen_sim.explore.course import ORDINARY, Course, Deviation
 from xen_sim.explore.engine import Run
 from xen_sim.explore.strategies import Claim, Recipe, Take
+
+KEPT = 1_000
+"""Courses of a level that are kept, each with half a kilobyte about what could follow it."""
 
 
 class _Parent(NamedTuple):
@@ -29,11 +37,12 @@ class _Parent(NamedTuple):
 class Bounded:
     """By deviations of every kind, or by preemptions; up to `limit` of them."""
 
-    def __init__(self, limit: int | None = None, *, delays: bool = True) -> None:
+    def __init__(self, limit: int | None = None, *, delays: bool = True, kept: int = KEPT) -> None:
         self.counted = "deviations" if delays else "preemptions"
         self.name = f"bounded by {self.counted}"
         self._limit = limit
         self._delays = delays
+        self._kept = kept
         self._level = 0
         self._exhausted: int | None = None
         self._everything = False
@@ -41,11 +50,16 @@ class Bounded:
         self._out = 0
         """Courses that are under way."""
         self._free: list[_Parent] = []
-        """Whose free deviations belong to this level."""
+        """Whose free deviations are still to be taken."""
         self._costly: list[_Parent] = []
-        """Whose next deviation that counts belongs to this level."""
+        """Whose next deviation that counts is still to be taken, and belongs to this level or to
+        one before it."""
+        self._base: list[_Parent] | None = None
+        """All that have a next one, of the last level that could be kept; None where none could."""
         self._later: list[_Parent] = []
-        """The same, of the next level."""
+        """The same, of this level, as far as it has come."""
+        self._too_many = False
+        """Whether this level cannot be kept."""
 
     def next(self) -> Recipe | None:
         while True:
@@ -63,11 +77,16 @@ class Bounded:
         assert isinstance(recipe, Take)
         self._out -= 1
         parent = _Parent(recipe.course, run.options, run.preemptions)
-        start = _behind(recipe.course)
-        if start < len(run.options):
+        if self._has(parent, costly=False):
+            self._free.append(parent)
+        if not self._has(parent, costly=True):
+            return
+        if self._cost(parent) < self._level:
+            self._costly.append(parent)  # it was taken before
+        elif len(self._later) < self._kept:
             self._later.append(parent)
-            if not self._delays and 0 in run.preemptions[start:]:
-                self._free.append(parent)
+        else:
+            self._too_many = True
 
     def claim(self) -> Claim | None:
         if self._everything:
@@ -79,13 +98,27 @@ class Bounded:
         if self._everything:
             return False
         self._exhausted = self._level
-        costly = [each for each in self._later if next(self._children(each, costly=True), None)]
-        self._everything = not costly
+        self._everything = not (self._later or self._too_many)
         if self._everything or self._level == self._limit:
             return False
         self._level += 1
-        self._costly, self._later = costly, []
+        if not self._too_many:
+            self._base = self._later
+        if self._base is None:
+            self._given = iter((ORDINARY,))
+        else:
+            self._costly = list(self._base)
+        self._later, self._too_many = [], False
         return True
+
+    def _cost(self, parent: _Parent) -> int:
+        """How many of a course's deviations count."""
+        if self._delays:
+            return len(parent.course)
+        return sum(parent.preemptions[each.at] for each in parent.course)
+
+    def _has(self, parent: _Parent, *, costly: bool) -> bool:
+        return next(self._children(parent, costly=costly), None) is not None
 
     def _children(self, parent: _Parent, *, costly: bool) -> Iterator[Course]:
         """The courses with one more deviation behind the last one."""
