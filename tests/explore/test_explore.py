@@ -11,18 +11,14 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.child_pytest import run_pytest
-from support.places import EXAMPLES
 
-from activations import BackendError, Domain, promises
-from activations.scenario import load
+from activations import Domain, promises
 from xen_sim import Machine, PlainGuest, Solo5
 from xen_sim.explore.course import Following
 from xen_sim.explore.database import Database
@@ -46,7 +42,7 @@ from xen_sim.explore.finding import (
 from xen_sim.explore.lower_half import lower_half
 from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.portfolio import STRATEGIES
-from xen_sim.explore.programs import Body, Programs, of_scenario
+from xen_sim.explore.programs import Body, Programs
 from xen_sim.explore.search import FROM_BEFORE, Effort, explore
 from xen_sim.explore.verdict import BOUNDED, EXHAUSTED, FOUND, OPEN, Verdict
 from xen_sim.guests.solo5_2020 import Solo5Of2020, with_faults
@@ -153,21 +149,6 @@ def test_workers_cover_the_same_as_one_process() -> None:
     assert alone.kind == shared.kind == BOUNDED
     assert alone.figures.runs == shared.figures.runs
     assert alone.figures.coverage == shared.figures.coverage
-
-
-@pytest.mark.parametrize("file", [None, "pingpong.py"])
-def test_any_executor_of_processes_will_do(file: str | None) -> None:
-    """The engine is sent to its workers."""
-    engine = of_scenario(load(str(EXAMPLES / file))) if file else lower_half()
-    with ProcessPoolExecutor(1, get_context("fork")) as executor:
-        effort = Effort(runs=10, seconds=None)
-        verdict = explore(engine, effort, executor=executor)
-    assert (verdict.kind, verdict.figures.runs >= 10) == (OPEN, True)
-
-
-def test_an_executor_of_threads_is_refused() -> None:
-    with ThreadPoolExecutor(1) as executor, pytest.raises(BackendError, match="has processes"):
-        explore(lower_half(), FEW, executor=executor)
 
 
 def test_a_worker_that_dies_is_reported_and_its_share_done_again(tmp_path: Path) -> None:

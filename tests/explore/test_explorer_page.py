@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.child_pytest import run_pytest
@@ -21,6 +25,8 @@ from xen_sim.schedule.tape import Diverged
 
 PAGE = DOCS / "explorer.md"
 DRIVER, CURE, TEST, *OTHERS = blocks(PAGE, "python")
+DASK, RAY = (next(code for code in OTHERS if each in code) for each in ("from dask", "import ray"))
+OTHERS = [code for code in OTHERS if code not in (DASK, RAY)]
 SHOWN = next(block for block in blocks(PAGE, "") if "✗ deadlock" in block)
 FEW = Effort(runs=150, seconds=None, strategy="walk")
 
@@ -110,6 +116,53 @@ def test_the_test_of_the_page_passes(tmp_path: Path) -> None:
 def test_other_code_of_the_page_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(code, {"__name__": "page"})
     assert "found lost wake-up" in capsys.readouterr().out or "explore(" not in code
+
+
+class Client(ThreadPoolExecutor):
+    """A stand-in for Dask's, which is not installed."""
+
+    def __init__(self, n_workers: int, threads_per_worker: int) -> None:
+        super().__init__(n_workers)
+
+    def get_executor(self) -> Executor:
+        return self
+
+
+class Remote:
+    """A stand-in for a function of Ray's."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+    def remote(self, *arguments: object) -> Remote:
+        self.came = self.function(*arguments)
+        return self
+
+    def future(self) -> Future[object]:
+        future: Future[object] = Future()
+        future.set_result(self.came)
+        return future
+
+
+def test_the_search_on_other_machines_runs_with_threads_in_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("driver.py").write_text(DRIVER)
+    stand_ins = {
+        "dask": SimpleNamespace(),
+        "dask.distributed": SimpleNamespace(Client=Client),
+        "ray": SimpleNamespace(init=lambda: None, remote=Remote),
+    }
+    for name, module in stand_ins.items():
+        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+    exec(DASK, {"__name__": "__main__"})
+    assert "driver: found deadlock: nothing can ever happen" in capsys.readouterr().out
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(
+        f"{DASK.partition('if __name__')[0]}\nengine = of_scenario(load('driver.py'))\n{RAY}", names
+    )
+    assert "driver: found deadlock" in str(names["verdict"])
 
 
 def test_a_scenario_for_the_wall_clock_is_refused(tmp_path: Path) -> None:

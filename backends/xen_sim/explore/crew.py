@@ -1,7 +1,7 @@
 """Who makes the runs: this process, or workers of any `concurrent.futures` executor.
 
 A worker that dies takes nothing with it: what it was about to do is done again by another one, and
-said. One recipe that kills three workers is left out, and said too.
+said. A share that has killed three workers ends the search, and that is said too.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
-from activations.errors import BackendError
 from xen_sim.explore.engine import Engine, Run
+from xen_sim.explore.hands import Answer, Died, Errand, answered
 from xen_sim.explore.strategies import Recipe, Strategy
 
 Share = list[tuple[Strategy, Recipe]]
 """Recipes that are done in one go, and whose they are."""
 
+NEAR, FAR = 8, 32
+"""Recipes of a share: for processes of our own, and for workers that take long to reach."""
 DEATHS = 3
+LAST_SHARES = 2.0
+"""Seconds for what an executor of the caller's has under way as a search ends."""
+AGAIN = "a worker died; its share was done again"
+LEFT_OUT = f"{DEATHS} workers died: what they were about to do was left out"
 
 
 class Crew(Protocol):
@@ -72,29 +71,48 @@ class Alone:
     def done(self) -> Iterator[tuple[Share, list[Run]]]:
         while self._shares:
             share = self._shares.pop()
-            yield share, _perform(self._engine, [recipe for _, recipe in share])
+            yield share, [self._engine.run(recipe.tape()) for _, recipe in share]
+
+
+class _Gone(Exception):
+    """Whoever was about to do a share is no more."""
+
+
+class WorkersDied(Exception):
+    """One after the other: the program ends its process, or there is no memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Under:
+    """A share that is under way."""
+
+    share: Share
+    deaths: int = 0
+    """How many workers have died of it."""
 
 
 class Workers:
     """Processes, or whatever else an executor has."""
 
-    size = 8
-
     def __init__(
         self,
-        executor: Callable[[], Executor],
-        work: Callable[[list[Recipe]], list[Run]],
+        executor: Executor,
+        work: Callable[[int, list[Recipe]], Answer],
         jobs: int,
+        renewed: Callable[[Executor], Executor],
+        size: int,
         patience: float = 0.2,
     ) -> None:
+        self.size = size
         self.notes: list[str] = []
-        self._make = executor
-        self._executor = executor()
+        self._executor = executor
         self._work = work
         self._jobs = jobs
+        self._renewed = renewed
+        """An executor to go on with, where this one may have lost workers."""
         self._patience = patience
-        self._out: dict[Future[list[Run]], Share] = {}
-        self._deaths = 0
+        self._out: dict[Future[Answer], _Under] = {}
+        self._given = 0
 
     def hungry(self) -> bool:
         return len(self._out) < 2 * self._jobs
@@ -103,8 +121,7 @@ class Workers:
         return bool(self._out)
 
     def take(self, share: Share) -> None:
-        future = self._executor.submit(self._work, [recipe for _, recipe in share])
-        self._out[future] = share
+        self._give(_Under(share))
 
     def done(self) -> Iterator[tuple[Share, list[Run]]]:
         ready, _ = wait(self._out, self._patience, FIRST_COMPLETED)
@@ -112,62 +129,102 @@ class Workers:
             if future not in self._out:
                 continue  # it went with its worker, and is done again
             try:
-                runs = future.result()
-            except BrokenProcessPool:
-                self._again()
-                return
-            yield self._out.pop(future), runs
+                runs = _runs(future)
+            except _Gone as gone:
+                self._again(future, gone)
+                continue
+            yield self._out.pop(future).share, runs
 
-    def _again(self) -> None:
-        """A worker has died: what is under way is done again."""
-        self._deaths += 1
-        self.notes.append("a worker died; its share was done again")
-        lost, self._out = list(self._out.values()), {}
-        self._executor.shutdown()  # its threads are gone before others are forked
-        self._executor = self._make()
-        if self._deaths >= DEATHS:
-            self.notes.append(f"{DEATHS} workers died: what they were about to do was left out")
+    def _give(self, under: _Under) -> None:
+        """No two calls are alike: to some executors those are one."""
+        self._given += 1
+        recipes = [recipe for _, recipe in under.share]
+        try:
+            future = self._executor.submit(self._work, self._given, recipes)
+        except RuntimeError as error:  # it is broken, or was shut down
+            self.notes.append(f"the executor takes nothing more: {error}")
+            raise WorkersDied from None
+        self._out[future] = under
+
+    def _again(self, future: Future[Answer], gone: _Gone) -> None:
+        """A worker has died: what it had under way is done again, and so is all that its executor
+        may have lost with it."""
+        self.notes.append(AGAIN)
+        under = self._out.pop(future)
+        lost = [_Under(under.share, under.deaths + 1)]
+        if gone.__cause__ is not None:
+            before, self._executor = self._executor, self._renewed(self._executor)
+            if self._executor is not before:
+                lost += [_Under(each.share, each.deaths + 1) for each in self._out.values()]
+                self._out.clear()
+        if any(each.deaths >= DEATHS for each in lost):
+            self.notes.append(LEFT_OUT)
             raise WorkersDied
-        for share in lost:
-            self.take(share)
+        for each in lost:
+            self._give(each)
 
-    def close(self) -> None:
-        for future in self._out:
+    def close(self, patience: float = 0.0) -> None:
+        """What is under way may end in so many seconds, and nothing is begun any more after them:
+        some executors complain of work that is cancelled as it runs."""
+        _, late = wait(self._out, patience)
+        for future in late:
             future.cancel()
-        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-class WorkersDied(Exception):
-    """One after the other: the program ends its process, or there is no memory."""
+def _runs(future: Future[Answer]) -> list[Run]:
+    """Work catches whatever a run may raise: what comes of the future itself is the executor's."""
+    try:
+        answer = future.result()
+    except Exception as error:
+        raise _Gone from error
+    if isinstance(answer, Died):
+        raise _Gone
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 @contextmanager
 def crew(engine: Engine, jobs: int = 1, executor: Executor | None = None) -> Iterator[Crew]:
     """This process for one job, else as many workers; or an executor of the caller's, to which the
-    engine is sent, so that it has to be one that can be pickled."""
-    if isinstance(executor, ThreadPoolExecutor):
-        raise BackendError(
-            "runs share chance, time and stdout with all threads of their process: take an "
-            "executor that has processes"
-        )
+    engine is sent. Raises `BackendError` for one that cannot be pickled."""
     if executor is not None:
-        workers = Workers(lambda: executor, _Sent(engine), jobs)
-        yield workers
+        errand = Errand(engine)
+        workers = Workers(executor, errand, jobs, lambda same: same, FAR)
+        try:
+            yield workers
+        finally:
+            workers.close(LAST_SHARES)
+            errand.over()
         return
     if jobs == 1:
         with engine.session():
             yield Alone(engine)
         return
-    context = multiprocessing.get_context("fork")  # what is explored may be a closure
+    with _pool(engine, jobs) as workers:
+        yield workers
+
+
+@contextmanager
+def _pool(engine: Engine, jobs: int) -> Iterator[Workers]:
+    """Processes of our own. They are forked: what is explored may be a closure."""
+    context = multiprocessing.get_context("fork")
+    made: list[Executor] = []
 
     def pool() -> Executor:
-        return ProcessPoolExecutor(jobs, context, _begin, (engine,))
+        made.append(ProcessPoolExecutor(jobs, context, _begin, (engine,)))
+        return made[-1]
 
-    workers = Workers(pool, _by_the_worker, jobs)
+    def another(broken: Executor) -> Executor:
+        broken.shutdown()  # its threads are gone before others are forked
+        return pool()
+
+    workers = Workers(pool(), _by_the_worker, jobs, another, NEAR)
     try:
         yield workers
     finally:
         workers.close()
+        made[-1].shutdown(wait=True, cancel_futures=True)
 
 
 _engine: Engine
@@ -181,21 +238,5 @@ def _begin(engine: Engine) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _by_the_worker(recipes: list[Recipe]) -> list[Run]:
-    with _engine.session():
-        return _perform(_engine, recipes)
-
-
-class _Sent:
-    """Runs by an engine that goes with the recipes."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __call__(self, recipes: list[Recipe]) -> list[Run]:
-        with self._engine.session():
-            return _perform(self._engine, recipes)
-
-
-def _perform(engine: Engine, recipes: Sequence[Recipe]) -> list[Run]:
-    return [engine.run(recipe.tape()) for recipe in recipes]
+def _by_the_worker(number: int, recipes: Sequence[Recipe]) -> Answer:
+    return answered(_engine, recipes)

@@ -14,6 +14,7 @@ from xen_sim.explore.crew import Crew, WorkersDied, crew
 from xen_sim.explore.database import Database
 from xen_sim.explore.engine import Account, Engine, Run, TakesFaults
 from xen_sim.explore.finding import ESCAPE, SOMETIMES, Finding
+from xen_sim.explore.hands import order_of_sets
 from xen_sim.explore.portfolio import PORTFOLIO, Turns, strategies
 from xen_sim.explore.same import escape
 from xen_sim.explore.shrink import shrink
@@ -76,8 +77,9 @@ def explore(
 ) -> Verdict:
     """Search a program. Ctrl-C ends it, and what was found or covered until then is kept.
 
-    With an `executor`, any of `concurrent.futures`' kind, the engine has to be one that can be
-    pickled. Raises `BackendError` for a strategy or a fault there is not.
+    An `executor` is any of `concurrent.futures`' kind: threads, processes, other machines. The
+    engine is sent there, `effort.jobs` of its workers are kept busy, and it stays open. Raises
+    `BackendError` for a strategy or a fault there is not, and for an engine that cannot be pickled.
     """
     effort = effort or Effort()
     if effort.faults != NONE:
@@ -229,7 +231,8 @@ class _Search:
                     course = shrink(engine, course, run.finding.kind, self._long_enough())
             account = engine.tell(Following(course))
         if account.run.finding is None:
-            finding = Finding(ESCAPE, f"{run.finding}\nwas found, and did not come again")
+            why = order_of_sets() if self._executor is not None else ""
+            finding = Finding(ESCAPE, f"{run.finding}\nwas found, and did not come again{why}")
             return Found(finding, self._token(course, ()), course, strategy=hit.strategy)
         return self._keep(account, course, hit.strategy)
 
