@@ -101,7 +101,7 @@ class Grants:
     def share(self, domid: int, *, pages: int = 1, writable: bool = True) -> Grant:
         """Fresh zeroed pages that `domid` may map."""
         if pages < 1:
-            raise ValueError(f"{pages} pages cannot be shared")
+            raise ValueError(f"{pages} pages to share: it must be 1 or more")
         return self._own(Grant("shared", self._table.share(domid, pages, writable), self._forget))
 
     def map(self, domid: int, refs: Sequence[int], *, writable: bool = True) -> Grant:
@@ -158,7 +158,7 @@ def _check(number: int, segment: Segment) -> None:
     """What every backend asks of a segment, before anything is copied."""
     source, dest, length = segment
     if length < 0:
-        raise ValueError(f"segment {number}: {length} bytes cannot be copied")
+        raise ValueError(f"segment {number}: {length} bytes: the length must be 0 or more")
     foreign = 0
     for end in (source, dest):
         if isinstance(end, Foreign):
@@ -166,17 +166,21 @@ def _check(number: int, segment: Segment) -> None:
             if not 0 <= end.offset <= PAGE_SIZE - length:
                 raise _refused(errno.EINVAL, number, segment, GntStatus.BAD_COPY_ARG)
             if not (0 <= end.domid < 1 << 16 and 0 <= end.ref < 1 << 32):
-                raise ValueError(f"segment {number}: {end}: no such number can be")
+                raise ValueError(
+                    f"segment {number}: {end}: a domid has 16 bits, and a reference 32"
+                )
         else:
             _check_own(number, end, length, writable=end is dest)
     if not foreign:
-        raise ValueError(f"segment {number}: neither end is another domain's")
+        raise ValueError(
+            f"segment {number}: both ends are memory of this program: one must be a `Foreign`"
+        )
 
 
 def _check_own(number: int, end: ReadableBuffer, length: int, *, writable: bool) -> None:
     with memoryview(end) as view:
         if view.nbytes < length:
-            raise ValueError(f"segment {number}: {length} bytes, in memory of {view.nbytes}")
+            raise ValueError(f"segment {number}: {length} bytes, but its memory has {view.nbytes}")
         if not view.c_contiguous:
             raise ValueError(f"segment {number}: its memory is not contiguous")
         if writable and view.readonly:

@@ -107,7 +107,7 @@ class ByteRing:
         used = (prod - cons) & _U32
         if used > self.size:
             raise RingError(
-                f"{used} bytes between the indices of a ring of {self.size}: "
+                f"the other end claims {used} bytes in a ring of {self.size}: "
                 f"cons {cons:#x}, prod {prod:#x}"
             )
         return cons, used

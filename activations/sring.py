@@ -53,7 +53,9 @@ class _End:
     def __init__(self, memory: memoryview, entry_size: int) -> None:
         fit = (len(memory) - abi.ENTRIES) // entry_size
         if fit < 1:
-            raise ValueError(f"no entry of {entry_size} bytes fits into {len(memory)}")
+            raise ValueError(
+                f"a ring in {len(memory)} bytes of memory: not one entry of {entry_size} bytes fits"
+            )
         self.size: int = 1 << (fit.bit_length() - 1)
         """Entries: the largest power of two that fits."""
         self.entry_size = entry_size
@@ -145,7 +147,7 @@ class FrontRing(_End):
         if not ready:
             return None
         if ready > self.in_flight:
-            raise RingError(f"{ready} responses to {self.in_flight} requests")
+            raise RingError(f"the back end claims {ready} responses to {self.in_flight} requests")
         response = self._read(self._answered)
         self._answered = (self._answered + 1) & _U32
         return response
@@ -203,7 +205,7 @@ class BackRing(_End):
         Raises `RingFull` if every request that was taken is answered.
         """
         if not self.in_hand:
-            raise RingFull("there is no request to answer")
+            raise RingFull("every request that was taken is answered already")
         self._write(self._answered, response)
         self._answered = (self._answered + 1) & _U32
 
@@ -219,5 +221,5 @@ class BackRing(_End):
         """Requests that are in the ring by the peer's word: those in hand, and those to come."""
         claimed = (self._load(abi.REQ_PROD) - self._answered) & _U32
         if claimed > self.size:
-            raise RingError(f"{claimed} requests in a ring of {self.size}")
+            raise RingError(f"the front end claims {claimed} requests in a ring of {self.size}")
         return claimed

@@ -249,7 +249,7 @@ def own_folder() -> Path:
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     if not ours or found.st_mode & 0o077:
         raise PermissionError(
-            f"{path} has to be a folder of user {os.geteuid()} that nobody else may enter: "
+            f"{path} must be a folder of user {os.geteuid()}, closed to all others (mode 700): "
             "remove it, or set XDG_RUNTIME_DIR to a folder of your own"
         )
     return path

@@ -49,7 +49,7 @@ def nanoseconds(seconds: float) -> int:
     if seconds > 0:
         numerator, denominator = seconds.as_integer_ratio()
         return -(numerator * -(10**9) // denominator)
-    raise ValueError(f"{seconds} is not a time")
+    raise ValueError(f"{seconds} is not a time: give a number of seconds")
 
 
 class SleepQueue:

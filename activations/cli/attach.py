@@ -61,9 +61,9 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
         return None
     digits, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "B")
     if not digits.isdecimal() or unit not in "BKMG" or not digits.strip("0"):
-        raise click.BadParameter(f"{value!r} is no size: 512K, 64M, 2G")
+        raise click.BadParameter(f"{value!r} is not a size: give bytes, or K, M or G, as 512K")
     if len(digits) > DIGITS:
-        raise click.BadParameter("no machine has as much memory: 512K, 64M, 2G")
+        raise click.BadParameter("more than any machine has: give a size like 512K, 64M, 2G")
     return int(digits) << 10 * "BKMG".index(unit)
 
 
@@ -177,7 +177,10 @@ def _mac(context: click.Context, parameter: click.Parameter, value: str | None) 
     if value is None:
         return ":".join([XEN_OUI, *(f"{random.randrange(256):02x}" for _ in range(3))])
     if not MAC.fullmatch(value.lower()) or int(value[:2], 16) & 1:
-        raise click.BadParameter(f"{value!r} is no device's address, as 00:16:3e:01:02:03")
+        raise click.BadParameter(
+            f"{value!r} is not the MAC address of one interface: give six bytes, the first of "
+            "them even, as 00:16:3e:01:02:03"
+        )
     return value.lower()
 
 
@@ -286,7 +289,10 @@ async def devids(xen: Domain, domid: int, kind: str) -> list[int]:
 def _first_free(guest: str, taken: list[int]) -> str:
     name = free_name(taken)
     if name is None:
-        raise CannotServe(f"{guest} has all the disks that a guest can have")
+        raise CannotServe(
+            f"{guest} has all the disks that a guest can have: detach one first "
+            "(activations detach block)"
+        )
     return name
 
 

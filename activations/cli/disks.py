@@ -58,7 +58,9 @@ def memory_disk(length: int) -> MemoryDisk:
     try:
         return MemoryDisk(length)
     except (MemoryError, OverflowError):
-        raise CannotServe(f"there is no room for {size(length)} of memory here") from None
+        raise CannotServe(
+            f"this machine has no {size(length)} of memory left: give a smaller --memory, or a file"
+        ) from None
 
 
 def file_disk(file: Path, read_only: bool, format: Literal["raw"] | None = None) -> FileDisk:

@@ -31,7 +31,10 @@ async def bring_up(name: str, bridge: str | None = None) -> None:
             await netlink.link("set", index=device, state="up")
     except NetlinkError as error:
         if bridge is not None and error.code == EOPNOTSUPP:
-            raise LinkError(f"{bridge} is no bridge") from None
+            raise LinkError(
+                f"{bridge} is a network device, but not a bridge (`ip link show type bridge` lists "
+                "the bridges)"
+            ) from None
         raise LinkError(f"{name} cannot be brought up: {error.args[1]}") from None
 
 

@@ -85,5 +85,5 @@ def diagnosing(level: str | None, verbose: int, debug: bool) -> Iterator[None]:
 def store_path(value: str) -> str:
     """A path of xenstore. It knows none that end in a slash; people do."""
     if not value:
-        raise click.BadParameter("a path is not empty")
+        raise click.BadParameter("the path is empty: give one, as data/port or /local/domain")
     return value.rstrip("/") or "/"

@@ -205,7 +205,7 @@ async def within(
     except TimeoutError:
         if not limit.expired():
             raise
-        raise Unfinished(f"nobody was there within {seconds:g} s") from None
+        raise Unfinished(f"the other end did not come within {seconds:g} s") from None
 
 
 # Passing bytes on

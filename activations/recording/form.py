@@ -73,7 +73,7 @@ def read(path: Path) -> tuple[Header, list[Any]]:
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror}") from None
     if not data.startswith(MAGIC) or len(data) == len(MAGIC):
-        raise RecordingError(f"{path} is no recording: make one by `activations run --record`")
+        raise RecordingError(f"{path} is not a recording: `activations run --record` makes one")
     version = data[len(MAGIC)]
     if version != VERSION:
         raise RecordingError(
@@ -83,7 +83,7 @@ def read(path: Path) -> tuple[Header, list[Any]]:
     header, *frames = _frames(path, data, len(MAGIC) + 1) or [None]
     events = [event for frame in frames if isinstance(frame, list) for event in frame]
     if not isinstance(header, dict) or not events or not _is_end(events[-1]):
-        raise RecordingError(f"{path} was cut short: the run it is of was killed, or goes on")
+        raise RecordingError(f"{path} has no end: the run was killed, or still goes on")
     return header, events
 
 
@@ -106,7 +106,9 @@ def _frames(path: Path, data: bytes, at: int) -> list[Any]:
         try:
             found.append(json.loads(zlib.decompress(piece)))
         except (ValueError, RecursionError, zlib.error):
-            raise RecordingError(f"{path} is damaged: at byte {at} there is no frame") from None
+            raise RecordingError(
+                f"{path} is damaged: what begins at byte {at} is not a frame"
+            ) from None
         at += length
     else:
         return found

@@ -192,7 +192,7 @@ class JournalHalf:
 
 
 def _never() -> int:
-    raise AssertionError("in a replay nobody is asked")
+    raise AssertionError("a replay answers from the recording")
 
 
 def _check(half: JournalHalf) -> LowerHalf:

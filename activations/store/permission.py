@@ -41,10 +41,10 @@ class Permission(NamedTuple):
         """From the wire's form. Raises `ValueError` for anything else."""
         letter, digits = wire[:1], wire[1:]
         if letter not in ACCESSES or not (digits.isascii() and digits.isdecimal()):
-            raise ValueError(f"{wire!r} is no permission: one of n, r, w, b and a domid")
+            raise ValueError(f"{wire!r} is not a permission: give n, r, w or b, and a domid, as r5")
         domid = int(digits)
         if domid > _DOMID_MAX:
-            raise ValueError(f"{wire!r} names no domain: domids end at {_DOMID_MAX}")
+            raise ValueError(f"{wire!r} has a domid beyond {_DOMID_MAX}, the last there can be")
         return cls(domid, ACCESSES[letter])
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from activations.store.errors import StoreUnreachable
 
 _WHY = {
     errno.ENOENT: "there is no such socket",
-    errno.ECONNREFUSED: "it is no socket, or was left behind by a xenstored that is gone",
+    errno.ECONNREFUSED: "it is not a socket, or its xenstored has ended",
 }
 
 
@@ -28,8 +28,10 @@ async def connect(path: Path) -> DescriptorConnection:
         try:
             await asyncio.get_running_loop().sock_connect(stream, str(path))
         except PermissionError as error:
-            raise StoreUnreachable(f"{path}: {error.strerror}: run as who serves it") from error
+            raise StoreUnreachable(
+                f"{path}: {error.strerror}: run as the user whose xenstored it is"
+            ) from error
         except OSError as error:
             why = _WHY.get(error.errno or 0) or error.strerror or str(error)
-            raise StoreUnreachable(f"nobody serves {path}: {why}") from error
+            raise StoreUnreachable(f"no xenstored answers at {path}: {why}") from error
         return DescriptorConnection(stream.detach())

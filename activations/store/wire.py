@@ -28,7 +28,9 @@ class Message:
     def encode(self) -> bytes:
         """Header and payload. Raises `WireError` if the payload is over 4096 bytes."""
         if len(self.payload) > PAYLOAD_MAX:
-            raise WireError(f"a payload of {len(self.payload)} bytes: at most {PAYLOAD_MAX} go")
+            raise WireError(
+                f"a payload of {len(self.payload)} bytes: xenstore takes {PAYLOAD_MAX} at most"
+            )
         header = HEADER.pack(self.kind, self.req_id, self.tx_id, len(self.payload))
         return header + self.payload
 
@@ -63,7 +65,9 @@ class Decoder:
         while len(pending) >= HEADER.size:
             kind, req_id, tx_id, length = HEADER.unpack_from(pending)
             if length > self._limit:
-                raise WireError(f"a header announces {length} bytes: at most {self._limit} come")
+                raise WireError(
+                    f"a header announces {length} bytes: {self._limit} is the most there can be"
+                )
             end = HEADER.size + length
             if len(pending) < end:
                 return

@@ -52,7 +52,7 @@ async def _offer(store: Store, path: str) -> tuple[int, int]:
 async def _number(view: Transaction, path: str, node: str) -> int:
     said = await view.read(f"{path}/{node}")
     if not (said.isascii() and said.isdecimal() and int(said) < 1 << 32):
-        raise VchanError(f"{path}/{node} is {said!r}, which is no number of one")
+        raise VchanError(f"{path}/{node} is {said!r}: it must be a number below 2^32")
     return int(said)
 
 

@@ -46,15 +46,15 @@ class Layout:
         orders = (self.left.order, self.right.order)
         if not all(abi.SMALL_ORDER <= order <= abi.MAX_ORDER for order in orders):
             allowed = f"{abi.SMALL_ORDER} to {abi.MAX_ORDER}"
-            raise VchanError(f"a vchan with rings of orders {orders}: they must be {allowed}")
+            raise VchanError(f"a vchan with rings of orders {orders}: an order must be {allowed}")
         inside = [_PLACES[order] for order in orders if order in _PLACES]
         if len(inside) != len(set(inside)):
             raise VchanError(f"a vchan with two rings of order {orders[0]} in one place")
         grants_end = abi.GRANTS_AT + abi.GRANT_SIZE * (self.left.pages + self.right.pages)
         if grants_end > min(inside, default=PAGE_SIZE):
             raise VchanError(
-                f"a vchan with rings of orders {orders}: the references of the one "
-                "would lie in the other"
+                f"a vchan with rings of orders {orders}: the grant references of the large ring "
+                "would lie over the small one"
             )
 
     @classmethod

@@ -55,7 +55,7 @@ class VchanStream(ByteStream):
         gets closed; `BrokenResourceError` after a suspend. Cancelled, it has taken nothing.
         """
         if max_bytes < 1:
-            raise ValueError(f"at most {max_bytes} bytes cannot be received")
+            raise ValueError(f"max_bytes={max_bytes}: it must be 1 or more")
         with self._receiving:
             if self._stint <= 0:
                 await self._rest()

@@ -71,7 +71,7 @@ def _front_stands(device: Device, front: Keys, back: Keys) -> str:
 
 def _back_stands(device: Device, back: Keys) -> str:
     ignored = state_of(back) is State.INITIALISING
-    return _stands("back", device, back) + (", as if nobody served it" if ignored else "")
+    return _stands("back", device, back) + (", as if no program served it" if ignored else "")
 
 
 def _stands(side: Side, device: Device, keys: Keys) -> str:

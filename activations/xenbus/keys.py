@@ -56,8 +56,8 @@ class Keys(Mapping[str, str]):
         number = int(value) if value.isascii() and value.isdecimal() and len(value) < 21 else None
         if number is None or number not in within:
             raise BadKey(
-                f"{self.owner} has {name} = {value[:40]!r}, which is no number from {within.start} "
-                f"to {within.stop - 1} ({self.path}/{name})"
+                f"{self.owner} has {name} = {value[:40]!r}, which is not a number from "
+                f"{within.start} to {within.stop - 1} ({self.path}/{name})"
             )
         return number
 

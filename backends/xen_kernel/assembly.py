@@ -145,15 +145,19 @@ def _instruction(line: _Line, following: Sequence[_Line]) -> list[str]:
         raise Refused(f"{line.place}: the engine does not know the instruction {line.text!r}")
     operands = _operands(rest)
     if base is not None and (unknown := _unknown(name, operands)):
-        raise Refused(f"{line.place}: {line.text!r} accesses {unknown} in a way that is not known")
+        raise Refused(
+            f"{line.place}: the engine does not know how {line.text!r} accesses {unknown}"
+        )
     memory = next((each for each in operands if _MEMORY.fullmatch(each)), None)
     if memory is None or base is None or base == "lea":
         if memory is not None and base is None:
-            raise Refused(f"{line.place}: {line.text!r} accesses memory in a way that is not known")
+            raise Refused(
+                f"{line.place}: the engine does not know how {line.text!r} accesses memory"
+            )
         return [f"\t{line.text}"]
     if memory.startswith("%"):
         raise Refused(
-            f"{line.place}: {line.text!r} goes by a segment: have a stand-in of your own for it"
+            f"{line.place}: {line.text!r} uses a segment register: write a stand-in for it"
         )
     return [*_announced(base, name, operands, memory, locked), f"\t{line.text}"]
 

@@ -140,7 +140,7 @@ def _seen(source: Path, include: Iterable[Path], defines: Iterable[str]) -> Path
     flags = [*_SEEN, *(f"-D{define}" for define in defines)]
     for each in include:
         if not each.exists():
-            raise KernelError(f"--include {each}: there is no such folder, and no such header")
+            raise KernelError(f"--include {each}: there is no folder and no header of this name")
         flags += [f"-I{each}"] if each.is_dir() else ["-include", str(each)]
     return _compiled(source, flags, _instrumented)
 
@@ -253,7 +253,7 @@ def _nothing_missing(piece: Path, sources: Iterable[Path]) -> None:
         return
     said = "\n".join(f"  {_used(name, sources)}" for name in missing)
     raise KernelError(
-        f"the kernel takes from elsewhere what nobody gives here:\n{said}\n"
+        f"the kernel uses names that none of the files given here defines:\n{said}\n"
         "write stand-ins for them, in the harness or in a header of --include"
     )
 

@@ -90,7 +90,10 @@ def _file(name: str) -> Path:
         return Path(name)
     if not own.exists():
         names = ", ".join(sorted(path.stem for path in KERNELS.glob("*.c")))
-        raise KernelError(f"no lower half {name!r} comes along; there are: {names}")
+        raise KernelError(
+            f"{name!r} is not a lower half that comes with activations: those are {names}; "
+            "give a kernel of your own as a file (events.c)"
+        )
     return own
 
 
@@ -108,12 +111,12 @@ def _jobs(effort: dict[str, Any]) -> int:
 def _bound(effort: dict[str, Any]) -> int | None:
     strategy = effort.get("strategy")
     if strategy == PREEMPTIONS and effort["limit"] is None:
-        raise KernelError("how many preemptions? say --preemptions K")
+        raise KernelError("--strategy preemptions needs a bound: --preemptions K")
     if strategy not in (None, *STRATEGIES):
         raise KernelError(
             f"there is no strategy {strategy!r} for C; there are: {', '.join(STRATEGIES)}"
         )
     limit: int | None = effort["limit"]
     if strategy == REDUCED and limit is not None:
-        raise KernelError("a bound on preemptions leaves nothing to reduce: take one of the two")
+        raise KernelError("--strategy reduced and --preemptions exclude each other: leave one out")
     return limit

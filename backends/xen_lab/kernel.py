@@ -29,7 +29,7 @@ def unpack(image: bytes) -> bytes:
     start = ((image[SETUP_SECTS] or 4) + 1) * 512 + offset
     kernel = _decompress(image[start : start + length])
     if not kernel.startswith(ELF):
-        raise BackendError("the kernel's payload is no ELF file: Xen could not boot it")
+        raise BackendError("the kernel's payload is not an ELF file: Xen could not boot it")
     return kernel
 
 

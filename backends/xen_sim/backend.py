@@ -52,7 +52,7 @@ class SimBackend:
         if options.only is not None:
             raise BackendError(
                 "backend 'sim' runs all domains of a scenario, not one of them (--as "
-                f"{options.only}): the others would not be there to be found"
+                f"{options.only}): leave out --as"
             )
         refuse(self.name, {"record": options.record}, "a seed or a token repeats its runs")
         trace = Trace() if options.trace else None

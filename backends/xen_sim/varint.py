@@ -7,7 +7,7 @@ def varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; all but the last have the eighth set. Not negative, and
     below 2^64: `ValueError`."""
     if not 0 <= value < 1 << 64:
-        raise ValueError(f"{value} is no unsigned number of 64 bits")
+        raise ValueError(f"{value} is not from 0 to 2^64 - 1")
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

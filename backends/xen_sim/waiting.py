@@ -37,8 +37,8 @@ def who_waits(loops: Loops, before: Collection[threading.Thread]) -> str:
     ]
     if threads := _threads(ours, before):
         lines.append(
-            f"  threads were started ({', '.join(threads)}): on the virtual clock nobody hears of "
-            'their end; run with clock="wall" (`activations run --clock wall`)'
+            f"  threads were started ({', '.join(threads)}): on the virtual clock no loop is told "
+            'of their end; run with clock="wall" (`activations run --clock wall`)'
         )
     return "\n".join(lines) or "  no task is left"
 

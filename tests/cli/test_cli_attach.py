@@ -162,13 +162,13 @@ def test_what_a_guest_has_is_read_off_its_folder_whatever_stands_there() -> None
             ["block", "guest", "disk.img", "--memory", "1M"],
             "name one thing to serve: a FILE, --memory",
         ),
-        (["block", "guest", "disk.img", "--as", "sda"], "'sda' is no name of a disk"),
-        (["block", "guest", "--memory", "lots"], "'lots' is no size"),
-        (["block", "guest", "--memory", "0M"], "'0M' is no size"),
-        (["block", "guest", "--memory", "9" * 5000], "no machine has as much memory"),
+        (["block", "guest", "disk.img", "--as", "sda"], "'sda' is not the name of a disk"),
+        (["block", "guest", "--memory", "lots"], "'lots' is not a size"),
+        (["block", "guest", "--memory", "0M"], "'0M' is not a size"),
+        (["block", "guest", "--memory", "9" * 5000], "more than any machine has"),
         (["block", "guest", "disk.img", "--format", "qcow2"], "'qcow2' is not 'raw'"),
-        (["net", "guest", "--mac", "00:16:3e"], "'00:16:3e' is no device's address"),
-        (["net", "guest", "--mac", "01:16:3e:00:00:00"], "is no device's address"),
+        (["net", "guest", "--mac", "00:16:3e"], "'00:16:3e' is not the MAC address"),
+        (["net", "guest", "--mac", "01:16:3e:00:00:00"], "is not the MAC address"),
     ],
 )
 def test_wrong_usage_is_said_before_anything_is_done(
@@ -194,7 +194,7 @@ def test_memory_that_this_machine_does_not_have(monkeypatch: pytest.MonkeyPatch)
         raise MemoryError
 
     monkeypatch.setattr(disks, "MemoryDisk", full)
-    with pytest.raises(CannotServe, match="no room for 2 GiB of memory here"):
+    with pytest.raises(CannotServe, match="no 2 GiB of memory left"):
         memory_disk(2 << 30)
 
 
@@ -223,7 +223,7 @@ def test_a_size_beyond_all_counting_is_refused_in_one_line(
     for length in ("10000000000G", "999999999G"):
         assert main(["attach", "block", "guest", "--memory", length]) == NOT_TRIED
         said = capsys.readouterr().err
-        assert said.startswith("activations: there is no room for ")
+        assert said.startswith("activations: this machine has no ")
         assert said.count("\n") == 1
 
 

@@ -216,7 +216,7 @@ def test_a_disk_that_somebody_writes_to_is_said_in_one_line(
     image.write_bytes(bytes(4096))
     with FileDisk(image):
         assert main(["demo", "--disk", str(image), *(["--json"] if as_json else [])]) == 2
-    says = "is in use: somebody else has it locked"
+    says = "is in use: another program has locked it"
     if as_json:
         (error,) = events(capsys)
         assert error["error"] == "NoDisk"

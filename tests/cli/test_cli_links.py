@@ -70,7 +70,7 @@ def test_what_is_not_there_or_is_no_bridge_is_said(tap: Tap) -> None:
     with tap:
         with pytest.raises(LinkError, match="no network device nowhere here"):
             asyncio.run(bring_up(tap.name, "nowhere"))
-        with pytest.raises(LinkError, match="lo is no bridge"):
+        with pytest.raises(LinkError, match="lo is a network device, but not a bridge"):
             asyncio.run(bring_up(tap.name, "lo"))
         assert not is_up(tap.name)
     with pytest.raises(LinkError, match=f"no network device {tap.name} here"):

@@ -227,7 +227,10 @@ def test_nobody_comes_in_time(keyboard: Keyboard, beside: Any, capfdbinary: Capt
     beside(nobody)
     assert main(["vchan", "listen", "--wait", "0.05", "guest", PATH]) == 1
     assert main(["vchan", "connect", "--wait", "0.05", "1", PATH]) == 1
-    assert capfdbinary.readouterr().err == b"activations: nobody was there within 0.05 s\n" * 2
+    assert (
+        capfdbinary.readouterr().err
+        == b"activations: the other end did not come within 0.05 s\n" * 2
+    )
 
 
 def test_an_end_that_breaks_the_protocol_is_told_of(

@@ -38,7 +38,7 @@ def test_a_ring_holds_the_largest_power_of_two_that_fits(pages: int, entry: int,
 
 
 def test_an_entry_larger_than_the_ring_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no entry of 5000 bytes fits"):
+    with pytest.raises(ValueError, match="not one entry of 5000 bytes fits"):
         connect(entry=5000)
 
 
@@ -81,7 +81,7 @@ def test_a_back_end_answers_only_what_it_took() -> None:
     front, back = connect()
     front.put(b"request")
     front.push()
-    with pytest.raises(RingFull, match="no request to answer"):
+    with pytest.raises(RingFull, match="is answered already"):
         back.put(b"answer")
 
 

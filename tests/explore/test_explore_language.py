@@ -68,16 +68,16 @@ def test_a_token_that_is_cut_short_or_mistyped_is_one_clear_error(data: st.DataO
 def test_a_token_whose_checks_are_right_and_that_says_nonsense_is_one_clear_error(
     body: bytes,
 ) -> None:
-    with pytest.raises(TokenError, match="says no course, though it is whole"):
+    with pytest.raises(TokenError, match="is whole, but holds no course"):
         parse(whole.token(body))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is no token: one begins with 'x1-'"),
-        ("banana", "is no token"),
-        ("x1", "is no token"),
+        ("", "is not a token: one begins with 'x1-'"),
+        ("banana", "is not a token"),
+        ("x1", "is not a token"),
         ("x9-aaaaaaaa", "is of version x9, and this is x1: replay it with the version that gave"),
         ("x1-!!", "cut short or mistyped"),
         ("x1-é", "cut short or mistyped"),

@@ -47,7 +47,7 @@ UPCALL = "	acknowledge(vcpu);\n"
         (DEMUX, " *(volatile int *)8 = 1;", "outside of its memory", "mine.c:41: writes"),
         (DEMUX, " (void)*(volatile int *)8;", "outside of its memory", "mine.c:41: reads"),
         (DEMUX, " static volatile int n; while (!n);", "spins for ever", "mine.c:41"),
-        (DEMUX, " ((void (*)(void))8)();", "outside of its memory", "mine.c:41: goes on"),
+        (DEMUX, " ((void (*)(void))8)();", "outside of its memory", "mine.c:41: jumps to"),
         (DEMUX, LARGE, "stack overrun", "mine.c:"),
         (DEMUX, ' __asm__ volatile("ud2");', "assertion", "mine.c:41"),
         ("	upcalls_off(vcpu);\n", ' __asm__ volatile("hlt");', ASLEEP_DEAF, "mine.c:"),

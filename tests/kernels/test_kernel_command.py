@@ -152,8 +152,14 @@ def test_files_may_follow_the_first(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("words", "said"),
     [
         ("explore --kernel /nowhere/evtchn.c", "cannot read /nowhere/evtchn.c"),
-        ("explore --kernel windows", "no lower half 'windows' comes along; there are: freebsd,"),
-        ("explore --kernel solo5 --include nowhere", "--include nowhere: there is no such"),
+        (
+            "explore --kernel windows",
+            "'windows' is not a lower half that comes with activations: those are freebsd,",
+        ),
+        (
+            "explore --kernel solo5 --include nowhere",
+            "--include nowhere: there is no folder and no header",
+        ),
         ("explore --kernel solo5 --delivery pigeon", "it has: vector, callback, pv"),
         ("explore --kernel solo5 --abi 3l", "Xen has no ABI '3l'; it has: any, 2l, fifo"),
         ("explore --kernel solo5 --abi fifo", "did not ask for the FIFO ABI"),
@@ -163,7 +169,7 @@ def test_files_may_follow_the_first(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("explore --kernel solo5 --runs 5", "--runs is about programs in Python"),
         ("explore --harness it.c", "--harness is about a kernel's C: name it with --kernel"),
         ("explore one.py two.py", "several are of a kernel, with --kernel"),
-        ("replay --kernel solo5 nonsense", "is no token"),
+        ("replay --kernel solo5 nonsense", "is not a token"),
     ],
 )
 def test_what_cannot_be_asked_is_one_clear_error(

@@ -144,7 +144,7 @@ async def ask_nonsense(xen: Domain, disk: Disk) -> None:
         (disk.read(100, 512), "512 bytes at 100: both have to be multiples of 512"),
         (disk.write(0, b"short"), "5 bytes at 0"),
         (disk.read(-512, 512), "neither can be negative"),
-        (disk.read(0, disk.size + 512), f"end behind the disk's {disk.size} bytes"),
+        (disk.read(0, disk.size + 512), f"end beyond the disk's {disk.size} bytes"),
         (disk.read(0, 1 << 62), "end behind"),
         (disk.read_into(0, bytes(512)), "cannot be written to"),
     ]:
@@ -360,7 +360,7 @@ no_sectors = two(
 no_number = two(
     "a size that is no number is none",
     raw(honest, keys={**KEYS, "sectors": "many"}),
-    cannot_open("sectors = 'many', which is no number"),
+    cannot_open("sectors = 'many', which is not a number"),
 )
 huge = two(
     "a size that is beyond all disks is none",
@@ -370,12 +370,12 @@ huge = two(
 odd_sector = two(
     "sectors of an odd size are refused",
     raw(honest, keys={**KEYS, "sector-size": 513}),
-    cannot_open("sectors of 513 bytes: no power of two"),
+    cannot_open("sectors of 513 bytes: that must be a power of two"),
 )
 odd_order = two(
     "an offer that is no number is refused",
     raw(honest, offers={"max-ring-page-order": "-1"}),
-    cannot_open("max-ring-page-order = '-1', which is no number"),
+    cannot_open("max-ring-page-order = '-1', which is not a number"),
 )
 large_offers = two(
     "offers of more than there can be are taken as far as that goes",
@@ -406,7 +406,7 @@ async def use_until_it_is_gone(xen: Domain) -> None:
                 await disk.read(0, 512)
                 await asyncio.sleep(0.01)
 
-        assert "sectors = 'many', which is no number" in str(await refusal(use(), DiskGone))
+        assert "sectors = 'many', which is not a number" in str(await refusal(use(), DiskGone))
 
 
 resized_to_nonsense = two(
@@ -450,7 +450,7 @@ async def wait_for_nobody(xen: Domain) -> None:
         async with block.open(xen, device, within=0.5):
             raise AssertionError("there is a disk")
 
-    assert "as if nobody served it" in str(await refusal(use(), HandshakeTimeout))
+    assert "as if no program served it" in str(await refusal(use(), HandshakeTimeout))
 
 
 unserved = two("a disk that nobody serves says so", done, wait_for_nobody)

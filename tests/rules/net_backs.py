@@ -114,10 +114,10 @@ async def fill_for_ever(back: RawBack) -> None:
 
 
 unasked = against_back(
-    "an_answer_to_nothing_closes_the_device", answer_nothing, send_one, why="not under way"
+    "an_answer_to_nothing_closes_the_device", answer_nothing, send_one, why="not in flight"
 )
 twice = against_back(
-    "an_answer_given_twice_closes_the_device", answer_twice, send_two, why="not under way"
+    "an_answer_given_twice_closes_the_device", answer_twice, send_two, why="not in flight"
 )
 far_ahead = against_back(
     "an_answer_before_its_packet_closes_the_device", answer_far_ahead, send_one, why="responses to"
@@ -125,9 +125,7 @@ far_ahead = against_back(
 too_many_answers = against_back(
     "answers_to_what_nobody_asked_close_the_device", answer_too_much, why="responses to"
 )
-another = against_back(
-    "a_page_filled_for_another_closes_the_device", fill_another, why="was to be answered"
-)
+another = against_back("a_page_filled_for_another_closes_the_device", fill_another, why="is next")
 for_ever = against_back(
     "a_packet_without_end_closes_the_device", fill_for_ever, why="more than 18 parts"
 )

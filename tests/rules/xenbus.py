@@ -362,7 +362,7 @@ async def is_told(xen: Domain) -> None:
     async with FrontEnd(xen, device, Front()) as end:
         said = str(await refusal(end.connected(within=0.2), HandshakeTimeout))
         assert f"the front end (domain {xen.domid}) stands in Initialising" in said
-        assert "the back end (domain 0) stands in Initialising, as if nobody served it" in said
+        assert "the back end (domain 0) stands in Initialising, as if no program served it" in said
         await xen.store.write("data/rule-8", "seen that nobody serves")
         await end.reached(Phase.PUBLISHED, within=SOON)
         said = str(await refusal(end.connected(within=0.2), HandshakeTimeout))

@@ -412,8 +412,8 @@ def test_a_difference_as_the_loop_is_closed_is_told_as_any(linux: OnStandIn) -> 
         (lambda data: data[:-1], "was cut short in its frame"),
         (lambda data: data[:40], "was cut short"),
         (lambda data: data[:16], "was cut short"),
-        (lambda data: b"", "is no recording: make one by"),
-        (lambda data: b"#!/bin/sh\n" + data, "is no recording"),
+        (lambda data: b"", "is not a recording: `activations run --record`"),
+        (lambda data: b"#!/bin/sh\n" + data, "is not a recording"),
         (lambda data: data[:15] + b"\x02" + data[16:], "is a recording of version 2, this reads"),
         (lambda data: data[:-3] + b"abc", "is damaged: at byte"),
         (lambda data: data[:16] + frame(b"[" * 100_000), "is damaged: at byte"),
@@ -512,7 +512,7 @@ def test_the_command_records_and_replays(
     assert "the program asks for alloc_unbound 2" in said
     assert "Traceback" not in said
     assert command(["replay", str(file)]) == 2
-    assert "it.py is no recording" in capsys.readouterr().err
+    assert "it.py is not a recording" in capsys.readouterr().err
 
 
 def test_the_simulator_records_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

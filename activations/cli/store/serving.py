@@ -38,5 +38,5 @@ def why_not(socket: Path, error: OSError) -> str:
     if error.errno != errno.EADDRINUSE:
         return error.strerror or str(error)
     if socket.is_socket():
-        return "somebody serves it already"
-    return "a file that is no socket is there"
+        return "another server listens there already: end it, or serve on another path"
+    return "a file is there that is not a socket: remove it, or serve on another path"

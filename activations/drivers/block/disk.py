@@ -143,7 +143,7 @@ class Disk:
                 "the bytes of a sector of this disk"
             )
         if offset + length > self.size:
-            raise ValueError(f"{length} bytes at {offset} end behind the disk's {self.size} bytes")
+            raise ValueError(f"{length} bytes at {offset} end beyond the disk's {self.size} bytes")
 
     def _check_writable(self, what: str) -> None:
         if self.read_only:

@@ -118,15 +118,17 @@ class ObjectDisk:
     """A disk whose content is what a Python object says.
 
     The object has `read(offset, length) -> bytes`. With `write(offset, data)` it can be written;
-    with `flush()`, flushed. Each may be a coroutine function; requests are then served side by
-    side. Offsets and lengths are bytes. `size` is the disk's, a multiple of `sector_size`.
+    with `flush()`, flushed; with `discard(offset, length)`, told what is no longer needed. Each may
+    be a coroutine function; requests are then served side by side. Offsets and lengths are bytes.
+    `size` is the disk's, a multiple of `sector_size`.
     """
-
-    discard_granularity = 0
 
     def __init__(self, source: Any, size: int, *, sector_size: int = SECTOR_SIZE) -> None:
         if sector_size % SECTOR_SIZE or size % sector_size:
-            raise ValueError(f"a disk of {size} bytes in sectors of {sector_size} cannot be")
+            raise ValueError(
+                f"a disk of {size} bytes in sectors of {sector_size}: a sector has a multiple of "
+                f"{SECTOR_SIZE} bytes, and a disk a multiple of its sector"
+            )
         self.sectors: int = size // SECTOR_SIZE
         self.sector_size = sector_size
         self.read_only: bool = not hasattr(source, "write")

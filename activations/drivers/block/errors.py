@@ -65,4 +65,4 @@ def refusal(what: str, status: int) -> DiskError:
         return DiskError(errno.EOPNOTSUPP, what, "the back end does not do it")
     if status == Status.ERROR:
         return DiskError(errno.EIO, what, "the back end failed")
-    return DiskError(errno.EIO, what, f"the back end answered {status}, which is no status")
+    return DiskError(errno.EIO, what, f"the back end answered {status}, which is not a status")

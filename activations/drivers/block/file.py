@@ -175,15 +175,15 @@ def _size(fd: int, path: Path, read_only: bool, format: str | None) -> int:
     if format is None and (found := found_in(fd, size)):
         raise UnfitImage(
             path,
-            f"is no raw image, but {found.name}: `{found.command(path)}` makes a raw one of it; if "
+            f"is not a raw image, but {found.name}: `{found.command(path)}` makes a raw one; if "
             'it is raw in spite of how it looks, insist on the format "raw" (--format raw)',
         )
     if size % SECTOR_SIZE and not read_only:
         raise UnfitImage(
             path,
-            f"has {size} bytes, and {size % SECTOR_SIZE} of them are in a sector of {SECTOR_SIZE} "
-            "that they do not fill: `truncate -s %512` fills it up with zeroes; to be read, it can "
-            "stay as it is (--read-only)",
+            f"has {size} bytes, {size % SECTOR_SIZE} more than fill its sectors of {SECTOR_SIZE}: "
+            "`truncate -s %512` fills the last one up with zeroes; to be read only, it can stay "
+            "as it is (--read-only)",
         )
     return size
 

@@ -123,11 +123,13 @@ class BlkFront(FrontDriver):
     ) -> None:
         if pages < 1 or queues < 1 or not 0 <= ring_order <= abi.MAX_RING_PAGE_ORDER:
             raise ValueError(
-                f"{pages} pages and {queues} rings of 2^{ring_order} pages make no disk: it takes "
-                f"one of each, and rings of 2^{abi.MAX_RING_PAGE_ORDER} pages at most"
+                f"pages={pages}, queues={queues}, ring_order={ring_order}: a disk has 1 page and 1 "
+                f"queue at least, and a ring_order from 0 to {abi.MAX_RING_PAGE_ORDER}"
             )
         if protocol not in abi.LAYOUTS:
-            raise ValueError(f"{protocol!r} is no protocol; one of {', '.join(abi.LAYOUTS)} is")
+            raise ValueError(
+                f"{protocol!r} is not a protocol of disks: {', '.join(abi.LAYOUTS)} are"
+            )
         self._xen = xen
         self._device = device
         self._layout = abi.LAYOUTS[protocol]

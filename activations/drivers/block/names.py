@@ -60,7 +60,7 @@ def devid_of(name: str) -> int:
     """The number of a disk or a partition. Raises `ValueError` for what is no such name."""
     found = _NAME.fullmatch(name)
     if found is None:
-        raise ValueError(f"{name!r} is no name of a disk: they run from xvda on")
+        raise ValueError(f"{name!r} is not the name of a disk: that is like xvda, xvdb or xvda1")
     disk = 0
     for letter in found[1]:
         disk = disk * 26 + _LETTERS.index(letter) + 1
@@ -69,7 +69,7 @@ def devid_of(name: str) -> int:
     if disk < 16 and partition < 16:
         return XVD_MAJOR << 8 | disk << 4 | partition
     if disk >= DISKS:
-        raise ValueError(f"{name!r} is no name of a disk: there are {DISKS} at most")
+        raise ValueError(f"{name!r} is not the name of a disk: a guest has {DISKS} disks at most")
     if partition > 255:
         raise ValueError(f"{name!r}: a disk has 255 partitions at most")
     return EXTENDED | disk << 8 | partition

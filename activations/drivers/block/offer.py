@@ -47,7 +47,9 @@ class Geometry:
         """Raises `MissingKey`, `BadKey`, and `BlockError` for a sector of an odd size."""
         sector_size = keys.integer(abi.SECTOR_SIZE_KEY, SECTOR_SIZE, within=_SECTOR)
         if sector_size & (sector_size - 1):
-            raise BlockError(f"{keys.owner} has sectors of {sector_size} bytes: no power of two")
+            raise BlockError(
+                f"{keys.owner} has sectors of {sector_size} bytes: that must be a power of two"
+            )
         return cls(
             sectors=keys.integer(abi.SECTORS, within=_DISK),
             sector_size=sector_size,

@@ -170,7 +170,10 @@ def _encode_direct(layout: Layout, request: Request) -> bytes:
     op, id, sector, handle, segments = request
     count = len(segments) // abi.SEGMENT.size
     if op.value not in _DIRECT or count > abi.MAX_SEGMENTS_PER_REQUEST:
-        raise ValueError(f"{op.name} with {count} segments is no direct request")
+        raise ValueError(
+            f"{op.name} with {count} segments: a direct request reads, writes or flushes, with "
+            f"{abi.MAX_SEGMENTS_PER_REQUEST} segments at most"
+        )
     head = layout.request.pack(op, count, handle, id, sector)
     return (head + segments).ljust(layout.entry_size, b"\0")
 
@@ -178,7 +181,10 @@ def _encode_direct(layout: Layout, request: Request) -> bytes:
 def _encode_indirect(layout: Layout, request: Indirect) -> bytes:
     op, id, sector, handle, count, refs = request
     if len(refs) != pages_for(count) or len(refs) > abi.MAX_INDIRECT_PAGES_PER_REQUEST:
-        raise ValueError(f"{count} segments do not lie in {len(refs)} indirect pages")
+        raise ValueError(
+            f"{count} segments in {len(refs)} indirect pages: they need {pages_for(count)}, and a "
+            f"request has {abi.MAX_INDIRECT_PAGES_PER_REQUEST} at most"
+        )
     unused = (0,) * (abi.MAX_INDIRECT_PAGES_PER_REQUEST - len(refs))
     return layout.indirect.pack(Op.INDIRECT, op, count, id, sector, handle, *refs, *unused)
 

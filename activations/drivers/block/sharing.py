@@ -47,15 +47,17 @@ def have_alone(fd: int, path: Path, read_only: bool, *, sys: Path = SYS) -> None
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ImageInUse(path, f"is in use: somebody else has it locked{_holders(fd)}") from None
+        raise ImageInUse(path, f"is in use: another program has locked it{_holders(fd)}") from None
     if not _lock_as_qemu_does(fd, read_only):
-        raise ImageInUse(path, f"is in use: a QEMU, or who locks as it does, has it{_holders(fd)}")
+        raise ImageInUse(
+            path, f"is in use: a QEMU has locked it, or one of its tools{_holders(fd)}"
+        )
     for device in _loop_devices(fd, sys):
         if not (read_only and _only_reads(device)):
             raise ImageInUse(
                 path,
-                f"is in use: it is what /dev/{device.name} holds{mounted(device.name)}; "
-                f"when nobody needs that any more: losetup -d /dev/{device.name}",
+                f"is in use: /dev/{device.name} is a loop device of it{mounted(device.name)}; "
+                f"once that is not needed any more: losetup -d /dev/{device.name}",
             )
 
 

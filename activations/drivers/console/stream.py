@@ -41,7 +41,7 @@ class Console(ByteStream):
         suspend. Cancelled, it has taken nothing.
         """
         if max_bytes < 1:
-            raise ValueError(f"at most {max_bytes} bytes cannot be received")
+            raise ValueError(f"max_bytes={max_bytes}: it must be 1 or more")
         with self._receiving:
             await checkpoint()
             while True:

@@ -11,7 +11,7 @@ class FrameQueue:
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
-            raise ValueError(f"a queue of {capacity} frames holds none")
+            raise ValueError(f"a queue of {capacity} frames: it must hold 1 or more")
         self.capacity = capacity
         self.dropped: int = 0
         """Frames for which there was no room."""

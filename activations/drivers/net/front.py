@@ -178,7 +178,7 @@ class NetFront(FrontDriver):
         self, xen: Domain, device: Device, nic: Nic, *, queues: int = 1, pages: int = PAGES
     ) -> None:
         if not LEAST_PAGES <= pages <= RING:
-            raise ValueError(f"{pages} pages each way: {LEAST_PAGES} to {RING} can be")
+            raise ValueError(f"{pages} pages each way: it must be {LEAST_PAGES} to {RING}")
         self._xen = xen
         self._device = device
         self._nic = nic

@@ -89,7 +89,7 @@ class ToBack:
             id, status = transmit.decode_response(entry)
             first = self._in_flight.pop(id, None)
             if first is None:
-                raise NetError(f"an answer to packet {id}, which is not under way")
+                raise NetError(f"the back end answers packet {id}, which is not in flight")
             if first and status != Status.OKAY:
                 self._statistics.lost += 1
             self._pages.free.append(id)

@@ -53,7 +53,9 @@ class Nic:
         Raises `ValueError` for one shorter than 14 bytes or longer than `longest`.
         """
         if not HEADER <= len(frame) <= self.longest:
-            raise ValueError(f"a frame of {len(frame)} bytes: {HEADER} to {self.longest} can be")
+            raise ValueError(
+                f"a frame of {len(frame)} bytes: it must have {HEADER} to {self.longest}"
+            )
         if self._line.locked() or not self._sent(frame):
             async with self._line:
                 while not self._sent(frame):

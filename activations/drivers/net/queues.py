@@ -58,8 +58,8 @@ def read_mac(keys: Keys) -> bytes:
     said = keys.text(abi.MAC)
     if not _MAC.fullmatch(said):
         raise BadKey(
-            f"{keys.owner} has {abi.MAC} = {said[:40]!r}, which is no address "
-            f"({keys.path}/{abi.MAC})"
+            f"{keys.owner} has {abi.MAC} = {said[:40]!r}, which must be six bytes, "
+            f"as 00:16:3e:01:02:03 ({keys.path}/{abi.MAC})"
         )
     return bytes.fromhex(said.replace(":", ""))
 

@@ -117,7 +117,7 @@ class Collector:
     def _add_part(self, id: int, entry: bytes) -> None:
         said, offset, flags, status = abi.RX_RESPONSE.unpack(entry)
         if said != id:
-            raise NetError(f"a response to request {said} where {id} was to be answered")
+            raise NetError(f"the back end answers request {said}, and request {id} is next")
         if len(self._parts) == abi.MAX_SLOTS:
             raise NetError(f"a packet of more than {abi.MAX_SLOTS} parts")
         if status < 0:

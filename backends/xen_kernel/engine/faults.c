@@ -59,11 +59,11 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	if (signal == SIGFPE)
 		leave(context, CRASHED, "divides by zero", here);
 	else if (signal == SIGILL || signal == SIGTRAP)
-		leave(context, CRASHED, "executes what is no instruction (a BUG, a trap)", here);
+		leave(context, CRASHED, "runs into a trap (a BUG)", here);
 	else if (at < base - STACK && at >= base - STACK - 65536)
 		leave(context, OVERRUN, "overruns its stack of 64 KiB", here);
 	else if (at == here)
-		leave(context, OUTSIDE, "goes on where there is no code", caller(context));
+		leave(context, OUTSIDE, "jumps to where there is no code", caller(context));
 	else
 		leave(context, OUTSIDE, "touches what is not mapped", here);
 }

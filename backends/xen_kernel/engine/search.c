@@ -317,7 +317,7 @@ static void explore_afresh(const struct limits *limits, struct result *result)
 		moves_to_answers(&result->way);
 		result->ended = FOUND;
 		result->wrong = LIVELOCK;
-		result->said = "from here on nothing ends any more, whoever runs";
+		result->said = "from here on no run comes to an end";
 	}
 }
 

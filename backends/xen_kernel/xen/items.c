@@ -125,7 +125,7 @@ static enum wrong lost_item(unsigned item)
 
 static enum wrong stands(unsigned agent)
 {
-	put(put(put(text, agent_name[agent]), " waits for what nobody will do"), "");
+	put(put(put(text, agent_name[agent]), " waits for something that will not happen"), "");
 	return DEADLOCK;
 }
 

@@ -69,7 +69,7 @@ def decode(line: bytes | str, domain: str) -> logging.LogRecord:
         bound = {"domain": domain, **said.pop("bound")}
         return logging.makeLogRecord({**bound, **said, "exc_text": bound.get("exception")})
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"no log record: {line!r}") from error
+        raise ValueError(f"{line!r} is not a log record") from error
 
 
 def log(record: logging.LogRecord) -> None:

@@ -65,7 +65,7 @@ def parse(text: str) -> Token:
     """Raises `TokenError` for what is no token, one of another version, or one cut short."""
     version, dash, rest = text.strip().partition("-")
     if not dash or not version.startswith("x") or not version[1:].isdigit():
-        raise TokenError(f"{text!r} is no token: one begins with '{VERSION}-'")
+        raise TokenError(f"{text!r} is not a token: one begins with '{VERSION}-'")
     if version != VERSION:
         raise TokenError(
             f"{text!r} is of version {version}, and this is {VERSION}: replay it with the version "
@@ -81,7 +81,7 @@ def parse(text: str) -> Token:
     try:
         return _read(body)
     except (IndexError, OverflowError):  # its checks are right: somebody made it so
-        raise TokenError(f"{text!r} says no course, though it is whole: copy another") from None
+        raise TokenError(f"{text!r} is whole, but holds no course: copy the token again") from None
 
 
 def parse_for(text: str, identity: str, name: str) -> Token:

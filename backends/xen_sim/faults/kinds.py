@@ -107,7 +107,7 @@ def _faults(word: str) -> list[tuple[str, str]]:
         return []
     if kind not in KINDS:
         known = ", ".join((*KINDS, SAFE, ALL, NONE))
-        raise BackendError(f"there are no faults {word!r}; there are: {known}")
+        raise BackendError(f"there is no kind of faults {word!r}; there are: {known}")
     if name and name not in (names := _names(kind, every=True)):
         raise BackendError(f"there is no fault {name!r} of {kind}; there are: {', '.join(names)}")
     return [(kind, each) for each in _names(kind, every=True) if name in ("", each)]

@@ -165,7 +165,7 @@ def test_an_objects_flush_is_called_and_awaited() -> None:
 
 @pytest.mark.parametrize(("size", "sector_size"), [(1000, 512), (512, 4096), (4096, 1000)])
 def test_a_disk_has_whole_sectors(size: int, sector_size: int) -> None:
-    with pytest.raises(ValueError, match="cannot be"):
+    with pytest.raises(ValueError, match="a multiple of"):
         ObjectDisk(Source(), size, sector_size=sector_size)
 
 

@@ -39,7 +39,7 @@ def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_that_others_write_or_read_is_locked(image: Path) -> None:
-    with FileDisk(image), pytest.raises(BlockingIOError, match="has it locked"):
+    with FileDisk(image), pytest.raises(BlockingIOError, match="has locked it"):
         FileDisk(image, read_only=True)
     reader = FileDisk(image, read_only=True)
     with reader, FileDisk(image, read_only=True), pytest.raises(BlockingIOError):

@@ -80,7 +80,7 @@ READS = ("-r", "-c", "read 0 512")
 def test_an_image_that_a_qemu_has_is_not_written(options: tuple[str, ...], image: Path) -> None:
     with (
         open_in_qemu(image, *options) as process,
-        pytest.raises(ImageInUse, match=rf"a QEMU, .* has it: qemu-io \({process}\)"),
+        pytest.raises(ImageInUse, match=rf"a QEMU has locked it, .*: qemu-io \({process}\)"),
     ):
         FileDisk(image)
     FileDisk(image).close()
@@ -144,7 +144,9 @@ def loop(image: Path, *options: str) -> Iterator[Path]:
 def test_an_image_under_a_loop_device_is_refused_with_the_devices_name(image: Path) -> None:
     with loop(image) as device:
         for read_only in (False, True):
-            with pytest.raises(ImageInUse, match=rf"{device} holds; .* losetup -d {device}"):
+            with pytest.raises(
+                ImageInUse, match=rf"{device} is a loop device of it; .* losetup -d {device}"
+            ):
                 FileDisk(image, read_only=read_only)
     FileDisk(image).close()
 
@@ -168,7 +170,9 @@ def test_a_loop_device_that_is_mounted_is_told_of_with_the_place(
         if subprocess.run(["mount", device, place], check=False, capture_output=True).returncode:
             leave_out("images that are mounted", "as root, where file systems can be mounted")
         try:
-            with pytest.raises(ImageInUse, match=rf"{device} holds, mounted on {place};"):
+            with pytest.raises(
+                ImageInUse, match=rf"{device} is a loop device of it, mounted on {place};"
+            ):
                 FileDisk(image)
             with pytest.raises(ImageInUse, match=rf"^{device} is in use, mounted on {place}$"):
                 FileDisk(device)

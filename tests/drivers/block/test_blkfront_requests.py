@@ -164,7 +164,7 @@ def test_indices_wrap(start: int) -> None:
     [
         (Status.ERROR, errno.EIO, "the back end failed"),
         (Status.EOPNOTSUPP, errno.EOPNOTSUPP, "does not do it"),
-        (7, errno.EIO, "answered 7, which is no status"),
+        (7, errno.EIO, "answered 7, which is not a status"),
         (-32768, errno.EIO, "answered -32768"),
     ],
 )

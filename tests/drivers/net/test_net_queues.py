@@ -109,7 +109,7 @@ def test_an_address_is_six_bytes_with_colons() -> None:
      "00:16:3e:00:00:+1", "00:16:3e:00:00: 1", "00-16-3e-00-00-01", "00:16:3e:00:00:01\n"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(said: str) -> None:
-    with pytest.raises(BadKey, match="which is no address"):
+    with pytest.raises(BadKey, match="which must be six bytes"):
         read_mac(keys({"mac": said}))
 
 

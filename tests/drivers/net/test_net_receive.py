@@ -103,7 +103,7 @@ def test_a_failure_is_answered_in_every_page_that_it_took() -> None:
 
 
 def test_an_answer_to_another_request_ends_the_device() -> None:
-    with pytest.raises(NetError, match="a response to request 7 where 0 was to be answered"):
+    with pytest.raises(NetError, match="answers request 7, and request 0 is next"):
         collected(response(7, 60))
 
 

@@ -137,7 +137,7 @@ def test_a_packet_that_is_answered_twice_ends_the_device() -> None:
     for index in range(2):
         peer.write(index, abi.TX_RESPONSE.pack(0, 0))
     pack_into("<I", peer.memory, ring_abi.RSP_PROD, 2)
-    with pytest.raises(NetError, match="an answer to packet 0, which is not under way"):
+    with pytest.raises(NetError, match="answers packet 0, which is not in flight"):
         end.collect()
 
 

@@ -50,7 +50,7 @@ def at(state: XenbusState, **keys: str | int) -> Written:
 def test_a_back_end_that_nobody_serves() -> None:
     assert said_of(OURS, front={}, back={}) == (
         "vbd 51712 of domain 1: the front end (domain 1) stands in Initialising; "
-        "the back end (domain 0) stands in Initialising, as if nobody served it"
+        "the back end (domain 0) stands in Initialising, as if no program served it"
     )
 
 

@@ -45,13 +45,13 @@ def test_a_key_that_is_missing_may_have_a_default() -> None:
     ],
 )
 def test_what_is_no_number_in_range_is_refused(value: str) -> None:
-    with pytest.raises(BadKey, match="no number from 0 to 4294967295"):
+    with pytest.raises(BadKey, match="not a number from 0 to 4294967295"):
         keys(ring_ref=value).integer("ring-ref")
 
 
 def test_a_number_has_to_be_within_its_range() -> None:
     assert keys(order="4").integer("order", within=range(5)) == 4
-    with pytest.raises(BadKey, match="no number from 0 to 4 "):
+    with pytest.raises(BadKey, match="not a number from 0 to 4 "):
         keys(order="5").integer("order", within=range(5))
 
 

@@ -93,7 +93,7 @@ class ReducedTape(NotingTape):
                 return answer
         self.cut = True
         self.footprints.moved = lambda: None
-        raise Redundant("whoever could run sleeps")
+        raise Redundant("all that could run sleep")
 
     def _begin(self, passed: Passed) -> None:
         self._now = passed
