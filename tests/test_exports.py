@@ -29,8 +29,8 @@ PUBLIC = {
     """,
     "activations.drivers.block": """
         BadRequest BlkBack BlkFront BlockError Disk DiskError DiskGone FileDisk ImageError
-        ImageInUse ImageReadOnly MemoryDisk ObjectDisk ServedDisk SnapshotDisk UnfitImage
-        VolatileDisk WebSource devid_of open serve
+        ImageInUse ImageReadOnly MemoryDisk NbdError NbdLost NbdSource ObjectDisk ServedDisk
+        SnapshotDisk UnfitImage VolatileDisk WebSource devid_of open serve
     """,
     "activations.drivers.console": """
         BACK Console ConsoleBack ConsoleFront FRONT Line open serve serve_first serve_page

@@ -70,7 +70,9 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A URL that can be served."""
     if value is not None and not is_source(value):
-        raise click.BadParameter(f"{value!r} is not a URL of a web server: http://server/disk.img")
+        raise click.BadParameter(
+            f"{value!r} is not the URL of a disk: http://server/disk.img, nbd://server/export"
+        )
     return value
 
 
@@ -111,7 +113,7 @@ def counted(command: options.F) -> options.F:
     "url",
     metavar="URL",
     callback=_url,
-    help="Serve what a web server has there, fetched as the guest reads it; read-only.",
+    help="Serve what is there: http, https (fetched as the guest reads it; read-only), or nbd.",
 )
 @click.option(
     "--snapshot",

@@ -12,8 +12,16 @@ from activations.abi.blkif import SECTOR_SIZE
 from activations.cli.output import size
 from activations.cli.served import who_has
 from activations.domain import Domain
-from activations.drivers.block import FileDisk, MemoryDisk, ServedDisk, SnapshotDisk, WebSource
+from activations.drivers.block import (
+    FileDisk,
+    MemoryDisk,
+    NbdSource,
+    ServedDisk,
+    SnapshotDisk,
+    WebSource,
+)
 from activations.drivers.block.errors import ImageError, ImageReadOnly
+from activations.drivers.block.nbd import parse
 from activations.errors import ActivationsError
 
 
@@ -76,8 +84,9 @@ def file_disk(file: Path, read_only: bool, format: Literal["raw"] | None = None)
 
 
 async def _fetched(url: str, undo: AsyncExitStack) -> ServedDisk:
+    source = NbdSource(url) if url.startswith("nbd") else WebSource(url)
     try:
-        disk = await undo.enter_async_context(WebSource(url))
+        disk = await undo.enter_async_context(source)
     except OSError as error:
         raise CannotServe(error.strerror or f"{url}: {error}") from None
     if not disk.sectors:
@@ -88,9 +97,11 @@ async def _fetched(url: str, undo: AsyncExitStack) -> ServedDisk:
 def is_source(url: str) -> bool:
     """Whether it is a URL that can be served."""
     try:
+        if url.startswith("nbd"):
+            return bool(parse(url))
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is not a number
+    except ValueError:  # a port that is not a number, say
         return False
 
 

@@ -142,6 +142,16 @@ def test_what_went_through_is_said_in_words_where_it_was_asked_for(
     assert re.search(r"removed \(\d+ requests, 40 sectors read, 1 sectors written, ", last)
 
 
+def test_an_nbd_server_that_is_not_there_is_refused_with_why() -> None:
+    async def dom0(xen: Domain) -> None:
+        with pytest.raises(CannotServe, match=r"^nbd://127\.0\.0\.1:1/disk: .*onnect"):
+            await Choice(url="nbd://127.0.0.1:1/disk").open(xen)
+
+    machine = Machine(clock="wall")
+    machine.boot("dom0", dom0)
+    machine.run()
+
+
 def test_a_url_where_there_is_no_disk_is_refused_with_what_the_server_said() -> None:
     async def dom0(xen: Domain) -> None:
         async with Server(ranges_of(b"")).listening() as url:
@@ -158,9 +168,13 @@ def test_a_url_where_there_is_no_disk_is_refused_with_what_the_server_said() -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--source", "ftp://server/disk"), "is not a URL of a web server: http://server/disk.img"),
-        (("--source", "http://"), "is not a URL of a web server"),
-        (("--source", "http://server:x/"), "is not a URL of a web server"),
+        (
+            ("--source", "ftp://server/disk"),
+            "is not the URL of a disk: http://server/disk.img, nbd:",
+        ),
+        (("--source", "http://"), "is not the URL of a disk"),
+        (("--source", "http://server:x/"), "is not the URL of a disk"),
+        (("--source", "nbd://"), "is not the URL of a disk"),
         (("--source", "http://server/", "--memory", "1M"), "name one thing to serve"),
         ((), "name one thing to serve: a FILE, --memory SIZE or --source URL"),
         (("--memory", "1M", "--snapshot", "--read-only"), "leave out --read-only"),

@@ -262,6 +262,26 @@ def test_nbdinfo_sees_a_disk_that_can_be_written_flushed_and_trimmed(example: Mo
     serving(example, use)
 
 
+def test_our_own_client_has_the_disk_back(example: ModuleType) -> None:
+    async def use(port: int) -> None:
+        source = block.NbdSource(f"nbd://127.0.0.1:{port}/disk", patience=patience(30))
+        async with source as disk:
+            assert (disk.sectors, disk.read_only) == (64 << 11, False)
+            await source.write(4096, b"w" * (1 << 20))
+            await source.flush()
+            await source.discard(8192, 4096)
+            read = await source.read(0, 4096 + (1 << 20))
+            assert read == bytes(4096) + b"w" * 4096 + bytes(4096) + b"w" * ((1 << 20) - 8192)
+            with pytest.raises(block.NbdError, match="the server says: Invalid argument"):
+                await source.read(64 << 20, 512)
+        other = block.NbdSource(f"nbd://127.0.0.1:{port}/other", patience=patience(30))
+        with pytest.raises(block.NbdLost, match="the server has no such export"):
+            async with other:
+                raise AssertionError("there is no such disk")
+
+    serving(example, use)
+
+
 class Enough(Exception):
     """What a visitor raises to end a machine that would run for ever."""
 

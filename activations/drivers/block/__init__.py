@@ -23,6 +23,8 @@ from activations.drivers.block.errors import (
 from activations.drivers.block.file import FileDisk
 from activations.drivers.block.front import BlkFront, open
 from activations.drivers.block.names import devid_of
+from activations.drivers.block.nbd import NbdSource
+from activations.drivers.block.nbd_connection import NbdError, NbdLost
 from activations.drivers.block.protocol import BadRequest, BlockError
 from activations.drivers.block.snapshot import SnapshotDisk
 from activations.drivers.block.volatile import VolatileDisk
@@ -41,6 +43,9 @@ __all__ = [
     "ImageInUse",
     "ImageReadOnly",
     "MemoryDisk",
+    "NbdError",
+    "NbdLost",
+    "NbdSource",
     "ObjectDisk",
     "ServedDisk",
     "SnapshotDisk",

@@ -132,6 +132,7 @@ class ObjectDisk:
         self.sectors: int = size // SECTOR_SIZE
         self.sector_size = sector_size
         self.read_only: bool = not hasattr(source, "write")
+        self.discard_granularity: int = sector_size if hasattr(source, "discard") else 0
         self._source = source
 
     def read_into(self, offset: int, buffers: Buffers) -> Done:
@@ -151,7 +152,8 @@ class ObjectDisk:
         return None if flush is None else _done(flush())
 
     def discard(self, offset: int, length: int) -> Done:
-        return None
+        discard = getattr(self._source, "discard", None)
+        return None if discard is None else _done(discard(offset, length))
 
 
 def _done(result: object) -> Done:
