@@ -1,4 +1,4 @@
-"""Telling the other end: an event, which nobody may be there to hear."""
+"""Telling the other end: an event, which is lost without an error if that end is gone."""
 
 from __future__ import annotations
 

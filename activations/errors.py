@@ -38,7 +38,7 @@ class PortError(ActivationsError):
 
 
 class PortClosed(PortError):
-    """The port was closed; whoever waited on it is woken with this."""
+    """The port was closed; tasks that waited on it are woken with this."""
 
 
 class GenerationEnded(PortError):
@@ -75,4 +75,4 @@ class DomainFailed(ActivationsError):
 
 
 class LeakWarning(ResourceWarning):
-    """A domain ended with ports, grants or tasks that nobody closed."""
+    """A domain ended with ports, grants or tasks that were not closed."""

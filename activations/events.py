@@ -48,7 +48,7 @@ class Events:
         return self._own(self.port_class(self, number, remote))
 
     def close(self, port: Port) -> None:
-        """Unbind a port, then wake its waiters: nobody finds the number still taken."""
+        """Unbind a port, then wake its waiters, which find the number free."""
         del self.ports[port.number]
         try:
             self.lower.close_port(port.number)

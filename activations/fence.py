@@ -8,4 +8,4 @@ instruction, which is one, and so it stands in for it: `with fence: pass`, or th
 from threading import Lock
 
 Fence = Lock
-"""Of a ring's end alone: nobody else ever takes it."""
+"""Each end of a ring has its own, which is never contended."""

@@ -1,8 +1,8 @@
 """Granted pages that the other end maps still.
 
 Xen does not give pages back while they are mapped, and the other end takes its time to unmap: a
-back end is told of the end by its watch on xenstore. So whoever granted them hands them over here
-and goes on; the last of them are waited for in the end.
+back end is told of the end by its watch on xenstore. So the end that granted them hands them over
+here and goes on; the last of them are waited for in the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logs: silent in a library, for whoever embeds it to route; the `activations` command shows them.
+"""Logs: silent in a library, for the application to route; the `activations` command shows them.
 
 Events go to the standard library's logger `activations`, with what was bound (the domain, the
 port) as attributes of the record. Until somebody adds a handler nothing is written anywhere;

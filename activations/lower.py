@@ -224,8 +224,8 @@ class StoreUser(Protocol):
 class StoreConnection(Protocol):
     """A byte stream to xenstored that carries xs_wire messages.
 
-    It lives by what the loop calls back, and has no task: whoever cancels every task of a program,
-    as `asyncio.Runner` does in the end, leaves it to those who clean up after themselves.
+    It lives by what the loop calls back, and has no task: a runner that cancels every task of a
+    program, as `asyncio.Runner` does in the end, leaves it to those who clean up after themselves.
     """
 
     def start(self, user: StoreUser) -> None:

@@ -1,6 +1,6 @@
 """What a domain itself runs: tasks that are its drivers', and not the application's to cancel.
 
-Whoever ends a program cancels all of its tasks, as `asyncio.Runner` does, and those clean up: they
+The end of a program cancels all of its tasks, as `asyncio.Runner` does it, and those clean up: they
 flush a disk, they leave the block of a device. A driver is what they do that with. So its tasks are
 none of those that asyncio knows of, and end by the hand of who began them alone.
 
@@ -31,7 +31,7 @@ def own(task: asyncio.Task[T]) -> asyncio.Task[T]:
 
 
 def disown(task: asyncio.Task[Any]) -> None:
-    """The task will never be run any more: it is among nobody's tasks."""
+    """The task will not be run any more: it is listed neither here nor by asyncio."""
     asyncio._unregister_task(task)
     _own.discard(task)
 

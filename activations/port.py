@@ -156,7 +156,7 @@ class Port:
         self._events.lower.unmask((self.number,))
 
     def close(self) -> None:
-        """Unbind the port and wake whoever waits with `PortClosed`. Closing twice is harmless."""
+        """Unbind the port and wake its waiters with `PortClosed`. Closing twice is harmless."""
         if not self._end:
             self._events.close(self)
 

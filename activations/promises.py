@@ -1,11 +1,11 @@
-"""What a program promises of itself, for whoever explores it.
+"""What a program promises of itself, for the explorer to hold it to.
 
     always(count >= 0, "the count is never negative")
     sometimes(queue.full(), "the queue is full at some time")
     eventually(lambda: served == asked, "every request is served")
     unreachable("a request without a ring")
 
-Where nobody explores, `always` and `unreachable` raise `PromiseBroken`, and the other two cost
+Where it is not explored, `always` and `unreachable` raise `PromiseBroken`, and the other two cost
 nothing: one run cannot break them. The explorer (docs/explorer.md) holds a program to all four.
 """
 
@@ -36,7 +36,7 @@ class PromiseBroken(ActivationsError, AssertionError):
 
 
 class Watcher(Protocol):
-    """Whoever explores the program that runs."""
+    """What explores the program that runs."""
 
     def broken(self, kind: str, said: str) -> None:
         """A promise was broken; need not return."""
@@ -51,7 +51,8 @@ class Watcher(Protocol):
         """Whether anything of this kind may go wrong."""
 
     def fault(self, kind: str, what: str, *names: str) -> str:
-        """Which of these befalls whoever runs, in what it is about to do; empty for none."""
+        """Which of these faults strikes the running vCPU in what it is about to do; empty for
+        none."""
 
 
 _watchers: list[Watcher] = []
@@ -67,7 +68,7 @@ def unwatch() -> None:
 
 
 def watching() -> list[Watcher]:
-    """Who is told: nobody, or one."""
+    """Who is told: none, or one."""
     return _watchers[-1:]
 
 

@@ -47,7 +47,7 @@ class Scenario:
     simulator starts them. The domain called `dom0` is the control domain, with domid 0; the
     others are guests, numbered from 1 in that order by the simulator (a real Xen numbers its own).
 
-    `clock` is the simulator's where nobody names another: `wall` for halves that have to do with
+    `clock` is the simulator's, unless the run names another: `wall` for halves that have to do with
     the real world, as with sockets.
     """
 

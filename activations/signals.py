@@ -2,7 +2,7 @@
 
 asyncio takes signals as if one loop were all there is (asyncio/unix_events.py): the last one that
 adds a handler gets Python's only wake-up descriptor, keeps what it hears to itself, and when it
-goes nobody has the descriptor. The domains of a simulated machine are several loops in one thread.
+goes no loop has the descriptor. The domains of a simulated machine are several loops in one thread.
 So here Python's own handler of a signal tells every loop that listens to it. What is left for the
 wake-up descriptor is to end a sleep, and any listener's does: the domains of a machine sleep
 together. It passes to another listener when its loop stops listening, and in the end to who had it
@@ -135,7 +135,7 @@ def _leave(loop: Listener, number: int) -> None:
         return
     heirs = [heir for listeners in _listeners.values() for heir in listeners]
     signal.set_wakeup_fd(-1)
-    with suppress(ValueError, OSError):  # whoever had it before may have closed it
+    with suppress(ValueError, OSError):  # its former owner may have closed it
         signal.set_wakeup_fd(heirs[-1]._csock.fileno() if heirs else _before)
 
 

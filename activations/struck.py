@@ -3,11 +3,12 @@ mended.
 
 Ctrl-C, `sys.exit` in a handler or a test's time-out are raised at nearly any instruction, and end
 the run. asyncio lets go of a handle before it runs it, and a future of its callbacks before it
-schedules them: struck in between, a task is never run again, and whoever cancels it waits for ever
-(asyncio/base_events.py, `_run_once`, `call_soon`; of a hundred busy loops so struck, thirteen). The
-frames that were struck, which the traceback has, know what they were about to do. Left alone is the
-one instruction between taking a handle and naming it, but for the first handle of a turn, which
-most turns have alone: to remember all of them costs a tenth where thousands are ready at once.
+schedules them: struck in between, a task is never run again, and a program that cancels it waits
+for ever (asyncio/base_events.py, `_run_once`, `call_soon`; of a hundred busy loops so struck,
+thirteen). The frames that were struck, which the traceback has, know what they were about to do.
+Left alone is the one instruction between taking a handle and naming it, but for the first handle of
+a turn, which most turns have alone: to remember all of them costs a tenth where thousands are ready
+at once.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Imported only where somebody asked for it (`watched`).
 
 A thread tells it, so that a loop is seen on the virtual clock too, and one that is busy or stuck.
 It reads counters, and changes nothing. The socket lies in a folder that belongs to this user and
-that nobody else may enter, and whoever connects gets one line of JSON:
+that no other user may enter, and each program that connects gets one line of JSON:
 
     {"version": 1, "pid": 812, "program": "activations run ping.py", "ns": ..., "domains": [
         {"domid": 0, "name": "dom0", "clock": "wall", "generation": 0, "ready": 0, "asleep": 1,
@@ -217,7 +217,7 @@ def _listen_for_ends() -> None:
 
 
 def _stop() -> None:
-    """The process ends with loops that nobody closed."""
+    """The process ends with loops that were not closed."""
     global _teller
     teller, _teller = _teller, None
     if teller is not None:
@@ -242,7 +242,7 @@ def folder() -> Path:
 
 def own_folder() -> Path:
     """The same, made if it is not there. Raises `PermissionError` where others may enter it, or it
-    is somebody else's: whoever made it first, in a folder for all."""
+    belongs to another user, who made it first, in a folder for all."""
     path = folder()
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()

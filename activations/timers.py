@@ -18,7 +18,7 @@ NEVER = 1 << 1100
 """A deadline that does not come, later than any float: `float("inf")` becomes this."""
 
 AGES = 1 << 62
-"""146 years. Nobody waits for a deadline that is further ahead."""
+"""146 years. A deadline that is further ahead is not waited for."""
 
 LONGEST_SLEEP = 86_400 * 10**9
 """A day. Xen takes one of 2^50 ns (13 days) for a mistake."""
@@ -29,8 +29,8 @@ _COMPACT_FROM = 64
 
 def nanoseconds(seconds: float) -> int:
     """Seconds as integer nanoseconds: the first whose `time()` is not before `seconds`, so that
-    whoever computes with `time()` and is woken at a deadline finds that it has passed. From 4e9 on,
-    where floats lie further apart than `time()` needs, the first that is not before `seconds`.
+    a program that is woken at a deadline and looks at `time()` finds that it has passed. From 4e9
+    on, where floats lie further apart than `time()` needs, the first that is not before `seconds`.
 
     What lies before 0 is 0, infinity is `NEVER`. Raises `ValueError` for NaN, `TypeError` for what
     is no number.
@@ -59,7 +59,7 @@ class SleepQueue:
 
     def __init__(self, time_ns: Callable[[], int]) -> None:
         self.heap: list[tuple[int, int, TimerHandle]] = []
-        """Empty means that nobody sleeps: what the idle step looks at first."""
+        """Empty where no task sleeps: what the idle step looks at first."""
         self._time_ns = time_ns
         self._horizon = 0
         """A time that was once a day ahead, and is no more than that now."""
@@ -90,7 +90,7 @@ class SleepQueue:
 
     def next_deadline(self) -> int | None:
         """How long to sleep: until the next wanted sleep ends, or for a day if that is later;
-        None if nobody sleeps, or for `AGES` only."""
+        None if no task sleeps, or for `AGES` only."""
         heap = self.heap
         while heap:
             deadline, _, handle = heap[0]

@@ -105,8 +105,8 @@ def _let_drift(
     traces: Sequence[Sequence[Event]],
     pairs: Sequence[tuple[Moment, Moment]],
 ) -> None:
-    """Two clocks that do not run alike are no fixed time apart: whoever is late by now is moved on
-    from there."""
+    """Two clocks that do not run alike are not a fixed time apart: the one that is late by now is
+    moved on from there."""
     at = [{event["ns"]: index for index, event in enumerate(events)} for events in traces]
     for _ in range(len(pairs)):
         moved = False
@@ -148,7 +148,7 @@ def _pairs(traces: Sequence[Sequence[Event]]) -> Iterator[tuple[Moment, Moment]]
             times[peer, of_peer, "alloc_unbound"],
         )
         if len(binds) != 1 or len(allocated) != 1:
-            continue  # the number was used again, and which is meant nobody has written down
+            continue  # the number was used again, and the trace does not say which use it is
         yield allocated[0], binds[0]
         yield from zip(times[domain, port, "send"], times[peer, of_peer, "demux"], strict=False)
         yield from zip(times[peer, of_peer, "send"], times[domain, port, "demux"][1:], strict=False)

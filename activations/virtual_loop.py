@@ -25,12 +25,12 @@ class VirtualEventLoop(EventLoop):
     What happens in the real world happens at no virtual time, so everything that would wait for
     it is refused with `VirtualClockError`: descriptors (by the lower half), threads, processes,
     signals, and the servers and connections that are made of them. A thread may call in while
-    nobody runs the loop; then the thread that runs it is its home. It has no pipe to wake itself
-    with either: whoever calls in from another domain of its thread wakes it through the lower half.
+    the loop does not run; then the thread that runs it is its home. It has no pipe to wake itself
+    with either: a call from another domain of its thread wakes it through the lower half.
     """
 
     _thread_id: int | None
-    """The thread that runs it (base_events.py), None while nobody does."""
+    """The thread that runs it (base_events.py), None while none does."""
 
     def __init__(self, lower: VirtualLowerHalf) -> None:
         self._wake = lower.wake

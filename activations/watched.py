@@ -42,4 +42,4 @@ def watch(loop: EventLoop) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """Nobody was told."""
+    """There is no one to tell."""

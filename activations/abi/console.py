@@ -1,6 +1,6 @@
 """The console of a paravirtual guest: bytes each way through one shared page.
 
-Nobody asks to be told here: whoever has written or read sends an event.
+Neither end asks to be told: an end that has written or read sends an event each time.
 
 Source: xen/include/public/io/console.h, struct xencons_interface; the grant reference from
 xen/include/public/grant_table.h.

@@ -52,7 +52,7 @@ class Extra(IntEnum):
     """XEN_NETIF_EXTRA_TYPE_*: what an extra info says."""
 
     GSO = 1
-    """To be cut into segments by whoever sends it on."""
+    """To be cut into segments by the one that sends it on."""
     MCAST_ADD = 2
     """Not a packet: the front end wants a multicast address's packets."""
     MCAST_DEL = 3
@@ -105,7 +105,7 @@ FEATURE_NO_CSUM_OFFLOAD: Final = "feature-no-csum-offload"
 """Checksums of IPv4 are complete in what is sent to the front end. Without the key, blank ones
 may come."""
 FEATURE_IPV6_CSUM_OFFLOAD: Final = "feature-ipv6-csum-offload"
-"""Checksums of IPv6 may be blank in what is sent to whoever writes it; without the key, not."""
+"""The end that writes it takes IPv6 packets with blank checksums; without the key, it does not."""
 MAC: Final = "mac"
 """Written by the toolstack in both folders: six numbers in hexadecimal, with colons."""
 MTU: Final = "mtu"

@@ -2,7 +2,7 @@
 
 The first Ctrl-C asks the guest to let go, the second takes the device away. `kill` asks for ten
 seconds, then takes it away; so does whatever else ends the command: a terminal that is closed, an
-output that nobody reads any more, a fault. No guest is left waiting for a server that is gone.
+output whose reader has gone, a fault. No guest is left waiting for a server that is gone.
 """
 
 from __future__ import annotations

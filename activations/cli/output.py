@@ -160,7 +160,7 @@ class Screen:
 
 
 def write(text: str | bytes) -> None:
-    """Write to stdout at once. Where nobody reads it: see `streams`."""
+    """Write to stdout at once. `streams` says what happens where its reader has gone."""
     if isinstance(text, bytes):
         sys.stdout.flush()
         sys.stdout.buffer.write(text)

@@ -10,6 +10,6 @@ HUNG_UP = 129
 INTERRUPTED = 130
 """Ctrl-C: 128 + SIGINT, as shells have it."""
 PIPE_GONE = 141
-"""Nobody reads the output any more: 128 + SIGPIPE."""
+"""The output's reader has gone: 128 + SIGPIPE."""
 TERMINATED = 143
 """`kill`: 128 + SIGTERM."""

@@ -1,12 +1,12 @@
-"""stdout and stderr of the command: what becomes of it when nobody reads them.
+"""stdout and stderr of the command: what happens when they are not read.
 
-**Nobody reads any more** (EPIPE, as after `| head`; a terminal that was closed), or the device is
+**The reader has gone** (EPIPE, as after `| head`; a terminal that was closed), or the device is
 full. stdout is what the command is for: it ends as by Ctrl-C, with an exit status of its own, and
 says nothing more. stderr is not: what would go there is lost, and that is all.
 
-**Nobody reads for now**: the pipe is full, or the terminal stopped by Ctrl-S. A program waits then,
-until it is told to end. A server does not: guests wait for it. It keeps what it has to say until
-there is room, up to `KEPT` bytes; what is beyond is lost.
+**The reader does not read for now**: the pipe is full, or the terminal stopped by Ctrl-S. A program
+waits then, until it is told to end. A server does not: guests wait for it. It keeps what it has to
+say until there is room, up to `KEPT` bytes; what is beyond is lost.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEPT = 1 << 20
 PATIENCE = 1.0
 """Seconds that a reader who does not read is given in the end."""
 LOOK_UP = 0.1
-"""Seconds after which whoever waits for room looks whether the command is to end."""
+"""Seconds after which a write that waits for room looks whether the command is to end."""
 STREAMS = {"stdout": 1, "stderr": 2}
 
 
@@ -43,7 +43,7 @@ class Sink(io.RawIOBase):
         self.vital: bool = name == "stdout"
         """Whether the command is to end when this is lost."""
         self.waits: bool = True
-        """Whether the command waits for whoever reads."""
+        """Whether the command waits until there is room."""
         self._name = name
         self._descriptor = descriptor
         self._kept = bytearray()

@@ -1,7 +1,7 @@
 """`activations top`: the ports of programs that run, and what goes through them now.
 
-Programs that were asked to (`activations.telling`) tell how it stands, to whoever connects. Two
-answers give the rates between them.
+Programs that were asked to (`activations.telling`) say how it stands to each program that connects.
+Two answers give the rates between them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _nobody(pids: Sequence[int]) -> str:
 def answers(pids: Sequence[int]) -> dict[int, Told]:
     """What programs of this user say of themselves, by process id; these alone, if there are any.
 
-    Sockets that nobody serves are removed: their programs were killed.
+    Sockets whose programs are gone are removed: these were killed.
     """
     found: dict[int, Told] = {}
     for path in sorted(telling.folder().glob("*.sock")):

@@ -106,8 +106,8 @@ def vchan() -> None:
     as with </dev/null, it receives until the other end leaves.
 
     Exit status: 0 if all went well; 1 if the other end left before it had all of standard input,
-    broke the protocol, or did not come in time; 2 if this is no Xen domain; 130 if interrupted,
-    141 if nobody reads the output any more.
+    broke the protocol, or did not come in time; 2 if this is not a Xen domain; 130 if interrupted,
+    141 if the output's reader has gone.
     """
 
 

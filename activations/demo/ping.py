@@ -156,7 +156,7 @@ class Pinger:
         self._patience = patience
 
     async def find(self, address: bytes, *, attempts: int = 5) -> Station:
-        """Who has this address. Raises `TimeoutError` if nobody says so."""
+        """The station with this address. Raises `TimeoutError` if none answers."""
         for attempt in range(1, attempts + 1):
             await self._send(who_has(self.own, address))
             try:

@@ -81,7 +81,7 @@ async def _dom0(xen: Domain, plan: Plan) -> dict[str, Any]:
     alice, bob = await xen.find("alice"), await xen.find("bob")
     async with AsyncExitStack() as stack:
         path = Path(plan.image or stack.enter_context(made_image(plan.size)))
-        file = FileDisk(path, read_only=True, format="raw")  # as whoever made the plan has seen
+        file = FileDisk(path, read_only=True, format="raw")  # the plan's maker looked at it
         image = Image(stack.enter_context(file), meter.tick)
         switch = WatchedSwitch(meter)
         xvda = await stack.enter_async_context(_disk(xen, alice, image))

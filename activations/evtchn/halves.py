@@ -23,7 +23,7 @@ from activations.port import Port
 from activations.store import StoreError
 
 PATIENCE = 60.0
-"""Seconds in which the other half has to come, where nobody says otherwise."""
+"""Seconds in which the other half has to come, by default."""
 PARTING = 10.0
 """Seconds that it is given to go."""
 

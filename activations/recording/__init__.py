@@ -12,6 +12,6 @@
 
 All that a program does is asked of its lower half, and all that it learns comes from there, or from
 `chance`. So one class stands at that seam in both: with a `Noting` journal it asks a real lower
-half and notes the answer; with a `Reading` one nobody is asked, the question is compared with the
-one that was noted, and the answer is that one. The two cannot disagree on what is noted.
+half and notes the answer; with a `Reading` one it asks nothing below, the question is compared with
+the one that was noted, and the answer is that one. The two cannot disagree on what is noted.
 """

@@ -3,7 +3,8 @@ the time. Inside `by_journal` each goes by the journal.
 
 `random` is seeded with a number that is noted; the others are noted call by call, secrets too.
 What a module took before by `from time import time` goes past this, and what threads ask is not
-noted; log records carry the time they are made at. Whoever goes by such a time differs in a replay.
+noted; log records carry the time they are made at. A program that decides by such a time differs in
+a replay.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Noting:
         self.note([kind, list(what), None])
 
     def turn(self) -> None:
-        """Nobody runs now: what was noted may be written."""
+        """No program runs now: what was noted may be written."""
         if len(self._events) >= FULL:
             self._flush()
 
@@ -80,7 +80,7 @@ class Reading:
         self.quiet = False
         """Whether that is over too, and what is asked in cleaning up is not answered."""
         self.told: dict[str, Callable[..., None]] = {}
-        """Whom to tell of what nobody asked for, while something else is asked, by kind."""
+        """What to call for news that comes unasked, while something else is asked, by kind."""
 
     @property
     def end(self) -> Any:
@@ -186,7 +186,7 @@ def _place() -> str:
 
 
 def _nobody() -> None:
-    """In a replay nobody is asked."""
+    """A replay asks nothing below."""
 
 
 def _written(error: Exception) -> list[Any]:

@@ -44,7 +44,7 @@ class _Waiter:
     kind: MessageType
     path: str
     reply: asyncio.Future[bytes] | None
-    """None where nobody wants to know."""
+    """None where the reply is of no interest."""
     undo: Undo | None
 
 
@@ -167,7 +167,7 @@ class Store(Nodes):
             raise
 
     def post(self, kind: MessageType, payload: bytes, *, tx_id: int = 0) -> None:
-        """Send a request whose reply nobody waits for."""
+        """Send a request whose reply is not waited for."""
         if not self.closed:
             self._submit(payload, tx_id, _Waiter(kind, "", None, None))
 
@@ -196,7 +196,7 @@ class Store(Nodes):
             self.lost(error)
 
     def refused(self, message: bytes, error: Exception) -> None:
-        """A message could not be sent, which is the affair of who asked, and of nobody else."""
+        """A message could not be sent: its request fails, and no other."""
         _, req_id, _, _ = HEADER.unpack_from(message)
         if waiter := self._waiters.pop(req_id, None):
             number = getattr(error, "errno", None) or errno.EIO

@@ -13,8 +13,8 @@ from activations.store.permission import Permission
 from activations.store.wire import join, octets, strings, text
 
 Undo = Callable[[bytes | None], None]
-"""What takes a request back that nobody waits for any more, given its reply: None if there was none
-to take back, since it was refused."""
+"""What takes a request back that is not waited for any more, given its reply: None if there was
+none to take back, since it was refused."""
 
 
 class Nodes(ABC):

@@ -22,7 +22,7 @@ _WHY = {
 
 
 async def connect(path: Path) -> DescriptorConnection:
-    """A new connection. Raises `StoreUnreachable` if nobody serves this socket, or not us."""
+    """A new connection. Raises `StoreUnreachable` if no xenstored answers there, or not us."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
         stream.setblocking(False)
         try:

@@ -14,7 +14,7 @@ overtakes the store before it: `fence.py` says what keeps them apart.
 
 The second difficulty is clearing a bit. libxenvchan does it with an atomic AND; from Python it
 is a load and a store, and a bit that the other end sets between the two is wiped out. So a notify
-byte is only ever stored to by an end that then sends an event. Whoever's bit was wiped out had
+byte is only ever stored to by an end that then sends an event. The end whose bit was wiped out had
 set it before that store, so the event reaches it before or in its sleep; it looks at everything
 anew and asks again. That costs at most one event too many, and no event is lost. Setting a bit
 is a load and a store too, but only the asker sets bits: at worst it sets one anew that was just

@@ -3,9 +3,9 @@
 A link owns them from the moment it has them until `aclose()`. A peer that maps pages which this
 domain granted may take its time with unmapping them: see `Leftovers`.
 
-A program that dies has its kernel tell the other end. A domain that Xen destroys tells nobody: its
-live byte says what it said, and no event comes. dom0 hears of it from xenstored; to a guest nobody
-says it.
+A program that dies has its kernel tell the other end. A domain that Xen destroys does not: its
+live byte says what it said, and no event comes. dom0 hears of it from xenstored; a guest is not
+told.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Link:
             self.closed = True
             self.end.leave()
             self.end.release()
-            # the other end has been told; the port goes now, and nobody here waits any longer
+            # the other end has been told; the port goes now, and its waiters are woken
             self._control.notify_on_close(clear_byte=self._fields.own_live)
             self.port.close()
             self._leftovers.close(*self._rings, self._control)

@@ -33,7 +33,7 @@ from activations.vchan.link import Link
 from activations.vchan.stream import VchanStream
 
 RING_SIZE = 1 << 14
-"""Bytes of a ring, where nobody says otherwise: four pages."""
+"""Bytes of a ring, by default: four pages."""
 
 
 @asynccontextmanager
@@ -164,7 +164,7 @@ class VchanListener(Listener[VchanStream]):
 
     async def _take_out(self) -> None:
         store = self._xen.store
-        with suppress(TimeoutError):  # a xenstored that does not answer keeps nobody for ever
+        with suppress(TimeoutError):  # a xenstored that does not answer is not waited for
             async with asyncio.timeout(LINGER):
                 for node in (abi.RING_REF, abi.EVENT_CHANNEL):
                     with suppress(StoreError):

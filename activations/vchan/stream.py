@@ -139,7 +139,7 @@ class VchanStream(ByteStream):
     async def aclose(self) -> None:
         """Leave: the other end is told, the port and the pages go. Twice is harmless.
 
-        Whoever waits in `receive` or `send` gets `ClosedResourceError`. Raises `XenError` as
+        A task that waits in `receive` or `send` gets `ClosedResourceError`. Raises `XenError` as
         `Link.aclose` does.
         """
         await self._link.aclose()
@@ -154,7 +154,7 @@ class VchanStream(ByteStream):
             return await self._link.port.after(seen)
         except PortClosed:
             if self._link.bereft and not self._link.closed:
-                return seen  # whoever looks again finds the other end gone
+                return seen  # the next look finds the other end gone
             raise ClosedResourceError from None
         except PortError as error:
             raise BrokenResourceError(str(error)) from error

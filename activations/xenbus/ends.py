@@ -62,7 +62,7 @@ class FrontEnd(Handshake):
         return stands
 
     async def _part(self) -> None:
-        """Whoever comes next, maybe another driver, finds no key of this one's."""
+        """Leave no key behind that the next driver, maybe another one, would find."""
         in_use = self.phase in (Phase.PUBLISHED, Phase.CONNECTED, Phase.RECONFIGURING)
         if in_use and await self._say(Phase.CLOSING):
             await self._until_other(State.CLOSING, State.CLOSED, State.UNKNOWN, *_ANEW)

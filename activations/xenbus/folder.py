@@ -50,7 +50,8 @@ class Folder:
     # What is there
 
     async def state(self, nodes: Nodes | None = None) -> State:
-        """What stands as this end's state, whoever wrote it; `UNKNOWN` once the device is gone."""
+        """What stands as this end's state, though another may have written it; `UNKNOWN` once the
+        device is gone."""
         nodes = self._store if nodes is None else nodes
         own = await read_state(nodes, self._path)
         pointed_at = await read_if_there(nodes, f"{self._device.front_path}/backend")

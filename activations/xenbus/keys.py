@@ -78,7 +78,7 @@ class Keys(Mapping[str, str]):
         return self
 
     def answers_as(self, earlier: Keys) -> bool:
-        """Whether whoever asked the earlier ones would be told the same by these."""
+        """Whether what was asked of the earlier ones has the same answer in these."""
         return all(self._nodes.get(name) == earlier._nodes.get(name) for name in earlier._asked)
 
 

@@ -127,7 +127,7 @@ FRONT_AGAIN: Table = {
 """The front end's: what the back end says still, or again, with other keys."""
 
 BACK: Table = {
-    # Whoever finds this end untouched may well be ahead: some front ends wait for no offer.
+    # A front end may be ahead of an end that is untouched: some wait for no offer.
     Phase.FRESH: _on(*State, step=Step.OFFER, to=Phase.OFFERED),
     Phase.RESUMED: _on(*_BEGINNING, step=Step.OFFER, to=Phase.OFFERED)
     | _on(*_but(*_BEGINNING), to=Phase.STALE),

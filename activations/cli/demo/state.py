@@ -1,7 +1,7 @@
 """What is known of the machine room while it runs: the last figures, and how fast they grow.
 
-Rates are per second of real time, by the clock of whoever watches. On the simulator's virtual
-clock hardly any time passes, and a rate by that clock would say nothing.
+Rates are per second of real time, by the clock of the process that watches. On the simulator's
+virtual clock hardly any time passes, and a rate by that clock would say nothing.
 """
 
 from __future__ import annotations

@@ -192,8 +192,8 @@ def perms(path: str, permissions: tuple[Permission, ...], socket: Path | None) -
 def serve(socket: Path) -> int:
     """Serve a simulated xenstored, in which there is dom0 alone, on SOCKET until Ctrl-C.
 
-    Whoever can open SOCKET is trusted like dom0. It is removed in the end. Exit status: 130 after
-    Ctrl-C, 143 after `kill`, 129 with its terminal, 2 if it cannot be served there.
+    A program that can open SOCKET is trusted like dom0. It is removed in the end. Exit status: 130
+    after Ctrl-C, 143 after `kill`, 129 with its terminal, 2 if it cannot be served there.
     """
     backend = backends.load("sim")
     if not isinstance(backend, HasStoreServer):

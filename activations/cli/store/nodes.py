@@ -26,7 +26,7 @@ class Node:
     value: str | None
     """None where this domain may not read it."""
     permissions: tuple[str, ...] | None
-    """None where nobody asked."""
+    """None where they were not asked for."""
 
     @property
     def name(self) -> str:
@@ -48,8 +48,8 @@ class Node:
 async def walk(store: Store, top: str, recursive: bool, permissions: bool) -> AsyncIterator[Node]:
     """The nodes below `top`, each before what is below it.
 
-    The store does not stand still: what goes away meanwhile is left out. Not by recursion, as
-    whoever writes to the store says how deep it is.
+    The store does not stand still: what goes away meanwhile is left out. Not by recursion:
+    another domain may have made it as deep as it likes.
     """
     waiting = [(path, 1) for path in reversed(await _children(store, top))]
     while waiting:

@@ -3,8 +3,8 @@
 A disk works on buffers that are mostly the front end's own pages: it reads into them and writes
 from them, and nothing is copied in between. Each operation is done when it returns None, or else
 once what it returned has been awaited; so a disk that has its data at hand costs no task, and one
-that has to wait keeps nobody waiting. When the front end goes, coroutines are cancelled and futures
-are waited for: behind a future may be a thread, which cannot be stopped.
+that has to wait does not hold others up. When the front end goes, coroutines are cancelled and
+futures are waited for: behind a future may be a thread, which cannot be stopped.
 
 A write may be lost in a power cut until a flush that began after it has ended. Operations that are
 not done yet may be done in any order.

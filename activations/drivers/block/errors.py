@@ -1,5 +1,5 @@
-"""What a disk's user can meet, and whoever serves one. They are OSErrors too, so `error.errno` says
-which it was."""
+"""Errors of the user of a disk, and of the program that serves one. They are OSErrors too, so
+`error.errno` says which it was."""
 
 from __future__ import annotations
 

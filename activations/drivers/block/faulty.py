@@ -1,4 +1,4 @@
-"""A disk in a world where disks are slow, fail, and lose their power: for whoever explores.
+"""A disk in a world where disks are slow, fail, and lose their power: for the explorer.
 
 The disk that is served is wrapped where such faults may happen, and only there. What it has been
 given to write since the last flush is in its cache: when its power goes, none of that is on the

@@ -1,7 +1,7 @@
 """A disk on a file or a block device of this domain.
 
 Reads and writes go straight between the page cache and the buffers, in the loop's own thread where
-that makes nobody wait: that takes a tenth of the time in which another thread would have done it.
+that does not wait: it takes a tenth of the time in which another thread would have done it.
 Only the kernel knows, so it is asked to do what can be done at once, and no more (RWF_NOWAIT). The
 rest is done by threads, and so are flushes and discards.
 
@@ -11,8 +11,8 @@ network file systems about nothing: there a thread does all of it. A write of 4 
 to back end and back, then takes 1.8 times as long where one is asked for at a time, and 1.5 times
 where many are (87 and 26 µs). A guess would not save that: a write that looks harmless waits for
 its page to be read, for a journal to be written (after any flush, on ext4), or because the kernel
-holds back whoever has made too much of the cache dirty, for up to a fifth of a second; and with the
-loop all other guests' disks and networks would wait.
+holds back a program that has made too much of the cache dirty, for up to a fifth of a second; and
+with the loop all other guests' disks and networks would wait.
 
 A file system in memory has no device to wait for, and on the virtual clock there are no threads:
 there all is done at once.
@@ -60,12 +60,12 @@ Call: TypeAlias = Callable[..., int]
 
 
 class FileDisk:
-    """A raw image or a block device. Close it when nobody serves it any more: use `with`.
+    """A raw image or a block device. Close it when it is not served any more: use `with`.
 
-    Whoever writes to it is alone with it; with `read_only`, others may read it too: `sharing` says
-    who is heard of. A file that looks like an image of another format is refused, unless `format`
-    says that it is "raw". The last sector of a file that does not fill it goes on with zeroes; such
-    a file can only be read.
+    While it can be written, no other program has it; with `read_only`, others may read it too:
+    `sharing` says which programs are noticed. A file that looks like an image of another format is
+    refused, unless `format` says that it is "raw". The last sector of a file that does not fill it
+    goes on with zeroes; such a file can only be read.
 
     Raises `ImageError`, whose kinds say whether somebody else has it (`ImageInUse`), it cannot be
     written (`ImageReadOnly`), or is no such image (`UnfitImage`), and `OSError` for what cannot be

@@ -46,7 +46,7 @@ class Transfer:
         self.length: int = length
         self.memory = memory
         self.finish: Finish | None = finish
-        """None when nobody waits any more."""
+        """None when it is not waited for any more."""
         self.cut: int = 0
         """Bytes in pieces."""
         self.pending: int = 0
@@ -65,7 +65,7 @@ class Transfer:
         return self.finish is not None and self.error is None
 
     def end(self, error: DiskError | None) -> None:
-        """Say so to whoever waits."""
+        """Call `finish`, if it is still waited for."""
         finish, self.finish, self.memory = self.finish, None, None
         if finish is not None:
             finish(error)

@@ -2,8 +2,8 @@
 
 A disk that has its data at hand is served in one go, request after request, and the answers of a
 round are published together. What has to wait gets a task of its own, and is answered when it is
-done, so requests overtake each other. A round is bounded: a front end that never stops asking keeps
-nobody else from running.
+done, so requests overtake each other. A round is bounded: a front end that never stops asking
+does not keep others from running.
 
 A front end that breaks the ring has its device closed (`RingError`). A request that cannot be done
 is answered so, and nothing else comes of it.

@@ -4,7 +4,7 @@
       Piece       as much of it as one request carries, in pages of the pool
         entry     the piece in a ring, under an id of its own
 
-Nothing here waits. A transfer that finds no room stands in line; whoever hears of room calls
+Nothing here waits. A transfer that finds no room stands in line; the one that learns of room calls
 `fill`, which cuts pieces from the head of the line and puts them where there is room. So all are
 served in the order in which they came, and none is overtaken.
 
@@ -127,7 +127,7 @@ class Requests:
         self._line[transfer] = None
 
     def abandon(self, transfer: Transfer) -> None:
-        """Nobody waits for it any more, and its memory is not touched again. What is in flight of
+        """It is not waited for any more, and its memory is not touched again. What is in flight of
         it stays so: the back end has it."""
         transfer.finish = transfer.memory = None
         self._line.pop(transfer, None)
@@ -261,7 +261,7 @@ class Requests:
             transfer.end(transfer.error)
 
     def _forget_unwanted(self) -> None:
-        """Nothing is sent again for whom nobody waits, or whose transfer has failed."""
+        """What was abandoned, or has failed, is not sent again."""
         pieces, self._again = self._again, deque()
         for piece in pieces:
             if piece.transfer.wanted:

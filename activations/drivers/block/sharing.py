@@ -1,11 +1,11 @@
 """Who else has an image: locks against each other, and against QEMU; loop devices.
 
-Whoever writes to an image is alone with it; those that only read it may be many.
+A program that writes to an image has it alone; many may read it.
 
 **flock(2)** is between programs of this package, and others that go by it.
 
-**QEMU** locks bytes of the file that nobody reads or writes as locks: byte 100 + n where it makes
-use of permission n, byte 200 + n where it wants nobody else to. The locks are shared, held by the
+**QEMU** locks bytes of the file, whatever their content: byte 100 + n where it makes
+use of permission n, byte 200 + n where no other may. The locks are shared, held by the
 open file (OFD locks), and looked for rather than waited for: each end takes its own, then looks
 for the other's. What is done here is the same, so each refuses what the other has. Source: QEMU's
 qapi/block-core.json (`BlockPermission`) and block/file-posix.c.

@@ -22,7 +22,7 @@ _Work: TypeAlias = tuple[
 
 class Threads:
     """At most so many, as many as there is work for at once, until `close()`. For one loop at a
-    time. They are daemons: what they do is nobody's any more when the program ends."""
+    time. They are daemons: the program may end while they work."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -59,7 +59,7 @@ class Threads:
             except BaseException as raised:
                 error = raised.with_traceback(None)
             del work, function, args
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop was closed, and what waited went with it
                 loop.call_soon_threadsafe(self._done, done, error)
             del loop, done, error
 

@@ -97,7 +97,7 @@ class FromGuest:
                 while waiting:
                     await wire.send(waiting[0])
                     del waiting[0]
-                await asyncio.sleep(0)  # a ring that is never empty keeps nobody else waiting
+                await asyncio.sleep(0)  # others run, though the ring is never empty
                 if self._ring.idle():
                     seen = await self._port.after(seen)
         finally:

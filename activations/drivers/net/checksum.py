@@ -2,7 +2,7 @@
 
 Linux's front end takes no word of `feature-no-csum-offload` from a back end: it sends packets of
 IPv4 whose checksum is that of the pseudo header alone, and counts on hardware that does the rest.
-There is none here; and a frame on a wire is to be whole, whoever takes it at the other end.
+There is none here; and a frame on a wire must be whole, for any receiver.
 
 The sum is one of 16-bit words in ones' complement, which is the remainder by 2^16 - 1 of the bytes
 read as one number: a single division of long integers, instead of a loop.

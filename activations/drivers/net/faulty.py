@@ -1,4 +1,4 @@
-"""A wire in a world where packets are lost, doubled, and overtake each other: for whoever explores.
+"""A wire in a world where packets are lost, doubled, and overtake each other: for the explorer.
 
 What a back end is plugged into is wrapped where such faults may happen, and only there. A frame
 that is overtaken comes behind the next one; where none comes, it is lost.

@@ -7,8 +7,8 @@
         frame = await nic.receive()
 
 The driver makes rings, pages and ports anew for each connection. A back end that dies takes the
-packets with it that it had not answered, and so does a suspend; they are counted, and whoever cares
-sends them again, as in any network.
+packets with it that it had not answered, and so does a suspend; they are counted, and sent again
+by protocols that need them, as in any network.
 """
 
 from __future__ import annotations

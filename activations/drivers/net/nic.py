@@ -88,8 +88,8 @@ class Nic:
 
     def statistics(self) -> Statistics:
         """What it has sent and received so far, over all its connections. `lost` are frames that
-        the back end refused or did not answer before it died, and those received that nobody took
-        in time."""
+        the back end refused or did not answer before it died, and those received that were not
+        taken in time."""
         return replace(self._statistics)
 
     def arrived(self, frame: bytes) -> None:

@@ -1,8 +1,8 @@
 """A switch: joins several network devices into one network, and learns who is where.
 
 A frame for an address that was seen as a sender goes to that sender's port; any other, and one for
-many, goes to all. What a port's receiver does not take in time is dropped: one that sleeps stands
-in nobody's way.
+many, goes to all. What a port's receiver does not take in time is dropped: one that sleeps
+does not hold up the others.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Switch:
             target.incoming.put(frame)
 
     def remove(self, port: SwitchPort) -> None:
-        """No frame goes there any more, and nobody is known to be there."""
+        """No frame goes there any more, and the addresses behind it are forgotten."""
         if port in self.ports:
             self.ports.remove(port)
             self._seen = {key: value for key, value in self._seen.items() if value[0] is not port}

@@ -6,7 +6,7 @@ What Linux sends through it is read here, what is written here Linux receives. S
     with Tap("tap0") as tap:                                     # ip link set tap0 up
         async with net.serve(xen, device, tap): ...
 
-pytun-pmd3 makes the device. It is imported where that happens: whoever needs no TAP has none of it.
+pytun-pmd3 makes the device. It is imported only where that happens.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Tap:
     """A TAP device, an `Interface`, until `close`. Needs the wall clock.
 
     `name` is at most 15 bytes; empty, Linux chooses one. A device of that name that is there is
-    taken, if it is a TAP and nobody has it. Raises `OSError`: EPERM without the right to make
-    devices (CAP_NET_ADMIN), ENOENT without the kernel's module tun, EBUSY.
+    taken, if it is a TAP that no other program has. Raises `OSError`: EPERM without the right to
+    make devices (CAP_NET_ADMIN), ENOENT without the kernel's module tun, EBUSY.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -76,7 +76,7 @@ class Tap:
             raise self._meant(error) from None
 
     def close(self) -> None:
-        """The device goes, and whoever receives is told. Twice is harmless."""
+        """The device goes, and pending receivers get `NicClosed`. Twice is harmless."""
         if self._fd >= 0:
             for reader in self._readers:
                 if not reader.done():

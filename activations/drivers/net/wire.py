@@ -13,7 +13,7 @@ from activations.drivers.net.errors import NicClosed
 from activations.drivers.net.frames import FrameQueue
 
 CAPACITY = 256
-"""Frames that wait to be received, where nobody says otherwise."""
+"""Frames that wait to be received, by default."""
 BATCH = 64
 """Frames, or entries of a ring, that are taken before others have their turn."""
 
