@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -127,9 +128,19 @@ def has_lab_parts(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def lab(lab_parts: None) -> Iterator[xen_lab.Lab]:
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that the lab has as a disk: of an odd size, and of a name that QEMU's options would
+    take apart."""
+    file = tmp_path_factory.mktemp("lent") / "a, b=c"
+    file.write_bytes(os.urandom(100_001))
+    return file
+
+
+@pytest.fixture(scope="session")
+def lab(lab_parts: None, lent: Path) -> Iterator[xen_lab.Lab]:
     """A real Xen, booted once for all tests marked `lab`; scenarios run on it too."""
-    with xen_lab.Lab(command=True) as booted, xen_lab.backend.using(booted):
+    shape = xen_lab.Shape(disk=lent)
+    with xen_lab.Lab(command=True, shape=shape) as booted, xen_lab.backend.using(booted):
         yield booted
 
 
@@ -147,10 +158,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
 
 
-def pytest_collection_finish() -> None:
-    """What is there by now stays. Tests collect garbage by hand, and would look through it all."""
+def set_aside() -> None:
+    """What is there by now stays: pytest's own, above all. Tests and programs collect garbage by
+    hand, and would look through it all, a second each time."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    set_aside()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        set_aside()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

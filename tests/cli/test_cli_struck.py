@@ -110,7 +110,6 @@ def nothing_traced() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     yield
-    gc.unfreeze()
     sys.settrace(before)
 
 
