@@ -7,6 +7,7 @@ import warnings
 from errno import EACCES
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from activations import logs
 from activations.abi.xenstore_paths import HOMES
@@ -31,16 +32,25 @@ class Domain:
         self.name: str = lower.name
         self.clock = lower.clock
         """`virtual`, which jumps over idle time, or `wall`."""
-        self.loop = loop
+        self._loop = ref(loop)
         self.generation: int = 0
         """How often the domain was suspended and resumed. Ports are of one generation."""
-        self.events: Events = Events(lower, loop)
+        self.events: Events = Events(lower, self._loop)
         self.grants: Grants = Grants(lower.grant_table)
         self._lower = lower
         self._store: Store | None = None
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.name!r}>"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that serves it. Not what keeps it alive: a loop that is closed, and that nobody
+        else has, is freed at once. Raises `RuntimeError` from then on."""
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError(f"the event loop of {self!r} is gone: keep the loop itself")
+        return loop
 
     @cached_property
     def log(self) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from typing import TYPE_CHECKING
+from weakref import ReferenceType
 
 from activations.errors import GenerationEnded
 from activations.port import Port
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 class Events:
     """`xen.events`. Every operation that Xen can refuse raises `XenError`."""
 
-    def __init__(self, lower: LowerHalf, loop: AbstractEventLoop) -> None:
+    def __init__(self, lower: LowerHalf, loop: ReferenceType[AbstractEventLoop]) -> None:
         self.lower = lower
         self.loop = loop
+        """Of those who wait: a reference, since it is the loop that has the ports."""
         self.ports: dict[int, Port] = {}
         """The open ports by local number."""
         self.port_class = Port

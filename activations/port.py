@@ -62,7 +62,7 @@ class Port:
 
     def __init__(self, events: Events, number: int, remote: str) -> None:
         self._events = events
-        self._loop = events.loop
+        self._loop = events.loop()
         self._send = events.lower.notify
         self.number: int = number
         """The local port number."""

@@ -5,6 +5,7 @@ So this package imports no backend, and anybody can add one.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from activations.errors import BackendError
@@ -23,6 +24,7 @@ def names() -> list[str]:
     return sorted({point.name for point in _offered()})
 
 
+@cache
 def find(name: str) -> Any:
     """The backend of this name, an `activations.backend.Backend`. Raises `BackendError` if there
     is none that fits."""

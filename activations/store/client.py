@@ -65,7 +65,8 @@ class Store(Nodes):
         """Nothing goes any more, and it was not closed here: xenstored went away."""
         self.turns: Turns = Turns()
         """Whose turn it is to open a transaction."""
-        self._connection = connection
+        self._connection: StoreConnection | None = connection
+        """None once it is closed: it knows whom it tells, and neither is to keep the other."""
         self._owner = owner
         self._decoder = Decoder(REPLY_MAX)
         self._listening = False
@@ -172,12 +173,14 @@ class Store(Nodes):
             self._submit(payload, tx_id, _Waiter(kind, "", None, None))
 
     def _submit(self, payload: bytes, tx_id: int, waiter: _Waiter) -> None:
+        connection = self._connection
+        assert connection is not None
         if not self._listening:
             self._listening = True
-            self._connection.start(self)
+            connection.start(self)
         req_id = self._new_req_id()
         self._waiters[req_id] = waiter
-        self._connection.send(Message(waiter.kind, payload, req_id, tx_id).encode())
+        connection.send(Message(waiter.kind, payload, req_id, tx_id).encode())
 
     def _new_req_id(self) -> int:
         while True:
@@ -241,7 +244,9 @@ class Store(Nodes):
     def _end(self, why: str, cause: Exception | None = None) -> None:
         """Nothing goes any more: tell all who wait."""
         self.closed = self.closed or why
-        self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
             closed = StoreClosed(waiter.kind, waiter.path, self.closed)

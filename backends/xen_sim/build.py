@@ -34,7 +34,6 @@ class Built:
         self.domain = domain
         self._kernel = kernel
         self._delivery = delivery
-        self._guests: dict[EventLoop, Guest] = {}
         self._shared: dict[str, Any] = {}
         self.started: list[CPU] = []
         """Processors that `start_idle` has brought up."""
@@ -88,7 +87,6 @@ class Built:
         if domain.xen.trace is not None:
             deliveries(guest, lambda: loop.domain.events.ports, noted)
         domain.vcpus[vcpu].up = True
-        self._guests[loop] = guest
         self._open = of
         return loop
 
@@ -103,7 +101,8 @@ class Built:
     def resume(self, loop: EventLoop) -> None:
         """The domain was suspended and goes on: its kernel begins again, and whoever waits on what
         was bound before is told."""
-        guest = self._guests[loop]
+        guest = loop._lower
+        assert isinstance(guest, Guest)
         guest.start()
         new_generation(loop)
         guest.platform.cpu.kick()

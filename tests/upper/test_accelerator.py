@@ -113,17 +113,16 @@ def test_doctor_says_which_is_in_use_and_the_environment_chooses() -> None:
     assert doctor(ACTIVATIONS_PURE="1") == "without it: ACTIVATIONS_PURE is set"
 
 
-WITHOUT = (
-    *("struck", "timers", "processor", "simulation", "loops_together", "loop_wall"),
-    *("fused", "order", "event_channel", "vchan_end", "unusual_ends", "leak_guard"),
-)
+WITHOUT = ["timers", "processor", "loops_together", "fused", "order", "event_channel", "freed"]
 """Tests of the loop, its ports and the machine below."""
+MORE = ["struck", "simulation", "loop_wall", "vchan_end", "unusual_ends", "leak_guard"]
 
 
 @pytest.mark.timeout(300)
-def test_the_loop_the_ports_and_the_machine_are_whole_without_it() -> None:
+@pytest.mark.parametrize("names", [WITHOUT, pytest.param(MORE, marks=pytest.mark.long)])
+def test_the_loop_the_ports_and_the_machine_are_whole_without_it(names: list[str]) -> None:
     """All other tests have it; these are run once more, in Python alone."""
-    files = [str(next(TESTS.rglob(f"test_{name}.py"))) for name in WITHOUT]
+    files = [str(next(TESTS.rglob(f"test_{name}.py"))) for name in names]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not lab", *files],
         env=os.environ | {"ACTIVATIONS_PURE": "1"},

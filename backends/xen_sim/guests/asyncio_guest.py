@@ -188,6 +188,10 @@ class WallGuest(Guest):
         super().__init__(platform, kernel, devices)
         shorten(self, block=self._block, poll=self._poll)
 
+    def close(self) -> None:
+        super().close()
+        del self.block, self.poll  # its own, which know it
+
     def _block(self, deadline: int | None) -> Ready:
         self.kernel.block(deadline)
         return self._watched.look()

@@ -101,6 +101,12 @@ class CPU(Fiber):
         another domain, or it is to end. One that is not asleep does not sleep the next time."""
         self.scheduler.kick(self)
 
+    def disconnect(self) -> None:
+        """Its guest is gone, and what would interrupt it."""
+        self.line = Unconnected()
+        self.idt.clear()
+        self.kept = None
+
     # What its guest does
 
     def cli(self) -> None:

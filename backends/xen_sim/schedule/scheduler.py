@@ -56,6 +56,11 @@ def nothing() -> Kept:
     return _NOTHING
 
 
+def unexplained(error: BlockedForever) -> BlockedForever:
+    """The `report` where there is nobody to ask."""
+    return error
+
+
 class Fiber:
     """Something that runs, and can give up the processor anywhere."""
 
@@ -105,7 +110,7 @@ class Scheduler:
         """What the hub is to do before anybody runs again."""
         self.ending: bool = False
         """Whoever still runs is to end: it gets `GreenletExit` where it next gives way."""
-        self.report: Callable[[BlockedForever], BlockedForever] = lambda error: error
+        self.report: Callable[[BlockedForever], BlockedForever] = unexplained
         """Says who waits for what, where that is raised with no hub."""
         self.interrupted: bool = False
         """Ctrl-C was pressed; it is raised when the processor is next given away."""

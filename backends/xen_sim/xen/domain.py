@@ -141,3 +141,11 @@ class XenDomain:
         self.page_grants.let_go()
         self.grant_table.unmap_all()
         self.event_channels.close_all()
+
+    def take_apart(self) -> None:
+        """Once it is released, and nobody will ask for anything: have its parts, which know it, be
+        parts of it no more. So it is freed with the loop that it served, by counting references."""
+        for vcpu in self.vcpus:
+            vcpu.take_apart()
+        self.vcpus.clear()
+        del self.event_channels, self.grant_table, self.page_grants

@@ -14,7 +14,7 @@ from xen_sim.faults.kinds import NOTHING, Enabled
 from xen_sim.hardware.cpu import CPU, SteppedCPU
 from xen_sim.hardware.memory import PLAIN, STEPPED, Lock
 from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
-from xen_sim.schedule.scheduler import Kept, Scheduler, nothing
+from xen_sim.schedule.scheduler import Kept, Scheduler, nothing, unexplained
 from xen_sim.schedule.tape import Tape
 from xen_sim.xen.domain import XenDomain
 from xen_sim.xen.faulty_store import StoreFaults
@@ -120,3 +120,7 @@ class Hypervisor:
             self._names.discard(domain.name)
             if domain.domid:
                 self._tell(partial(toolstack.release, domid=domain.domid))
+        if self.scheduler.hub is None:  # nothing runs, and nobody will look at it
+            domain.take_apart()
+            if not self.domains:
+                self.scheduler.report = unexplained

@@ -133,6 +133,11 @@ class VCPU:
         where = {"vcpu": self.number} if self.number else {}
         self.domain.trace(what, **where, **details)
 
+    def take_apart(self) -> None:
+        """As its domain is."""
+        self.cpu.disconnect()
+        del self.timers, self.delivery
+
     def reset(self) -> None:
         """The domain is suspended or gone: no timer, nothing requested."""
         self.timers.stop()

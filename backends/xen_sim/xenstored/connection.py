@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _NO_TRANSACTION = 0
 
 
+def nothing() -> bool:
+    """Nobody listens, and nothing moved."""
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class Cause:
     """A guest's request, which is outstanding until its reply and the events of it are taken."""
@@ -47,8 +52,8 @@ class Connection:
         """Why nobody listens any more, once it is broken."""
         self.outstanding: int = 0
         """A guest's requests of which not all is taken that came of them."""
-        self.on_turn: Callable[[], object] = lambda: False
-        self.on_restart: Callable[[], None] = lambda: None
+        self.on_turn: Callable[[], object] = nothing
+        self.on_restart: Callable[[], object] = nothing
         self.watches: list[Watch] = []
         self.transactions: dict[int, Transaction] = {}
         self._xenstored = xenstored
@@ -147,6 +152,7 @@ class Connection:
         """The client is gone."""
         self.break_off()
         self._xenstored.forget(self)
+        self.on_turn = self.on_restart = nothing
 
     def reset(self) -> None:
         """Drop its watches and transactions."""

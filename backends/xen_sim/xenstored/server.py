@@ -35,8 +35,9 @@ class Xenstored:
     def __init__(self, quota: Quota | None = None) -> None:
         self.quota: Quota = quota or Quota()
         self.database: Database = Database()
+        database = self.database
         self.watches: Watches = Watches()
-        self.domains: Domains = Domains(lambda: self.database.generation)
+        self.domains: Domains = Domains(lambda: database.generation)
         self.introduced: dict[int, bool] = {PRIVILEGED: False}
         """The domains that are introduced, and whether each has shut down."""
         self.special: dict[str, Node] = {
