@@ -82,9 +82,23 @@ EACH = pytest.mark.parametrize("name", one_in(1, COMMANDS))
 TALKING = pytest.mark.parametrize(
     "name", one_in(1, [name for name, each in COMMANDS.items() if each.talks])
 )
-SIGNALS = pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name
-)
+
+
+def taking_turns(ways: Sequence[Any]) -> list[Any]:
+    """Each command in one of these ways, by turns; in the others too in the long form."""
+    return [
+        pytest.param(
+            *each.values,
+            way,
+            id=f"{each.values[0]}-{getattr(way, 'name', way)}",
+            marks=each.marks if turn % len(ways) == number else pytest.mark.long,
+        )
+        for turn, each in enumerate(one_in(1, COMMANDS))
+        for number, way in enumerate(ways)
+    ]
+
+
+SIGNALS = pytest.mark.parametrize(("name", "number"), taking_turns([signal.SIGINT, signal.SIGTERM]))
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +215,6 @@ def unread_pipe() -> Iterator[int]:
         os.close(writer)
 
 
-@EACH
 @SIGNALS
 def test_a_signal_ends_it_in_order(
     name: str, number: signal.Signals, tmp_path: Path, store: Path
@@ -229,7 +242,6 @@ def is_parted(name: str, number: signal.Signals) -> bool:
     return COMMANDS[name].parts and not (number == signal.SIGINT and name.startswith("vchan"))
 
 
-@EACH
 @SIGNALS
 def test_a_server_whose_output_nobody_reads_for_now_serves_and_ends(
     name: str, number: signal.Signals, tmp_path: Path, store: Path
@@ -287,8 +299,7 @@ def test_a_device_that_is_full_ends_it_with_2_and_a_word(
         assert err is None or b"No space left on device" in err.read()
 
 
-@EACH
-@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("name", "closed"), taking_turns(["<&-", "<&- >&- 2>&-"]))
 def test_streams_that_are_closed_change_nothing(
     name: str, closed: str, tmp_path: Path, store: Path
 ) -> None:

@@ -27,6 +27,8 @@ from xen_sim.guests.platform import Delivery
 from xen_sim.guests.solo5_2020 import Solo5Of2020
 
 ROUNDS = 20
+PAUSE = 0.5
+"""Seconds before each answer."""
 GUESTS = [kernel for kernel in KERNELS.values() if kernel is not Solo5Of2020]
 COMBINATIONS = list(product(GUESTS, DELIVERIES))
 OTHERS = [MiniOS, Linux2L, LinuxFifo, FreeBSD]
@@ -56,7 +58,7 @@ async def client(xen: Domain) -> None:
         port.notify()
         for _ in range(ROUNDS):
             await port.wait()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(PAUSE)
             port.notify()
 
 
@@ -84,6 +86,8 @@ def test_both_clocks_and_other_orders(
     kernel: type[Kernel], delivery: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{__name__}.ROUNDS", 1)
+    if clock == "wall":
+        monkeypatch.setattr(f"{__name__}.PAUSE", 0.005)
     for seed in range(3):
         ping_pong(kernel, delivery=delivery, seed=seed, clock=clock)
 

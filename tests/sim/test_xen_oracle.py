@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.debian import source
 from support.needs import need_compiler
-from support.parameters import AN_HOUR
+from support.parameters import AN_HOUR, one_in
 from xen_oracle import build, compare, mutants, planted, random_programs
 from xen_oracle.facts import FACTS, Fact
 from xen_oracle.program import Kind, Program, Step, encoded, read
@@ -75,15 +75,20 @@ def test_a_program_of_a_number_is_always_the_same() -> None:
     assert encoded(one.steps) != encoded(other.steps)
 
 
-def test_most_faults_in_xens_code_are_seen(folder: Path, path: Path, tmp_path: Path) -> None:
-    """Six of the faults that are planted by rule. Those that are not seen are in what no guest
+@pytest.mark.parametrize("count", [3, pytest.param(6, marks=pytest.mark.long)])
+def test_most_faults_in_xens_code_are_seen(
+    count: int, folder: Path, path: Path, tmp_path: Path
+) -> None:
+    """Some of the faults that are planted by rule. Those that are not seen are in what no guest
     sees, or in what takes two processors: docs/truth.md has the figures for all."""
-    faults = random.Random(1).sample(list(mutants.of_xen(folder / "source")), 6)
+    faults = random.Random(1).sample(list(mutants.of_xen(folder / "source")), 6)[:count]
     seen = [
         mutants.xen_is_seen(folder / "source", fault, tmp_path / str(number), steps=50_000)
         for number, fault in enumerate(faults)
     ]
-    assert seen.count(True) >= 4, dict(zip([fault.name for fault in faults], seen, strict=True))
+    assert seen.count(True) * 3 >= 2 * count, dict(
+        zip([fault.name for fault in faults], seen, strict=True)
+    )
 
 
 class Deaf(Xen):
@@ -209,8 +214,9 @@ def test_the_simulator_answers_as_xens_code_does(fact: Fact) -> None:
 @pytest.mark.parametrize(
     ("machine", "steps"),
     [
-        (Simulated, 400_000),
-        (Explored, 120_000),
+        (Simulated, 100_000),
+        (Explored, 30_000),
+        pytest.param(Explored, 120_000, marks=AN_HOUR),
         pytest.param(Simulated, 2_000_000, marks=AN_HOUR),
     ],
 )
@@ -223,10 +229,10 @@ def test_the_simulator_never_differs_from_xens_code(
     assert done >= steps
 
 
-@pytest.mark.parametrize("first", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("first", one_in(6, range(6)))
 def test_a_fault_that_is_planted_in_the_simulator_is_seen(
     path: Path, tmp_path: Path, first: int
 ) -> None:
-    """Every second of them, and the others."""
+    """Every sixth of them, and the others."""
     assert len(planted.FAULTS) >= 39
-    assert not mutants.unseen(planted.FAULTS[first::2], tmp_path)
+    assert not mutants.unseen(planted.FAULTS[first::6], tmp_path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_elsewhere(): pass
 pytestmark = pytest.mark.once  # each starts a few pytests
 
 Write = Callable[[str], None]
+
+
+@pytest.fixture(autouse=True)
+def plain_pytests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without plugins that are installed and that nothing here needs: to import them takes most of
+    what such a pytest takes."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 @pytest.fixture
@@ -171,6 +179,7 @@ def test_a_signal_ends_all_parts(
     running = subprocess.Popen([*COMMAND, "others"], cwd=tmp_path, stdout=subprocess.PIPE)
     while not (tmp_path / "begun").exists():
         assert running.poll() is None
+        time.sleep(0.01)
     running.send_signal(number)
     running.communicate(timeout=patience(20))
     assert running.returncode == status

@@ -284,7 +284,7 @@ class Vandal:
             await self._xen.store.rm(f"{self._path}/{name}")
 
 
-@pytest.mark.parametrize("seed", one_in(1, range(40)))
+@pytest.mark.parametrize("seed", one_in(4, range(40)))
 def test_a_back_end_outlives_any_front_end_and_serves_the_next(seed: int) -> None:
     async def dom0(xen: Domain) -> None:
         device = Device("vbd", DEVID, await xen.find("guest"), 0, served_as="pyvbd")
@@ -385,7 +385,7 @@ class VandalBack:
             await self._xen.store.rm(f"{self._device.back_path}/{abi.SECTORS}")
 
 
-@pytest.mark.parametrize("seed", one_in(1, range(40)))
+@pytest.mark.parametrize("seed", one_in(4, range(40)))
 def test_a_front_end_outlives_any_back_end_and_uses_the_next(seed: int) -> None:
     behaves = done = False
 
