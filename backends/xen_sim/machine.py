@@ -248,6 +248,13 @@ class Machine:
             self._tape.end(failure)
         return failure
 
+    def close(self) -> None:
+        """Give back what was booted, where the machine has not run: a run does that itself."""
+        if not self._run:
+            self._run = True
+            for life in self.lives:
+                life.close()
+
     def _run_out(self) -> BaseException | None:
         scheduler = self.xen.scheduler
         scheduler.hub = getcurrent()

@@ -20,7 +20,7 @@ again: by a token, or by the seed of its schedule. docs/pytest.md is the user's 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MACHINE, DOMAIN = "xen_machine", "xen_domain"
 """The fixtures that a test takes."""
+_HAS_MACHINE = pytest.StashKey[bool]()
+"""Of a test for which a machine was made that runs in one order alone."""
 SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults"}
 """What a mark says of a search: any of them asks for one."""
 OPTIONS = SEARCH | {"seed", "domains"}
@@ -54,12 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--xen-explore",
         type=int,
         metavar="N",
-        help="explore every test that takes xen_machine or xen_domain, in N runs; 0: none",
+        help="explore every test that takes xen_machine or xen_domain itself, in N runs; 0: none",
     )
     group.addoption(
         "--xen-replay",
         metavar="TOKEN",
-        help="run tests that are explored on the course of this token alone",
+        help="run the test that this token is of on its course alone",
     )
 
 
@@ -80,11 +82,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 @pytest.fixture
-def xen_machine(request: pytest.FixtureRequest) -> Machine:
+def xen_machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A simulated machine; an explored one, anew for each run, where the test is explored."""
     from xen_sim.machine import Machine
 
-    return Machine(seed=_seed(request.node))
+    item: pytest.Item = request.node
+    item.stash[_HAS_MACHINE] = _runs(item) is None
+    machine = Machine(seed=_seed(item))
+    yield machine
+    machine.close()
 
 
 @pytest.fixture
@@ -102,29 +108,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _wrong(item: pytest.Function) -> str | None:
     """What is wrong with a test, and what would be right."""
-    mark = item.get_closest_marker("xen")
-    names, takes = set(item.fixturenames), set(item._fixtureinfo.argnames)
+    said, is_marked = _said(item), _is_marked(item)
+    names, takes, of_fixtures = set(item.fixturenames), _takes(item), _fixtures_take(item)
     is_coroutine = iscoroutinefunction(_body(item))
-    said = mark.kwargs if mark is not None else {}
+    if any(mark.args for mark in item.iter_markers("xen")):
+        return "xen() is told its options by name: xen(explore=200)"
     if unknown := said.keys() - OPTIONS:
         return f"xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
-    if DOMAIN in names - takes:
+    if "explore" in said and not _is_number_of_runs(said["explore"]):
+        return f"explore={said['explore']!r} is no number of runs: 1 and more are"
+    if DOMAIN in of_fixtures:
         return f"a fixture takes `{DOMAIN}`, which is there as the test runs, and no sooner"
     if DOMAIN in takes and not is_coroutine:
         return (
             f"`{DOMAIN}` is the domain that a coroutine function runs in: write `async def`, or "
             f"take `{MACHINE}`"
         )
-    if DOMAIN in takes and mark is None:
+    if DOMAIN in takes and not is_marked:
         return (
             f"`{DOMAIN}` is for tests marked xen; where another plugin runs the test on our loop, "
             "its domain is activations.current()"
         )
-    if mark is not None and not is_coroutine:
-        if MACHINE not in names:
-            return f"a test marked xen takes `{MACHINE}`"
-        if SEARCH & said.keys() and MACHINE not in takes:
-            return f"a test that is explored takes `{MACHINE}` itself: it is new in each run"
+    if is_marked and not is_coroutine and MACHINE not in names:
+        return f"a test marked xen takes `{MACHINE}`"
+    if SEARCH & said.keys() and not _explorable(item):
+        return (
+            f"a test that is explored takes `{MACHINE}` itself, and no fixture of its does: it is "
+            "new in each run"
+        )
     if "domains" in said and not is_coroutine:
         return "domains= is for coroutine functions; a plain one boots its own"
     return None
@@ -149,42 +160,55 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that failed on a machine, and was not explored, says by which schedule."""
     report = yield
-    names = getattr(item, "fixturenames", ())
-    if report.when == "call" and report.failed and {MACHINE, DOMAIN} & set(names):
-        assert isinstance(item, pytest.Function)
-        if _runs(item) is None and item.config.getoption("--xen-replay") is None:
-            report.sections.append(("Xen", _schedule(item)))
+    if report.failed and item.stash.get(_HAS_MACHINE, False):
+        report.sections.append(("Xen", _schedule(item)))
     return report
 
 
-def _schedule(item: pytest.Function) -> str:
+def _schedule(item: pytest.Item) -> str:
     seed = _seed(item)
-    if seed is None:
-        return (
-            "every domain ran in turn\n"
-            f'pytest "{item.nodeid}" --xen-seed 1        another order\n'
-            f'pytest "{item.nodeid}" --xen-explore 1000  a thousand, and the shortest that fails'
+    if seed is not None:
+        return f'scheduled by seed {seed}\npytest "{item.nodeid}" --xen-seed {seed}'
+    said = "every domain ran in turn\n"
+    said += f'pytest "{item.nodeid}" --xen-seed 1        another order'
+    if _explorable(item):
+        said += (
+            f'\npytest "{item.nodeid}" --xen-explore 1000  a thousand, and the shortest that fails'
         )
-    return f'scheduled by seed {seed}\npytest "{item.nodeid}" --xen-seed {seed}'
+    return said
 
 
 # What is asked of a test
 
 
-def _said(item: pytest.Function) -> dict[str, Any]:
-    """What its mark says."""
-    mark = item.get_closest_marker("xen")
-    return dict(mark.kwargs) if mark is not None else {}
+def _is_marked(item: pytest.Item) -> bool:
+    return item.get_closest_marker("xen") is not None
 
 
-def _seed(item: pytest.Function) -> int | None:
+def _said(item: pytest.Item) -> dict[str, Any]:
+    """What its marks say; of what several say, the nearest one's."""
+    said: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers("xen"))):
+        said |= mark.kwargs
+    return said
+
+
+def _is_number_of_runs(said: object) -> bool:
+    return isinstance(said, int) and not isinstance(said, bool) and said > 0
+
+
+def _seed(item: pytest.Item) -> int | None:
     """By which its machine is scheduled, or its search goes: the command line's, or its mark's."""
     given: int | None = item.config.getoption("--xen-seed")
     return given if given is not None else _said(item).get("seed")
 
 
-def _runs(item: pytest.Function) -> int | None:
-    """In how many runs it is explored; None where it is not."""
+def _runs(item: pytest.Item) -> int | None:
+    """In how many runs it is explored, a token's one among them; None where it is not."""
+    if not _explorable(item):
+        return None
+    if item.config.getoption("--xen-replay") is not None:
+        return RUNS
     given: int | None = item.config.getoption("--xen-explore")
     if given is not None:
         return given or None
@@ -197,12 +221,39 @@ def _runs(item: pytest.Function) -> int | None:
 
 def _test(item: pytest.Function) -> _Once | _Explored | None:
     """What takes the test's place; None where it is a test like any other."""
-    body, marked = _body(item), item.get_closest_marker("xen") is not None
-    machine = MACHINE in item._fixtureinfo.argnames
-    if not (marked if iscoroutinefunction(body) else machine):
+    if not _is_ours(item):
         return None
-    program = _Program(body, _said(item).get("domains", {}))
+    program = _Program(_body(item), _said(item).get("domains", {}))
     return _Once(item, program) if _runs(item) is None else _Explored(item, program)
+
+
+def _is_ours(item: pytest.Function) -> bool:
+    """Whether it runs in a domain, or takes a machine."""
+    return _is_marked(item) if iscoroutinefunction(_body(item)) else MACHINE in _takes(item)
+
+
+def _explorable(item: pytest.Item) -> bool:
+    """Whether it can be run again and again, on a machine that is new each time: what a fixture has
+    done to one is done once."""
+    return (
+        isinstance(item, pytest.Function) and _is_ours(item) and MACHINE not in _fixtures_take(item)
+    )
+
+
+def _takes(item: pytest.Function) -> set[str]:
+    """The fixtures that the test itself takes."""
+    return set(item._fixtureinfo.argnames)
+
+
+def _fixtures_take(item: pytest.Function) -> set[str]:
+    """The fixtures that its fixtures take."""
+    taken: set[str] = set()
+    for name, definitions in item._fixtureinfo.name2fixturedefs.items():
+        for definition in reversed(definitions):
+            taken.update(definition.argnames)
+            if name not in definition.argnames:  # else it takes the one that it overrides
+                break
+    return taken
 
 
 def _body(item: pytest.Function) -> Any:
@@ -246,9 +297,7 @@ class _Once:
     program: _Program
 
     def __call__(self, **arguments: Any) -> None:
-        from xen_sim.machine import Machine
-
-        machine = arguments.get(MACHINE) or Machine(seed=_seed(self.item))
+        machine: Machine = self.item._request.getfixturevalue(MACHINE)  # a fixture's, if one has it
         self.program.run(machine, arguments)
 
 

@@ -139,6 +139,142 @@ def test_explore_on_the_command_line_overrules_the_mark(project: pytest.Pytester
     ran(project, plain, "--xen-explore", "200").assert_outcomes(failed=1)
 
 
+def test_a_token_of_a_test_that_the_command_line_had_explored_brings_its_failure_back(
+    project: pytest.Pytester,
+) -> None:
+    plain = RACE.replace("explore=200, ", "")
+    said = str(ran(project, plain, "--xen-explore", "200").stdout)
+    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', said)
+    assert found is not None
+    again = project.runpytest_inprocess(found[1], "--xen-replay", found[2])
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["E *assert not*"])
+
+
+def test_a_methods_mark_says_what_it_says_and_its_classs_the_rest(
+    project: pytest.Pytester,
+) -> None:
+    of_class = """
+@pytest.mark.xen(explore=200, seed=3)
+class TestIt:
+    @pytest.mark.xen(domains={"guest": late}, seed=5)
+"""
+    code = RACE.replace('@pytest.mark.xen(explore=200, domains={"guest": late})\n', of_class)
+    code = code.replace("async def test_who_is_first(", "    async def test_who_is_first(self, ")
+    code = code.replace("    assert not await", "        assert not await")
+    said = ran(project, code)
+    said.assert_outcomes(failed=1)
+    said.stdout.fnmatch_lines(["*; searched with seed 5"])
+
+
+# Machines of fixtures
+
+BOOTED = """
+@pytest.fixture
+def booted(xen_machine):
+    xen_machine.boot("guest", client)
+    return xen_machine
+"""
+
+
+def test_a_coroutine_function_is_dom0_of_the_machine_that_its_fixture_takes(
+    project: pytest.Pytester,
+) -> None:
+    code = """
+@pytest.mark.xen
+async def test_it(booted, xen_domain):
+    assert xen_domain.loop in [life.loop for life in booted.lives]
+    assert await serve(xen_domain) == 1
+
+
+@pytest.mark.xen
+async def test_of_one_that_is_asked_for_by_name(request, xen_domain):
+    assert request.getfixturevalue("xen_machine").lives[0].loop is xen_domain.loop
+"""
+    ran(project, BOOTED + code).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "@pytest.mark.xen\nasync def test_it(booted, xen_domain):\n    assert 0",
+        "def test_it(booted):\n    assert 0",
+        "def test_it(booted, xen_machine):\n    assert 0",
+    ],
+)
+def test_a_test_on_the_machine_of_a_fixture_is_explored_by_nobody(
+    project: pytest.Pytester, code: str
+) -> None:
+    """The fixture has had its one way with the machine: nor is a search advised."""
+    said = ran(project, BOOTED + code, "--xen-explore", "50")
+    said.assert_outcomes(failed=1)
+    said.stdout.fnmatch_lines(["E *assert 0"])
+    said.stdout.fnmatch_lines(["every domain ran in turn", "*--xen-seed 1 *"])
+    said.stdout.no_fnmatch_line("*--xen-explore 1000*")
+
+
+def test_a_machine_that_no_test_came_to_run_is_given_back(project: pytest.Pytester) -> None:
+    code = """
+import gc
+
+
+def guest(guest):
+    guest.alloc_unbound(0)
+
+
+def test_it(xen_machine):
+    xen_machine.boot("dom0", client)
+    xen_machine.plain("guest", guest)
+    assert 0
+
+
+def test_nothing_is_left():
+    gc.collect()
+    assert not [each for each in gc.get_objects()
+                if isinstance(each, activations.EventLoop) and not each.is_closed()]
+"""
+    ran(project, code).assert_outcomes(failed=1, passed=1)
+
+
+def test_what_fails_before_the_test_and_after_it_says_its_schedule_too(
+    project: pytest.Pytester,
+) -> None:
+    code = """
+@pytest.fixture
+def before(xen_machine):
+    assert 0
+
+
+@pytest.fixture
+def after(xen_machine):
+    yield
+    assert 0
+
+
+def test_before(before): ...
+def test_after(after): ...
+"""
+    said = ran(project, code)
+    said.assert_outcomes(errors=2, passed=1)
+    said.stdout.fnmatch_lines(["every domain ran in turn"] * 2)
+
+
+def test_a_doctest_beside_a_fixture_that_takes_a_machine_fails_as_any_other(
+    project: pytest.Pytester,
+) -> None:
+    project.makeconftest("""
+import pytest
+
+@pytest.fixture(autouse=True)
+def around(xen_machine):
+    return xen_machine
+""")
+    project.makepyfile(said='def one():\n    """\n    >>> one()\n    2\n    """\n    return 1\n')
+    said = project.runpytest_inprocess("-p", "no:cacheprovider", "--doctest-modules")
+    said.assert_outcomes(failed=1)
+    said.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
 def test_a_failure_on_a_machine_says_the_seed_of_its_schedule(project: pytest.Pytester) -> None:
     """And the command that it names fails in the same way."""
     code = """
@@ -214,6 +350,20 @@ def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pyteste
             "@pytest.mark.xen(explore=9)\ndef test_it(booted): ...",
             "takes `xen_machine` itself",
         ),
+        (
+            "@pytest.fixture\ndef booted(xen_machine): ...\n"
+            "@pytest.mark.xen(explore=9)\nasync def test_it(booted): ...",
+            "no fixture of its does",
+        ),
+        (
+            "@pytest.fixture\ndef guest(xen_domain): ...\n"
+            "@pytest.mark.xen\nasync def test_it(guest, xen_domain): ...",
+            "a fixture takes `xen_domain`",
+        ),
+        ("@pytest.mark.xen(200)\ndef test_it(xen_machine): ...", "by name: xen(explore=200)"),
+        ("@pytest.mark.xen(explore=0)\ndef test_it(xen_machine): ...", "explore=0 is no number"),
+        ("@pytest.mark.xen(explore=-5)\ndef test_it(xen_machine): ...", "explore=-5 is no number"),
+        ("@pytest.mark.xen(explore=True)\ndef test_it(xen_machine): ...", "explore=True is no"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_be_right(
