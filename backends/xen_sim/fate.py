@@ -2,7 +2,10 @@
 
 It is asked before every step of a guest, and done by the hub: a greenlet of a domain that dies is
 put away as it stands, and ended with the run. What the dead domain would still do (a `finally`, a
-`with` block) is done by nobody, as on any Xen.
+`with` block) is done by nobody within the run, as on any Xen.
+
+What Xen does on a domain's behalf it does to its end: a domain that stands within a hypercall is
+not killed there, and none is migrated meanwhile, since the hypercall may be about its ports.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xen_sim.faults.ask import ORDINARY, Faults
-from xen_sim.faults.doomed import DoomedCPU
-from xen_sim.hardware.cpu import CPU
+from xen_sim.hardware.cpu import CPU, SteppedCPU
+from xen_sim.schedule.scheduler import Scheduler
 from xen_sim.schedule.step import Step
 
 if TYPE_CHECKING:
@@ -23,6 +26,34 @@ if TYPE_CHECKING:
 PAUSE_NS = 20_000_000
 BOOT_NS = 10_000_000
 """From a domain's death to the first instruction of the one that takes its place."""
+
+
+class DoomedCPU(SteppedCPU):
+    """A processor: `befall` is told of every step of its guest before it is taken, and may not
+    return."""
+
+    __slots__ = ("_befall", "in_xen")
+
+    def __init__(self, befall: Befall, name: str, scheduler: Scheduler) -> None:
+        super().__init__(name, scheduler)
+        self._befall = befall
+        self.in_xen: bool = False
+        """Xen acts on its behalf."""
+
+    def step(self, step: Step) -> None:
+        if self.scheduler.current is self:  # else it is the hub that boots or resumes the guest
+            self._befall(self, step)
+            super().step(step)
+
+    def step_of_xen(self, step: Step) -> None:
+        self.in_xen = True
+        try:
+            super().step_of_xen(step)
+        finally:
+            self.in_xen = False
+
+
+Befall = Callable[[DoomedCPU, Step], None]
 
 
 class Fate:
@@ -60,18 +91,22 @@ class Fate:
     def _options(self, cpu: DoomedCPU, step: Step) -> Iterator[str]:
         if "paused" in self._may:
             yield f"{cpu.name} paused"
+        in_xen = {life.domain for life in self._machine.lives if _in_xen(life)}
         for life in self._living():
             name = life.domain.name
-            if life.mortal and not _in_xen(life):
+            if life.mortal and life.domain not in in_xen:
                 for what in ("killed", "restarted"):
                     if what in self._may:
                         yield f"{name} {what}"
-            if "migrated" in self._may and _at_rest(life, cpu, step):
+            if "migrated" in self._may and not in_xen and _at_rest(life, cpu, step):
                 yield f"{name} migrated"
 
     def _living(self) -> Iterator[Life]:
-        """One life of each domain."""
-        return (life for life in self._machine.lives if not life.ended and life.boots is not None)
+        """The first life of each domain of which one goes on."""
+        alive = {life.domain for life in self._machine.lives if not life.ended}
+        return (
+            life for life in self._machine.lives if life.boots is not None and life.domain in alive
+        )
 
     def _pause(self, cpu: CPU) -> None:
         self._scheduler.put_away(cpu)

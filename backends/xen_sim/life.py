@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
 
+from activations.backend import new_generation
 from activations.domain import Domain
 from activations.errors import LeakWarning, XenError
 from activations.loop import EventLoop
@@ -175,7 +176,7 @@ class LoopLife(Life):
         """What it holds is gone already, and is not to be given back once more."""
         super().die()
         self.loop.set_exception_handler(lambda loop, context: None)
-        self.loop.domain._new_generation()
+        new_generation(self.loop)
 
     def close(self) -> None:
         """Its loop and its tasks, if it did not come to that. What is left is no mistake of the

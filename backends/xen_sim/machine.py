@@ -26,8 +26,7 @@ from activations.lower import Clock as ClockName
 from activations.trace import Trace
 from xen_sim import waiting
 from xen_sim.build import Built, build
-from xen_sim.fate import Fate
-from xen_sim.faults.doomed import DoomedCPU
+from xen_sim.fate import DoomedCPU, Fate
 from xen_sim.faults.kinds import NONE, Enabled, parse
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.kernel import Kernel
@@ -147,13 +146,17 @@ class Machine:
         ]
         self.lives += lives
         self._let_idle(built, lives[0], len(programs))
-        how: dict[str, Any] = {
-            "kernel": kernel,
-            "delivery": delivery,
-            "vcpus": vcpus,
-            "max_ports": max_ports,
-        }
-        lives[0].boots = partial(Machine.boot, self, name, main, restart=restart, **how)
+        lives[0].boots = partial(
+            Machine.boot,
+            self,
+            name,
+            main,
+            kernel=kernel,
+            delivery=delivery,
+            vcpus=vcpus,
+            max_ports=max_ports,
+            restart=restart,
+        )
         lives[0].mortal = name != "dom0" if restart is None else restart
         return lives[0]
 
@@ -174,13 +177,17 @@ class Machine:
         life = PlainLife(built, main)
         self.lives.append(life)
         self._let_idle(built, life, 1)
-        how: dict[str, Any] = {
-            "kernel": kernel,
-            "delivery": delivery,
-            "vcpus": vcpus,
-            "max_ports": max_ports,
-        }
-        life.boots = partial(Machine.plain, self, name, main, restart=restart, **how)
+        life.boots = partial(
+            Machine.plain,
+            self,
+            name,
+            main,
+            kernel=kernel,
+            delivery=delivery,
+            vcpus=vcpus,
+            max_ports=max_ports,
+            restart=restart,
+        )
         life.mortal = restart
         return life
 
@@ -193,7 +200,7 @@ class Machine:
         life.boots()
         new = self.lives[count:]
         self.lives[at : at + len(old)] = new
-        del self.lives[count - len(old) + len(new) :]
+        del self.lives[count:]
         self._replaced += old
         for each in new:
             self._start(each)

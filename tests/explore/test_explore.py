@@ -205,6 +205,30 @@ def test_domains_that_wait_for_each_other_are_a_deadlock_with_who_waits_for_what
     assert "guest: 'guest main' waits for port 2 (to domain 0)" in verdict.found[0].finding.said
 
 
+def test_a_deadlock_stays_one_whatever_those_who_wait_promise_as_they_are_ended() -> None:
+    async def promises_in_its_end(xen: Domain) -> None:
+        done = False
+        try:
+            with xen.events.alloc_unbound(0) as port:
+                await port.wait()
+            done = True
+        finally:
+            promises.always(done, "done")
+
+    assert kind_of(explore(halves(dom0=nothing, guest=promises_in_its_end), FEW)) == DEADLOCK
+
+
+def test_what_is_promised_behind_the_run_is_a_promise_too() -> None:
+    def body(machine: ExploredMachine) -> object:
+        machine.boot("dom0", nothing)
+        machine.run()
+        promises.always(False, "all is well in the end")
+        return None
+
+    verdict = explore(Programs(Program("behind", "behind"), body), FEW)
+    assert kind_of(verdict) == ALWAYS
+
+
 def test_a_program_that_never_ends_is_a_livelock() -> None:
     def body(machine: ExploredMachine) -> object:
         def main(guest: PlainGuest) -> None:

@@ -11,15 +11,17 @@ from support.faulty import Main, assert_found, effort, two
 
 from activations import Domain, XenError
 from activations.errors import GenerationEnded
-from activations.promises import sometimes
+from activations.promises import always, eventually, sometimes
 from activations.store import StoreError
-from xen_sim import PlainGuest
+from xen_sim import Machine, PlainGuest
 from xen_sim.explore.engine import Program
 from xen_sim.explore.machine import ExploredMachine
 from xen_sim.explore.programs import Programs
 from xen_sim.explore.search import Effort, explore
 from xen_sim.explore.verdict import FOUND
 from xen_sim.guests.linux_fifo import LinuxFifo
+from xen_sim.schedule.step import Choice
+from xen_sim.schedule.tape import Tape
 
 STANDS = 40
 """Runs of what is right."""
@@ -154,6 +156,106 @@ def test_what_a_killed_domain_would_do_in_its_end_is_done_by_nobody() -> None:
         sometimes(not lives, "the guest is killed")
 
     verdict = explore(two(cleans_up, looks), effort("domains:killed", runs=STANDS))
+    assert verdict, verdict
+
+
+def test_what_the_dead_promise_as_the_run_cleans_up_after_them_is_no_finding() -> None:
+    async def promises_in_its_end(xen: Domain) -> None:
+        finished = False
+        try:
+            await asyncio.sleep(1)
+            finished = True
+        finally:
+            always(finished, "it got to its end")
+            eventually(lambda: finished, "it gets to its end")
+
+    async def looks(xen: Domain) -> None:
+        await asyncio.sleep(2)
+        sometimes(not await xen.store.exists("/local/domain/1/name"), "the guest is killed")
+
+    verdict = explore(two(promises_in_its_end, looks), effort("domains:killed", runs=STANDS))
+    assert verdict, verdict
+
+
+class MigratedWithinASend(Tape):
+    """dom0 comes before the guest reads; where it has done half a send, the guest runs on, and is
+    migrated as soon as it may be."""
+
+    def __init__(self) -> None:
+        self.halfway = False
+        self.migrated = False
+
+    def choose(self, choice: Choice) -> int:
+        wanted = ""
+        if choice.fault:
+            wanted = "guest migrated" if self.halfway and not self.migrated else ""
+            self.migrated = self.migrated or wanted in choice.options
+        elif not self.halfway and choice.point.startswith("guest: read memory"):
+            wanted = "dom0"
+        elif not self.halfway and choice.point.startswith("dom0: bts evtchn_pending of guest"):
+            self.halfway, wanted = True, "guest"
+        return choice.options.index(wanted) if wanted in choice.options else 0
+
+
+def test_no_domain_is_migrated_while_another_stands_within_xen() -> None:
+    """What that one sends is for the ports of before: none of it comes to a port of after."""
+
+    async def listens(xen: Domain) -> None:
+        while True:
+            try:
+                with xen.grants.share(0) as page, xen.events.alloc_unbound(0) as port:
+                    await xen.store.write("data/port", port.number)
+                    if not xen.generation:
+                        await asyncio.sleep(0.01)
+                        for _ in range(300):
+                            assert not page.memory[0]
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(1):
+                            await port.wait()
+                            assert not xen.generation, "for a port of before"
+                    return
+            except GenerationEnded:
+                continue
+
+    async def sends(xen: Domain) -> None:
+        guest = await xen.find("guest")
+        number = int(await xen.store.wait_for(f"/local/domain/{guest}/data/port"))
+        with xen.events.bind_interdomain(guest, number) as port:
+            await asyncio.sleep(0.01)
+            port.notify()
+            await asyncio.sleep(2)
+
+    tape = MigratedWithinASend()
+    machine = Machine(tape=tape, explore=True, faults="domains:migrated")
+    machine.boot("guest", listens)
+    machine.boot("dom0", sends)
+    machine.run()
+    assert tape.halfway
+
+
+@pytest.mark.parametrize("programs", [("ends", "goes on"), ("goes on", "ends")])
+def test_a_domain_may_die_as_long_as_one_of_its_vcpus_goes_on(programs: tuple[str, ...]) -> None:
+    async def ends(xen: Domain) -> None:
+        pass
+
+    async def goes_on(xen: Domain) -> None:
+        await asyncio.sleep(2)
+
+    async def looks(xen: Domain) -> None:
+        await asyncio.sleep(0.5)
+        lives = await xen.store.exists("/local/domain/1/name")
+        await asyncio.sleep(1)
+        later = await xen.store.exists("/local/domain/1/name")
+        sometimes(lives and not later, "the guest is killed as one vCPU goes on")
+
+    mains = {"ends": ends, "goes on": goes_on}
+
+    def body(machine: ExploredMachine) -> object:
+        machine.boot("guest", [mains[name] for name in programs], kernel=LinuxFifo)
+        machine.boot("dom0", looks)
+        return machine.run()
+
+    verdict = explore(Programs(Program("one", "one"), body), effort("domains:killed", runs=100))
     assert verdict, verdict
 
 

@@ -45,6 +45,8 @@ class ExploredMachine(Machine):
         self._stuck: Finding | None = None
         self._broken: Finding | None = None
         self._unseen: list[str] = []
+        self._ended = False
+        """The run's end is behind us too: who speaks now is whoever made the machine."""
 
     # What a program does with it
 
@@ -84,6 +86,8 @@ class ExploredMachine(Machine):
 
     def broken(self, kind: str, said: str) -> None:
         """The run is over where it stands, and no code of the program's is told."""
+        if self._cleans_up:
+            return
         scheduler = self.xen.scheduler
         running = scheduler.current
         self._broken = self._broken or Finding(kind, said, running.name if running else "")
@@ -93,10 +97,23 @@ class ExploredMachine(Machine):
         scheduler.end(running, Broken(self._broken))
 
     def promised(self, said: str, kept: bool) -> None:
-        self.sometimes[said] = kept or self.sometimes.get(said, False)
+        if not self._cleans_up:
+            self.sometimes[said] = kept or self.sometimes.get(said, False)
 
     def owed(self, condition: Callable[[], object], said: str) -> None:
-        self._owed.append((condition, said))
+        if not self._cleans_up:
+            self._owed.append((condition, said))
+
+    @property
+    def _cleans_up(self) -> bool:
+        """Whether the run is over, and its domains are ended: what they still do, the dead among
+        them, is no part of it."""
+        return self._conductor.over and not self._ended
+
+    def _kill(self) -> None:
+        self._conductor.over = True
+        super()._kill()
+        self._ended = True
 
     def faulty(self, kind: str) -> bool:
         return self.xen.faults is not None and self.xen.faults.of(kind)
