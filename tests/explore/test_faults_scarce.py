@@ -11,7 +11,12 @@ from support.faulty import Main, assert_found, effort, two
 from activations import Domain, Foreign, Segment, XenError
 from activations.promises import always
 from activations.store import QuotaError, StoreClosed
+from xen_sim.explore.engine import Program
+from xen_sim.explore.machine import ExploredMachine
+from xen_sim.explore.programs import Programs
+from xen_sim.explore.report import FAULT
 from xen_sim.explore.search import Effort, explore
+from xen_sim.guests.linux_fifo import LinuxFifo
 
 
 async def rests(xen: Domain) -> None:
@@ -25,6 +30,19 @@ async def shares(xen: Domain) -> None:
     with xen.grants.share(0) as page:
         await xen.store.write("data/ref", page.refs[0])
         await xen.store.wait_for("data/read")
+
+
+def test_the_vcpu_that_asks_for_pages_is_the_one_that_gets_none() -> None:
+    async def only_shares(xen: Domain) -> None:
+        xen.grants.share(0).close()
+
+    def body(machine: ExploredMachine) -> object:
+        machine.boot("guest", [rests, only_shares], kernel=LinuxFifo)
+        return machine.run()
+
+    smp = Programs(Program("smp", "smp"), body)
+    found = explore(smp, effort("grants:exhausted")).found[0]
+    assert [each.actor for each in found.moments if each.mark == FAULT] == ["guest.1"]
 
 
 async def shares_or_says_that_it_cannot(xen: Domain) -> None:

@@ -166,7 +166,7 @@ OF_GRANTS = (
     Planted(
         "a mapping is undone by any address",
         _GNTTAB_OP,
-        "    if there is None or not there[0].is_(mapping.page):",
+        "    if there is None or not there.page.is_(mapping.page):",
         "    if there is None:",
     ),
     Planted(

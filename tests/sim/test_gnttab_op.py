@@ -10,10 +10,12 @@ import pytest
 from activations import XenError
 from activations.abi import grant_table as abi
 from activations.abi.event_channel import DOMID_SELF
-from activations.abi.grant_table import Copy, GntStatus, Gtf, Map, Op
+from activations.abi.grant_table import PAGE_SIZE, Copy, GntStatus, Gtf, Map, Op
 from activations.errors import BackendError
 from xen_sim import Machine, PlainGuest
 from xen_sim.hardware.memory import Frame
+from xen_sim.schedule.step import Step
+from xen_sim.schedule.tape import Tape
 from xen_sim.xen.domain import XenDomain
 
 REF, OTHER = 8, 9
@@ -26,6 +28,7 @@ class Pair:
 
     def __init__(self, guest: PlainGuest, owner: XenDomain) -> None:
         self.xen = guest.xen
+        self.guest = owner.xen.domains[1]
         self.mapped = guest.platform.mapped_memory
         self.own = guest.platform.new_frame()
         self.owner = owner
@@ -40,11 +43,16 @@ class Pair:
 
     def map(self, slot: int = 0, flags: int = Map.HOST, ref: int = REF) -> tuple[int, int]:
         """Its status and handle."""
-        given = (SLOT + slot) << 12, flags, ref, self.owner.domid, 1, 0, 0
+        status, handle, _ = self.map_at(SLOT + slot, flags, ref)
+        return status, handle
+
+    def map_at(self, gfn: int, flags: int = Map.HOST, ref: int = REF) -> tuple[int, int, int]:
+        """Its status, handle, and address on the bus."""
+        given = gfn << 12, flags, ref, self.owner.domid, 1, 0, 0
         argument = bytearray(abi.MAP_GRANT_REF.pack(*given))
         self.xen.grant_table_op(Op.MAP_GRANT_REF, argument)
-        *_, status, handle, _ = abi.MAP_GRANT_REF.unpack(argument)
-        return status, handle
+        *_, status, handle, device = abi.MAP_GRANT_REF.unpack(argument)
+        return status, handle, device
 
     def unmap(self, handle: int, address: int = SLOT << 12) -> int:
         argument = bytearray(abi.UNMAP_GRANT_REF.pack(address, 0, handle, 1))
@@ -90,6 +98,48 @@ def test_what_is_mapped_is_the_page_that_the_entry_named_as_it_was_first_mapped(
         assert bytes(pair.mapped(SLOT + 1)[:4]) == b"here"
 
     holds(check)
+
+
+def test_a_page_has_one_address_on_the_bus_and_no_other_has_it_in_any_run() -> None:
+    runs: list[list[int]] = []
+
+    def check(pair: Pair) -> None:
+        for ref in range(OTHER, OTHER + 40):
+            pair.grant(ref, ACCESS, pair.owner.new_frame())
+        refs = range(REF, OTHER + 40)
+        runs.append([pair.map_at(SLOT + ref, ref=ref)[2] for ref in refs])
+        again = [pair.map_at(2 * SLOT + ref, Map.HOST | Map.READONLY, ref)[2] for ref in refs]
+        assert again == runs[-1]
+        assert len(set(again)) == len(refs)
+        assert not any(address % PAGE_SIZE for address in again)
+
+    holds(check)
+    holds(check)
+    assert runs[0] == runs[1]
+
+
+def test_what_is_mapped_is_explored_by_the_accesses_to_it() -> None:
+    def check(guest: PlainGuest) -> None:
+        pair = Pair(guest, machine.xen.create("owner"))
+        pair.map(0)
+        pair.map(1, Map.HOST | Map.READONLY)
+        pair.mapped(SLOT)[0] = 1
+        assert pair.mapped(SLOT + 1)[0] == 1
+        with pytest.raises(TypeError):
+            pair.mapped(SLOT + 1)[0] = 2
+
+    class Noted(Tape):
+        def __init__(self) -> None:
+            self.steps: list[str] = []
+
+        def alone(self, name: str, step: Step) -> None:
+            self.steps.append(str(step))
+
+    tape = Noted()
+    machine = Machine(tape=tape, explore=True)
+    machine.plain("guest", check)
+    machine.run()
+    assert [step for step in tape.steps if "memory" in step] == ["write memory 8", "read memory 8"]
 
 
 def test_flags_that_say_how_a_page_is_used_go_with_the_last_who_uses_it_so() -> None:
@@ -225,5 +275,12 @@ def test_a_page_of_its_own_and_one_over_another_are_not_mapped_as_xen_would_move
         pair.map()
         with pytest.raises(BackendError, match="in use"):
             pair.map()
+        with pytest.raises(BackendError, match="in use"):
+            pair.map_at(pair.own.number)
+        grants = pair.guest.page_grants
+        shared = grants.share(0, 1, writable=True)
+        with pytest.raises(BackendError, match="in use"):
+            pair.map_at(grants.table.entry(shared.refs[0])[2])
+        shared.close()
 
     holds(check)

@@ -10,6 +10,7 @@ import pytest
 
 import activations
 from activations import Domain, Grant, LeakWarning, Scenario, XenError
+from activations.abi.event_channel import DOMID_SELF
 from xen_sim import Machine
 from xen_sim.xen.shared_pages import MappedPages
 
@@ -51,6 +52,32 @@ def test_after_a_suspend_nothing_is_granted_nor_mapped_and_the_numbers_are_free_
     machine.boot("dom0", dom0)
     machine.boot("guest", guest)
     machine.run()
+
+
+# Who is told that pages go
+
+
+def test_pages_go_though_the_port_that_was_to_tell_of_it_went_before():
+    async def main(xen: Domain) -> None:
+        page, port = xen.grants.share(xen.domid), xen.events.alloc_unbound(xen.domid)
+        page.notify_on_close(port=port.number)
+        port.close()
+        page.close()
+        page.close()
+        assert not xen.grants.open
+
+    activations.run(main)
+
+
+def test_a_domain_that_ends_gives_all_back_though_nobody_can_be_told_of_its_pages():
+    domain = Machine().xen.create("dom0")
+    channels, grants = domain.event_channels, domain.page_grants
+    closed, open_still = (channels.alloc_unbound(DOMID_SELF, 1) for _ in range(2))
+    grants.share(1, 1, writable=True).notify_on_close(port=closed)
+    channels.close(closed)
+    domain.xen.kill(domain)
+    assert not grants.shared
+    assert open_still not in channels.open_ports()
 
 
 # What is left at the end

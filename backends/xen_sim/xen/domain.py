@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from activations.errors import XenError
 from xen_sim.hardware.cpu import CPU
 from xen_sim.hardware.memory import Before, Frame
+from xen_sim.hardware.pages import stepped
 from xen_sim.schedule.step import Step
 from xen_sim.xen.event_channel import EventChannels
 from xen_sim.xen.faulty_channels import FaultyChannels
 from xen_sim.xen.faulty_grants import FaultyGrants
-from xen_sim.xen.grant_table import MAX_FRAMES, GrantTable, Page
+from xen_sim.xen.grant_table import MAX_FRAMES, GrantTable, Mapping, Page
 from xen_sim.xen.shared_pages import PageGrants
 from xen_sim.xen.vcpu import VCPU
 
@@ -41,14 +42,14 @@ class XenDomain:
             for number in range(vcpus)
         ]
         faulty = xen.faults is not None and xen.faults.of("events")
-        self.event_channels: EventChannels | FaultyChannels = (
-            FaultyChannels if faulty else EventChannels
-        )(self, max_ports)
+        self.event_channels: EventChannels = (FaultyChannels if faulty else EventChannels)(
+            self, max_ports
+        )
         scarce = xen.faults is not None and xen.faults.of("grants")
         self.grant_table: GrantTable = GrantTable(self)
         self.page_grants: PageGrants = (FaultyGrants if scarce else PageGrants)(self)
-        self.mapped: dict[int, tuple[Page, bool, XenDomain]] = {}
-        """Grants that it maps by hypercalls, by frame number: whether to write, and whose."""
+        self.mapped: dict[int, Mapping] = {}
+        """Grants that it maps by hypercalls, by frame number."""
 
     def __repr__(self) -> str:
         return f"<XenDomain {self.domid} {self.name!r}>"
@@ -63,10 +64,12 @@ class XenDomain:
         """What Xen's own accesses to this domain's memory tell; None where nobody asks."""
         return self._xen_step if self.xen.explored else None
 
-    @property
-    def guest_before(self) -> Before | None:
-        """What the domain's own accesses to shared pages tell, by whichever of its vCPUs."""
-        return self._guest_step if self.xen.explored else None
+    def seen(self, memory: memoryview, name: str, *, readonly: bool = False) -> Any:
+        """Shared memory as the domain's own programs see it, by whichever of its vCPUs: in an
+        explored machine each access is a step."""
+        if self.xen.explored:
+            return stepped(memory, name, self._guest_step, readonly=readonly)
+        return memory.toreadonly() if readonly else memory
 
     def _guest_step(self, step: Step) -> None:
         running = self.xen.scheduler.current
@@ -93,17 +96,14 @@ class XenDomain:
     def page(self, gfn: int) -> Page | None:
         """A page of its memory that is its own, for Xen: None where there is none."""
         if gfn in self.frames:
-            return Page(self.frames[gfn].bytes, 0)
-        if gfn in self.mapped:
-            page, _, owner = self.mapped[gfn]
-            return page if owner is self else None
+            return Page(self.frames[gfn].bytes, 0, gfn)
         return self.page_grants.pages.get(gfn)
 
-    def mapped_memory(self, gfn: int) -> memoryview:
+    def mapped_memory(self, gfn: int) -> Any:
         """A grant that it maps by hypercall, as the guest sees it: read-only where it is. Raises
         `KeyError` where it maps none."""
-        page, writable, _ = self.mapped[gfn]
-        return page.view() if writable else page.view().toreadonly()
+        there = self.mapped[gfn]
+        return self.seen(there.page.view(), f"memory {there.ref}", readonly=not there.writable)
 
     def _xen_step(self, step: Step) -> None:
         """Xen, on behalf of whichever vCPU runs, is about to touch this domain's memory."""

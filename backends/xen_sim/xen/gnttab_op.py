@@ -76,7 +76,7 @@ def _map_grant_ref(domain: XenDomain, argument: bytearray, at: int) -> None:
     host, flags, ref, domid, status, handle, device = given
     try:
         handle, page = _map(domain, host >> 12, flags, ref, domid)
-        status, device = GntStatus.OKAY, id(page.memory) & ~(PAGE_SIZE - 1) | page.offset
+        status, device = GntStatus.OKAY, page.number << 12
     except Refused as refused:
         status = refused.status
     abi.MAP_GRANT_REF.pack_into(argument, at, host, flags, ref, domid, status, handle, device)
@@ -103,10 +103,10 @@ def _map(domain: XenDomain, gfn: int, flags: int, ref: int, domid: int) -> tuple
     except Refused:
         table.give_handle(handle)
         raise
-    if gfn in domain.mapped or gfn in domain.frames:
+    if gfn in domain.mapped or domain.page(gfn) is not None:
         raise BackendError(f"{domain.name} maps a grant over its frame {gfn:#x}, which is in use")
-    domain.mapped[gfn] = page, writable, owner.domain
-    table.mappings[handle] = Mapping(owner, owner.generation, ref, page, writable)
+    mapping = Mapping(owner, owner.generation, ref, page, writable)
+    domain.mapped[gfn] = table.mappings[handle] = mapping
     return handle, page
 
 
@@ -125,7 +125,7 @@ def _unmap(domain: XenDomain, host: int, handle: int) -> GntStatus:
     if not host:
         return GntStatus.OKAY
     there = domain.mapped.get(host >> 12)
-    if there is None or not there[0].is_(mapping.page):
+    if there is None or not there.page.is_(mapping.page):
         return GntStatus.GENERAL_ERROR
     del domain.mapped[host >> 12]
     table.unmap(handle)

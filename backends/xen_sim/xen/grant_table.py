@@ -37,14 +37,15 @@ _HANDLES = 256
 
 
 class Page(NamedTuple):
-    """A page of memory: where it lies in which bytes."""
+    """A page of memory: where it lies in which bytes, and its frame's number."""
 
     memory: bytearray
     offset: int
+    number: int
 
     def is_(self, other: Page) -> bool:
         """Whether it is the same page, and not one that only has the same bytes."""
-        return self.memory is other.memory and self.offset == other.offset
+        return self.number == other.number
 
     def view(self) -> memoryview:
         return memoryview(self.memory)[self.offset : self.offset + PAGE_SIZE]

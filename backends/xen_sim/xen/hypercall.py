@@ -12,7 +12,6 @@ from errno import EBUSY, EINVAL, ENOENT
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from activations.abi.event_channel import DOMID_SELF
 from activations.accelerator import accelerator
 from activations.errors import XenError
 from activations.shortcut import shorten
@@ -59,10 +58,11 @@ class Hypercalls:
     def __init__(self, vcpu: VCPU) -> None:
         self._vcpu = vcpu
         self._domain = domain = vcpu.domain
-        self._channels = channels = domain.event_channels
-        shorten(self, **{name: getattr(channels, name) for name in _OPERATIONS})
+        channels = domain.event_channels
+        for name in _OPERATIONS:
+            setattr(self, name, getattr(channels, name))
         shorten(self, set_timer=vcpu.timers.set_timer, block=vcpu.block)
-        shorten(self, send=self._send(channels) if domain.xen.trace is None else self._traced_send)
+        self.send = self._send(channels) if domain.xen.trace is None else self._traced_send
 
     def _send(self, channels: EventChannels) -> Callable[[int], None]:
         plain = not (self._domain.xen.explored or self._domain.xen.faults)
@@ -83,63 +83,36 @@ class Hypercalls:
         """
         evtchn_op.perform(self._domain.event_channels, command, argument)
 
-    # Event channels: each is `EventChannels`'s own, and takes its place when this is made
+    # Event channels: each is `EventChannels`'s own
 
-    def alloc_unbound(self, domid: int, remote_domid: int) -> int:
-        """EVTCHNOP_alloc_unbound: a port for the remote domain to bind; it need not exist yet."""
-        return self._channels.alloc_unbound(domid, remote_domid)
-
-    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
-        """EVTCHNOP_bind_interdomain: a port, pending once, to another domain's."""
-        return self._channels.bind_interdomain(remote_domid, remote_port)
-
-    def bind_virq(self, virq: int, vcpu: int = 0) -> int:
-        """EVTCHNOP_bind_virq: a port for a virtual interrupt, of this vCPU."""
-        return self._channels.bind_virq(virq, vcpu)
-
-    def bind_pirq(self, pirq: int) -> int:
-        """EVTCHNOP_bind_pirq: a port for a physical interrupt. Here it never fires."""
-        return self._channels.bind_pirq(pirq)
-
-    def bind_ipi(self, vcpu: int = 0) -> int:
-        """EVTCHNOP_bind_ipi: a port that tells this vCPU."""
-        return self._channels.bind_ipi(vcpu)
-
-    def bind_vcpu(self, port: int, vcpu: int) -> None:
-        """EVTCHNOP_bind_vcpu: tell this vCPU from now on."""
-        self._channels.bind_vcpu(port, vcpu)
-
-    def close(self, port: int) -> None:
-        """EVTCHNOP_close: the port is free; the peer's becomes unbound."""
-        self._channels.close(port)
-
-    def send(self, port: int) -> None:
-        """EVTCHNOP_send: set the peer's port pending."""
-        self._channels.send(port)
-
-    def unmask(self, port: int) -> None:
-        """EVTCHNOP_unmask: clear the port's mask bit; if it is pending it fires."""
-        self._channels.unmask(port)
-
-    def status(self, domid: int, port: int) -> Channel:
-        """EVTCHNOP_status: a port's state, as it stands."""
-        return self._channels.status(domid, port)
-
-    def reset(self, domid: int = DOMID_SELF, *, resuming: bool = False) -> None:
-        """EVTCHNOP_reset: close every port, and go back to two levels."""
-        self._channels.reset(domid, resuming=resuming)
-
-    def init_control(self, gfn: int, offset: int, vcpu: int) -> int:
-        """EVTCHNOP_init_control: a vCPU's control block for the FIFO ABI; the bits of a link."""
-        return self._channels.init_control(gfn, offset, vcpu)
-
-    def expand_array(self, gfn: int) -> None:
-        """EVTCHNOP_expand_array: words for 1,024 further ports of the FIFO ABI."""
-        self._channels.expand_array(gfn)
-
-    def set_priority(self, port: int, priority: int) -> None:
-        """EVTCHNOP_set_priority: of what comes from now on, on the FIFO ABI."""
-        self._channels.set_priority(port, priority)
+    alloc_unbound: Callable[..., int]
+    """EVTCHNOP_alloc_unbound: a port for the remote domain to bind; it need not exist yet."""
+    bind_interdomain: Callable[..., int]
+    """EVTCHNOP_bind_interdomain: a port, pending once, to another domain's."""
+    bind_virq: Callable[..., int]
+    """EVTCHNOP_bind_virq: a port for a virtual interrupt, of this vCPU."""
+    bind_pirq: Callable[..., int]
+    """EVTCHNOP_bind_pirq: a port for a physical interrupt. Here it never fires."""
+    bind_ipi: Callable[..., int]
+    """EVTCHNOP_bind_ipi: a port that tells this vCPU."""
+    bind_vcpu: Callable[..., None]
+    """EVTCHNOP_bind_vcpu: tell this vCPU from now on."""
+    close: Callable[..., None]
+    """EVTCHNOP_close: the port is free; the peer's becomes unbound."""
+    send: Callable[..., None]
+    """EVTCHNOP_send: set the peer's port pending."""
+    unmask: Callable[..., None]
+    """EVTCHNOP_unmask: clear the port's mask bit; if it is pending it fires."""
+    status: Callable[..., Channel]
+    """EVTCHNOP_status: a port's state, as it stands."""
+    reset: Callable[..., None]
+    """EVTCHNOP_reset: close every port, and go back to two levels."""
+    init_control: Callable[..., int]
+    """EVTCHNOP_init_control: a vCPU's control block for the FIFO ABI; the bits of a link."""
+    expand_array: Callable[..., None]
+    """EVTCHNOP_expand_array: words for 1,024 further ports of the FIFO ABI."""
+    set_priority: Callable[..., None]
+    """EVTCHNOP_set_priority: of what comes from now on, on the FIFO ABI."""
 
     # Grants
 

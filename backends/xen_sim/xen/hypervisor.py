@@ -109,7 +109,6 @@ class Hypervisor:
         dies, and the kernel unmaps what that mapped, as for any process."""
         if not domain.privileged:
             domain.page_grants.lose_all()
-            domain.grant_table.unmap_all()
         self.destroy(domain)
 
     def destroy(self, domain: XenDomain) -> None:

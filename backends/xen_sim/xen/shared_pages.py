@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from errno import EBUSY, EINVAL, ENOSPC
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from activations.abi.grant_table import PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
 from activations.errors import XenError
 from activations.lower import Foreign, Segment
-from xen_sim.hardware.pages import stepped
 from xen_sim.xen.grant_table import MAX_ENTRIES, MAX_FRAMES, Bytes, Page, Refused, copy
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class PageGrants:
         for offset in range(0, len(memory), PAGE_SIZE):
             ref = heappop(self._freed) if self._freed else self._fresh()
             frame = self.domain.xen.new_frame()
-            self.pages[frame] = Page(memory, offset)
+            self.pages[frame] = Page(memory, offset, frame)
             self.table.set_entry(ref, flags, domid, frame)
             refs.append(ref)
         shared = SharedPages(self, self.table, domid, tuple(refs), memoryview(memory))
@@ -196,11 +196,7 @@ class _Pages(ABC):
         self._writable = writable
         self._memory = memory
         """The bytes themselves."""
-        before = grants.domain.guest_before
-        if before is None:
-            self.memory: Any = memory if writable else memory.toreadonly()
-        else:
-            self.memory = stepped(memory, f"memory {refs[0]}", before, readonly=not writable)
+        self.memory: Any = grants.domain.seen(memory, f"memory {refs[0]}", readonly=not writable)
         self._clear_byte: int | None = None
         self._port: int | None = None
         self._closed = False
@@ -226,7 +222,8 @@ class _Pages(ABC):
         if self._clear_byte is not None:
             self._memory[self._clear_byte] = 0
         if self._port is not None:
-            self._grants.domain.event_channels.send(self._port)
+            with suppress(XenError):  # it was closed before: there is nobody to tell any more
+                self._grants.domain.event_channels.send(self._port)
 
 
 class SharedPages(_Pages):
@@ -274,8 +271,8 @@ class MappedPages(_Pages):
 
 def _joined(pages: Sequence[Page]) -> memoryview | None:
     """Pages that lie one after another in one allocation, as one view of it."""
-    whole, start = pages[0]
-    for index, (memory, offset) in enumerate(pages):
+    whole, start, _ = pages[0]
+    for index, (memory, offset, _) in enumerate(pages):
         if memory is not whole or offset != start + index * PAGE_SIZE:
             return None
     return memoryview(whole)[start : start + len(pages) * PAGE_SIZE]

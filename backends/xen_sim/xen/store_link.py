@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from activations.abi.grant_table import PAGE_SIZE
-from xen_sim.hardware.pages import stepped
 from xen_sim.xenstored import RingServer
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ class StoreLink:
 
     def __init__(self, domain: XenDomain) -> None:
         memory = memoryview(bytearray(PAGE_SIZE))
-        before = domain.guest_before
-        self.page: memoryview = stepped(memory, "store", before) if before else memory
+        self.page: memoryview = domain.seen(memory, "store")
         """The page as the guest sees it."""
         channels = domain.event_channels
         connection = domain.xen.xenstored.connect(domain.domid)

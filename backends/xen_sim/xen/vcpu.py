@@ -43,7 +43,7 @@ class VCPU:
         """Ports by the VIRQ they are bound to (`virq_to_evtchn`)."""
         faults = domain.xen.faults
         faulty = faults is not None and faults.of("timers")
-        self.timers: FaultyTimers | Timers = FaultyTimers(self) if faulty else Timers(self)
+        self.timers: Timers = (FaultyTimers if faulty else Timers)(self)
         self.delivery: Delivery
         self.deliver_by(Delivery(cpu, self._plain.upcall_pending, self._plain.upcall_mask))
         self.entry: Callable[[], None] | None = None
