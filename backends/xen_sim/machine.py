@@ -296,7 +296,8 @@ class Machine:
         cpu.greenlet.switch()
 
     def _until_something_ends(self) -> BaseException | None:
-        """Run until a domain has ended, or nobody can run; give the trouble there is with that."""
+        """Run until a domain has ended, nobody can run, or an errand is done; give the trouble
+        there is with that."""
         scheduler = self.xen.scheduler
         scheduler.over = None
         living = [life for life in self.lives if not life.ended]

@@ -102,8 +102,8 @@ class Scheduler:
         """Runnable fibers, first come first served; the running one is not in it."""
         self.current: Fiber | None = None
         self.hub: greenlet | None = None
-        """Where control goes when the run is over; without one, that is raised where it is found
-        out."""
+        """Where control goes when the run is over, or an errand is to be done; without one, that
+        the run is over is raised where it is found out."""
         self.over: SimulationOver | None = None
         """Why the run is over: what the hub finds when control comes back to it."""
         self.errand: Callable[[], None] | None = None
@@ -213,7 +213,7 @@ class Scheduler:
 
     def at_hub(self, fiber: Fiber, errand: Callable[[], None]) -> None:
         """Have the hub do this, on no fiber's greenlet. Then the running fiber goes on, if it was
-        not put away by that."""
+        not put away by that, and the tape does not have another one run first."""
         assert self.hub is not None
         self.errand = errand
         self.queue.appendleft(fiber)
