@@ -20,12 +20,16 @@ again: by a token, or by the seed of its schedule. docs/pytest.md is the user's 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from activations.errors import SimulationOver
 
 if TYPE_CHECKING:
     from activations.domain import Domain
@@ -40,6 +44,8 @@ _HAS_MACHINE = pytest.StashKey[bool]()
 SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults"}
 """What a mark says of a search: any of them asks for one."""
 OPTIONS = SEARCH | {"seed", "domains"}
+CAPTURES = {"capsys", "capsysbinary", "capteesys", "capfd", "capfdbinary"}
+"""Fixtures by which a test reads what is printed; elsewhere that is part of the one run told."""
 RUNS = 1000
 """Of a search whose mark does not say."""
 
@@ -115,8 +121,10 @@ def _wrong(item: pytest.Function) -> str | None:
         return "xen() is told its options by name: xen(explore=200)"
     if unknown := said.keys() - OPTIONS:
         return f"xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
-    if "explore" in said and not _is_number_of_runs(said["explore"]):
+    if "explore" in said and not (_is_number(said["explore"]) and said["explore"] > 0):
         return f"explore={said['explore']!r} is no number of runs: 1 and more are"
+    if not _is_number(said.get("seed", 0)):
+        return f"seed={said['seed']!r} is no whole number"
     if DOMAIN in of_fixtures:
         return f"a fixture takes `{DOMAIN}`, which is there as the test runs, and no sooner"
     if DOMAIN in takes and not is_coroutine:
@@ -193,8 +201,8 @@ def _said(item: pytest.Item) -> dict[str, Any]:
     return said
 
 
-def _is_number_of_runs(said: object) -> bool:
-    return isinstance(said, int) and not isinstance(said, bool) and said > 0
+def _is_number(said: object) -> bool:
+    return isinstance(said, int) and not isinstance(said, bool)
 
 
 def _seed(item: pytest.Item) -> int | None:
@@ -301,6 +309,18 @@ class _Once:
         self.program.run(machine, arguments)
 
 
+def _fails(error: BaseException) -> bool:
+    """Whether a test fails of this: of `pytest.fail`, too; `pytest.skip` and the like are no
+    failures, and end the search."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_fails, error.exceptions))
+    if isinstance(error, pytest.fail.Exception):
+        return not isinstance(error, pytest.xfail.Exception)
+    return isinstance(error, Exception | SimulationOver) and not isinstance(
+        error, pytest.exit.Exception
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Explored:
     """A test in many interleavings, or in the one of a token."""
@@ -322,7 +342,13 @@ class _Explored:
 
         module = self.item.module.__name__.rpartition(".")[2]
         program = Program(self.item.name, f"{module}::{self.item.name}")
-        return Programs(program, lambda machine: self.program.run(machine, arguments))
+        out = sys.stdout
+
+        def run(machine: Machine) -> None:
+            with redirect_stdout(out) if CAPTURES & set(self.item.fixturenames) else nullcontext():
+                self.program.run(machine, arguments)
+
+        return Programs(program, run, fails=_fails)
 
     def _explore(self, engine: Programs) -> None:
         from xen_sim.explore.database import FOLDER, Database

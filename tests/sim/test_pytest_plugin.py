@@ -167,6 +167,66 @@ class TestIt:
     said.stdout.fnmatch_lines(["*; searched with seed 5"])
 
 
+WAYS_TO_FAIL = {
+    "pytest.fail": "if came: pytest.fail('late came first')",
+    "pytest.raises": "with pytest.raises(ValueError): int('0' if came else 'none')",
+    "in a task group": (
+        "async with asyncio.TaskGroup() as group: group.create_task(fails_if(came))"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", WAYS_TO_FAIL)
+def test_however_an_explored_test_fails_its_failure_has_a_token(
+    project: pytest.Pytester, how: str
+) -> None:
+    code = f"""
+async def fails_if(came):
+    if came:
+        pytest.fail("late came first")
+
+
+@pytest.mark.xen(explore=200, domains={{"guest": late}})
+async def test_who_is_first(xen_domain):
+    came = await xen_domain.store.exists("/local/domain/1/data/late")
+    {WAYS_TO_FAIL[how]}
+"""
+    said = ran(project, RACE.partition("@pytest")[0] + code)
+    said.assert_outcomes(failed=1)
+    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', str(said.stdout))
+    assert found is not None
+    if how != "in a task group":
+        said.stdout.fnmatch_lines(["  in test_who_is_first, *"])
+    project.runpytest_inprocess(found[1], "--xen-replay", found[2]).assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize(("how", "outcome"), [("skip", "skipped"), ("xfail", "xfailed")])
+def test_what_is_no_failure_ends_a_search_with_the_outcome_it_is(
+    project: pytest.Pytester, how: str, outcome: str
+) -> None:
+    code = RACE.replace("    assert not await", "    if await") + f"        pytest.{how}('late')"
+    code = code.replace('data/late")\n ', 'data/late"):\n ')
+    ran(project, code).assert_outcomes(**{outcome: 1})
+
+
+@pytest.mark.parametrize("capture", ["capsys", "capfd"])
+def test_an_explored_test_reads_what_its_domains_print(
+    project: pytest.Pytester, capture: str
+) -> None:
+    code = f"""
+async def says(xen):
+    print("hello")
+
+
+@pytest.mark.xen(explore=5)
+def test_it(xen_machine, {capture}):
+    xen_machine.boot("dom0", says)
+    xen_machine.run()
+    assert {capture}.readouterr().out == "hello\\n"
+"""
+    ran(project, code).assert_outcomes(passed=1)
+
+
 # Machines of fixtures
 
 BOOTED = """
@@ -364,6 +424,7 @@ def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pyteste
         ("@pytest.mark.xen(explore=0)\ndef test_it(xen_machine): ...", "explore=0 is no number"),
         ("@pytest.mark.xen(explore=-5)\ndef test_it(xen_machine): ...", "explore=-5 is no number"),
         ("@pytest.mark.xen(explore=True)\ndef test_it(xen_machine): ...", "explore=True is no"),
+        ("@pytest.mark.xen(seed='7')\ndef test_it(xen_machine): ...", "seed='7' is no whole"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_be_right(

@@ -6,6 +6,7 @@ A program boots its domains on it and runs it, as on a `Machine` of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from traceback import walk_tb
 from typing import Any
 
 from activations.errors import BlockedForever, LeakWarning
@@ -179,11 +180,13 @@ class ExploredMachine(Machine):
 
 
 def _place(failure: BaseException) -> str:
-    """Where it was raised: the innermost line."""
-    place = failure.__traceback__
-    if place is None:
+    """Where it was raised: the innermost line that pytest would show."""
+    places = [
+        (frame.f_code, line)
+        for frame, line in walk_tb(failure.__traceback__)
+        if not frame.f_locals.get("__tracebackhide__")
+    ]
+    if not places:
         return ""
-    while place.tb_next is not None:
-        place = place.tb_next
-    code = place.tb_frame.f_code
-    return f"\n  in {code.co_qualname}, {code.co_filename.rpartition('/')[2]}:{place.tb_lineno}"
+    code, line = places[-1]
+    return f"\n  in {code.co_qualname}, {code.co_filename.rpartition('/')[2]}:{line}"

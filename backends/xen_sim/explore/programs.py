@@ -56,6 +56,11 @@ Body = Callable[[ExploredMachine], object]
 """Boots domains on the machine, and runs it."""
 
 
+def fails(error: BaseException) -> bool:
+    """Whether this is a failure of the program's, and not the end of whoever explores it."""
+    return isinstance(error, Exception | SimulationOver)
+
+
 class Programs:
     """Makes runs of one program in Python."""
 
@@ -69,6 +74,7 @@ class Programs:
         budget: int = BUDGET,
         faults: str = NONE,
         reducible: bool = False,
+        fails: Callable[[BaseException], bool] = fails,
     ) -> None:
         self._well = program
         """The program as it is where nothing goes wrong."""
@@ -84,6 +90,7 @@ class Programs:
         self._body = body
         self._kernel = kernel
         self._budget = budget
+        self._fails = fails
 
     @property
     def reducible(self) -> bool:
@@ -108,6 +115,7 @@ class Programs:
             seed=self.seed,
             budget=self._budget,
             faults=faults,
+            fails=self._fails,
         )
         made.path = self.path
         return made
@@ -140,7 +148,9 @@ class Programs:
         try:
             with chance.seeded(self.seed, now), redirect_stdout(Printed(machine, conductor)):
                 result = self._body(machine)
-        except (Exception, SimulationOver) as error:
+        except BaseException as error:
+            if not self._fails(error):
+                raise
             failure = error
         finally:
             promises.unwatch()
