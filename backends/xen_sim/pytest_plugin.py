@@ -231,8 +231,8 @@ def _test(item: pytest.Function) -> _Once | _Explored | None:
     """What takes the test's place; None where it is a test like any other."""
     if not _is_ours(item):
         return None
-    program = _Program(_body(item), _said(item).get("domains", {}))
-    return _Once(item, program) if _runs(item) is None else _Explored(item, program)
+    program, runs = _Program(_body(item), _said(item).get("domains", {})), _runs(item)
+    return _Once(item, program) if runs is None else _Explored(item, program, runs)
 
 
 def _is_ours(item: pytest.Function) -> bool:
@@ -327,6 +327,7 @@ class _Explored:
 
     item: pytest.Function
     program: _Program
+    runs: int
 
     def __call__(self, **arguments: Any) -> None:
         engine = self._engine(arguments).faulty(_said(self.item).get("faults", "none"))
@@ -356,7 +357,7 @@ class _Explored:
 
         said = {key: value for key, value in _said(self.item).items() if key in SEARCH}
         how = {"seconds": None, **said, "seed": _seed(self.item) or 0}
-        how["runs"] = _runs(self.item)
+        how["runs"] = self.runs
         how.pop("explore", None)
         effort = Effort(**how)
         verdict = explore(engine, effort, database=Database(self.item.config.rootpath / FOLDER))

@@ -167,6 +167,37 @@ class TestIt:
     said.stdout.fnmatch_lines(["*; searched with seed 5"])
 
 
+def test_an_explored_test_has_as_many_runs_as_it_says(project: pytest.Pytester) -> None:
+    code = """
+ran = []
+
+
+async def busy(xen):
+    for _ in range(5):
+        await xen.store.write("data/busy", "")
+
+
+@pytest.mark.xen(explore=7, domains={"guest": busy})
+async def test_in_a_domain(xen_domain):
+    ran.append("a domain")
+    await busy(xen_domain)
+
+
+@pytest.mark.xen(explore=9)
+def test_on_a_machine(xen_machine):
+    ran.append("a machine")
+    xen_machine.boot("dom0", busy)
+    xen_machine.boot("guest", busy)
+    xen_machine.run()
+
+
+def test_so_often():
+    twice = 2  # by these it is found out whether it is the same every time
+    assert [ran.count("a domain"), ran.count("a machine")] == [7 + twice, 9 + twice]
+"""
+    ran(project, code).assert_outcomes(passed=3)
+
+
 WAYS_TO_FAIL = {
     "pytest.fail": "if came: pytest.fail('late came first')",
     "pytest.raises": "with pytest.raises(ValueError): int('0' if came else 'none')",
