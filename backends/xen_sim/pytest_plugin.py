@@ -26,6 +26,7 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
+from unittest import TestCase
 
 import pytest
 
@@ -114,9 +115,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _wrong(item: pytest.Function) -> str | None:
     """What is wrong with a test, and what would be right."""
-    said, is_marked = _said(item), _is_marked(item)
-    names, takes, of_fixtures = set(item.fixturenames), _takes(item), _fixtures_take(item)
-    is_coroutine = iscoroutinefunction(_body(item))
+    return _wrong_in_marks(item) or _wrong_with_fixtures(item)
+
+
+def _wrong_in_marks(item: pytest.Function) -> str | None:
+    said, is_coroutine = _said(item), iscoroutinefunction(_body(item))
     if any(mark.args for mark in item.iter_markers("xen")):
         return "xen() is told its options by name: xen(explore=200)"
     if unknown := said.keys() - OPTIONS:
@@ -125,7 +128,20 @@ def _wrong(item: pytest.Function) -> str | None:
         return f"explore={said['explore']!r} is no number of runs: 1 and more are"
     if not _is_number(said.get("seed", 0)):
         return f"seed={said['seed']!r} is no whole number"
-    if DOMAIN in of_fixtures:
+    if "domains" in said and not is_coroutine:
+        return "domains= is for coroutine functions; a plain one boots its own"
+    domains = said.get("domains", {})
+    if not isinstance(domains, Mapping) or "dom0" in domains:
+        return "domains= says what runs beside the test, which is dom0's: {'guest': client}"
+    if _is_marked(item) and is_coroutine and item.cls and issubclass(item.cls, TestCase):
+        return "unittest runs its coroutine functions on a loop of its own: take a class without"
+    return None
+
+
+def _wrong_with_fixtures(item: pytest.Function) -> str | None:
+    is_marked, is_coroutine = _is_marked(item), iscoroutinefunction(_body(item))
+    takes = _takes(item)
+    if DOMAIN in _fixtures_take(item):
         return f"a fixture takes `{DOMAIN}`, which is there as the test runs, and no sooner"
     if DOMAIN in takes and not is_coroutine:
         return (
@@ -137,15 +153,13 @@ def _wrong(item: pytest.Function) -> str | None:
             f"`{DOMAIN}` is for tests marked xen; where another plugin runs the test on our loop, "
             "its domain is activations.current()"
         )
-    if is_marked and not is_coroutine and MACHINE not in names:
+    if is_marked and not is_coroutine and MACHINE not in item.fixturenames:
         return f"a test marked xen takes `{MACHINE}`"
-    if SEARCH & said.keys() and not _explorable(item):
+    if SEARCH & _said(item).keys() and not _explorable(item):
         return (
             f"a test that is explored takes `{MACHINE}` itself, and no fixture of its does: it is "
             "new in each run"
         )
-    if "domains" in said and not is_coroutine:
-        return "domains= is for coroutine functions; a plain one boots its own"
     return None
 
 

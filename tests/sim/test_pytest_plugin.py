@@ -9,7 +9,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 PROGRAMS = """
-import anyio, asyncio, pytest, activations
+import anyio, asyncio, pytest, unittest, activations
 
 
 async def client(xen):
@@ -455,6 +455,19 @@ def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pyteste
         ("@pytest.mark.xen(explore=0)\ndef test_it(xen_machine): ...", "explore=0 is no number"),
         ("@pytest.mark.xen(explore=-5)\ndef test_it(xen_machine): ...", "explore=-5 is no number"),
         ("@pytest.mark.xen(explore=True)\ndef test_it(xen_machine): ...", "explore=True is no"),
+        (
+            "@pytest.mark.xen(domains=[client])\nasync def test_it(xen_domain): ...",
+            "{'guest': client}",
+        ),
+        (
+            "@pytest.mark.xen(domains={'dom0': client})\nasync def test_it(xen_domain): ...",
+            "which is dom0's",
+        ),
+        (
+            "class TestIt(unittest.IsolatedAsyncioTestCase):\n"
+            "    @pytest.mark.xen\n    async def test_it(self): ...",
+            "unittest runs its coroutine functions",
+        ),
         ("@pytest.mark.xen(seed='7')\ndef test_it(xen_machine): ...", "seed='7' is no whole"),
     ],
 )
