@@ -150,6 +150,7 @@ def test_a_running_guest_gets_an_interface_in_a_bridge(lab: Lab) -> None:
     assert "pyvif" not in sh(lab, "dom0", "ip link; ip link del attached")
 
 
+@pytest.mark.long
 def test_a_disk_whose_server_was_killed_is_detached_by_hand(lab: Lab) -> None:
     domid = lab.guests({"guest": "pvh"})["guest"]
     command = Attached(lab, "block", "guest", "--memory", "4M", "--as", "xvdd")

@@ -220,6 +220,7 @@ def test_no_shell_where_the_backend_has_none(
 
 @pytest.mark.lab
 @pytest.mark.own_lab
+@pytest.mark.long
 def test_the_lab_shell_runs_what_it_reads() -> None:
     done = subprocess.run(
         [ACTIVATIONS, "lab", "shell"],

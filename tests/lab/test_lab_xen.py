@@ -231,6 +231,7 @@ class TestRun:
         half = "@s.domain('guest', kind='pv')\nasync def guest(xen): return 'a new one'"
         assert lab.run(scenario(half), Watching()).results == {"guest": "a new one"}
 
+    @pytest.mark.long
     def test_a_guest_that_does_not_answer_is_replaced(
         self, lab: Lab, scenario, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -296,6 +297,7 @@ class TestGuests:
                 names[f"new-{len(names)}"] = "pv"
                 lab.guests(names)
 
+    @pytest.mark.long
     def test_one_that_crashes_at_its_first_boot_is_started_again(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -327,6 +329,7 @@ with Lab(progress=lambda text: print("..", text, flush=True)) as lab:
 class TestCounted:
     WORK = "import time; b = time.perf_counter(); sum(range(10**6)); print(time.perf_counter() - b)"
 
+    @pytest.mark.long
     def test_what_else_the_host_does_changes_no_time(self, lab_parts: None) -> None:
         with Lab(shape=Shape(counted=True)) as counted:
 
@@ -355,7 +358,7 @@ class TestEnds:
             ("booting", signal.SIGINT),
             ("booting", signal.SIGTERM),
             ("booting", signal.SIGKILL),
-            ("pid", signal.SIGKILL),
+            pytest.param("pid", signal.SIGKILL, marks=pytest.mark.long),
             pytest.param("pid", signal.SIGINT, marks=pytest.mark.long),
             pytest.param("pid", signal.SIGTERM, marks=pytest.mark.long),
         ],

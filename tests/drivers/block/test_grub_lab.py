@@ -3,6 +3,10 @@
 GRUB's image for PVH guests is Debian's, from the package grub-xen-host. It is the guest's kernel:
 it reads its configuration, Linux and an initramfs from the disk, a page at a time, and lets go of
 it. Linux then is the front end of 64 bits that takes the same device.
+
+Its two short forms: a guest boots from a disk that Python serves (`cli/test_attach_lab.py`), and
+xen-blkback and our own back end serve a front end of 32 bits (`test_blkfront_linux.py`,
+`rules/block_ours.py`).
 """
 
 from __future__ import annotations
@@ -102,6 +106,7 @@ def made(lab: Lab, grub: bytes, linux: bytes) -> Iterator[None]:
         sh(lab, "dom0", f"xl destroy booted 2> /dev/null || true; rm -r {HERE}")
 
 
+@pytest.mark.long
 def test_grub_boots_linux_from_a_disk_served_from_python(
     lab: Lab, linux: bytes, made: None
 ) -> None:

@@ -14,6 +14,7 @@ HERE = PEERS / "linux_console"
 
 @pytest.mark.lab
 @pytest.mark.own_lab
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_boot_of_a_guest_is_read_and_a_command_typed_at_its_shell(lab_parts: None) -> None:
     """In a lab of its own: xenconsoled, which other guests need, gives way."""
