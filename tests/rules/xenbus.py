@@ -161,29 +161,35 @@ async def is_unplugged(xen: Domain) -> None:
     assert "rule 2" in str(await refusal(end.connected(), Unplugged))
 
 
-class UnpluggedMeanwhile(Back):
-    """Its device is unplugged while it does this step."""
+class Befallen(Back):
+    """Something befalls its device while it does this step, `offer` or `connect`."""
 
     def __init__(self, xen: Domain, device: Device, step: str) -> None:
         super().__init__()
-        self.unplugging: asyncio.Task[None] | None = None
         self._xen = xen
         self._device = device
         self._step = step
 
+    async def befall(self) -> None:
+        raise NotImplementedError
+
     async def offer(self) -> Written:
-        await self._now("offer")
+        if self._step == "offer":
+            await self.befall()
         return await super().offer()
 
     async def connect(self, front: Keys) -> Written:
-        await self._now("connect")
+        if self._step == "connect":
+            await self.befall()
         return await super().connect(front)
 
-    async def _now(self, step: str) -> None:
-        if step == self._step:
-            unplugging = unplug(self._xen, self._device, within=SOON)
-            self.unplugging = asyncio.create_task(unplugging)
-            await says(self._xen.store, self._device.back_path, XenbusState.CLOSING)
+
+class UnpluggedMeanwhile(Befallen):
+    unplugging: asyncio.Task[None] | None = None
+
+    async def befall(self) -> None:
+        self.unplugging = asyncio.create_task(unplug(self._xen, self._device, within=SOON))
+        await says(self._xen.store, self._device.back_path, XenbusState.CLOSING)
 
 
 hasty = Scenario("who unplugs a device is heard by a back end that is busy")

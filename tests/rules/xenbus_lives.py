@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from xenbus import KIND, SERVED_AS, SOON, Back, Front, plugged, say, says, xen_home
+from xenbus import KIND, SERVED_AS, SOON, Back, Befallen, Front, plugged, say, says, xen_home
 
 from activations import Domain, Scenario
 from activations.store import Nodes
@@ -187,27 +187,12 @@ async def waits_for_nobody(xen: Domain) -> None:
 # A device that goes, or is another
 
 
-class TakenAway(Back):
-    """Its device is removed by force while it does this step."""
+class TakenAway(Befallen):
+    """Removed by force."""
 
-    def __init__(self, xen: Domain, device: Device, step: str) -> None:
-        super().__init__()
-        self._xen = xen
-        self._device = device
-        self._step = step
-
-    async def offer(self) -> Written:
-        await self._now("offer")
-        return await super().offer()
-
-    async def connect(self, front: Keys) -> Written:
-        await self._now("connect")
-        return await super().connect(front)
-
-    async def _now(self, step: str) -> None:
-        if step == self._step:
-            await self._xen.store.rm(self._device.front_path)
-            await self._xen.store.rm(self._device.back_path)
+    async def befall(self) -> None:
+        await self._xen.store.rm(self._device.front_path)
+        await self._xen.store.rm(self._device.back_path)
 
 
 taken_away = Scenario("nothing comes back of a device that was removed while its back end was busy")
