@@ -25,6 +25,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from unittest import TestCase
 
@@ -125,22 +126,30 @@ def _wrong_in_marks(item: pytest.Function) -> str | None:
     if unknown := said.keys() - OPTIONS:
         return f"xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
     if "explore" in said and not (_is_number(said["explore"]) and said["explore"] > 0):
-        return f"explore={said['explore']!r} is no number of runs: 1 and more are"
+        return f"explore={said['explore']!r} is not a number of runs: give 1 or more"
     if not _is_number(said.get("seed", 0)):
-        return f"seed={said['seed']!r} is no whole number"
+        return f"seed={said['seed']!r} is not a whole number"
     if "domains" in said and not is_coroutine:
         return "domains= is for coroutine functions; a plain one boots its own"
     domains = said.get("domains", {})
     if not isinstance(domains, Mapping) or "dom0" in domains:
-        return "domains= says what runs beside the test, which is dom0's: {'guest': client}"
+        return "domains= says what runs beside dom0, which the test is: {'guest': client}"
     if _is_marked(item) and is_coroutine and item.cls and issubclass(item.cls, TestCase):
-        return "unittest runs its coroutine functions on a loop of its own: take a class without"
+        return (
+            "unittest runs its coroutine functions on a loop of its own: write a class that is not "
+            "a TestCase"
+        )
     return None
 
 
 def _wrong_with_fixtures(item: pytest.Function) -> str | None:
     is_marked, is_coroutine = _is_marked(item), iscoroutinefunction(_body(item))
     takes = _takes(item)
+    if is_marked and getattr(item.obj, "is_hypothesis_test", False):
+        return (
+            "hypothesis calls it once for each example, and each needs a machine of its own: make "
+            "it in the test, by xen_sim.Machine(), and leave out the mark"
+        )
     if DOMAIN in _fixtures_take(item):
         return f"a fixture takes `{DOMAIN}`, which is there as the test runs, and no sooner"
     if DOMAIN in takes and not is_coroutine:
@@ -324,15 +333,21 @@ class _Once:
 
 
 def _fails(error: BaseException) -> bool:
-    """Whether a test fails of this: of `pytest.fail`, too; `pytest.skip` and the like are no
-    failures, and end the search."""
+    """Whether a test fails of this: of `pytest.fail`, too. `pytest.skip` and the like end the
+    search, and so does the test's time-out, which is not of this run alone."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_fails, error.exceptions))
     if isinstance(error, pytest.fail.Exception):
-        return not isinstance(error, pytest.xfail.Exception)
+        return not (isinstance(error, pytest.xfail.Exception) or _is_time_out(error))
     return isinstance(error, Exception | SimulationOver) and not isinstance(
         error, pytest.exit.Exception
     )
+
+
+def _is_time_out(error: BaseException) -> bool:
+    """Whether pytest-timeout raised it, in its signal handler."""
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == "pytest_timeout" for frame in frames)
 
 
 @dataclass(frozen=True, slots=True)

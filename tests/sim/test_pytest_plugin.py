@@ -231,6 +231,27 @@ async def test_who_is_first(xen_domain):
     project.runpytest_inprocess(found[1], "--xen-replay", found[2]).assert_outcomes(failed=1)
 
 
+def test_a_time_out_ends_a_search_and_the_run_that_it_struck_is_not_made_again(
+    project: pytest.Pytester,
+) -> None:
+    code = """
+async def turns_for_ever(xen):
+    while True:
+        pass
+
+
+@pytest.mark.timeout(1, method="signal")
+@pytest.mark.xen(explore=5)
+def test_it(xen_machine):
+    xen_machine.boot("dom0", turns_for_ever)
+    xen_machine.run()
+"""
+    said = ran(project, code)
+    said.assert_outcomes(failed=1)
+    said.stdout.fnmatch_lines(["*Timeout*"])
+    said.stdout.no_fnmatch_line("*--xen-replay*")
+
+
 @pytest.mark.parametrize(("how", "outcome"), [("skip", "skipped"), ("xfail", "xfailed")])
 def test_what_is_no_failure_ends_a_search_with_the_outcome_it_is(
     project: pytest.Pytester, how: str, outcome: str
@@ -452,23 +473,31 @@ def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pyteste
             "a fixture takes `xen_domain`",
         ),
         ("@pytest.mark.xen(200)\ndef test_it(xen_machine): ...", "by name: xen(explore=200)"),
-        ("@pytest.mark.xen(explore=0)\ndef test_it(xen_machine): ...", "explore=0 is no number"),
-        ("@pytest.mark.xen(explore=-5)\ndef test_it(xen_machine): ...", "explore=-5 is no number"),
-        ("@pytest.mark.xen(explore=True)\ndef test_it(xen_machine): ...", "explore=True is no"),
+        ("@pytest.mark.xen(explore=0)\ndef test_it(xen_machine): ...", "explore=0 is not a number"),
+        (
+            "@pytest.mark.xen(explore=-5)\ndef test_it(xen_machine): ...",
+            "explore=-5 is not a number",
+        ),
+        ("@pytest.mark.xen(explore=True)\ndef test_it(xen_machine): ...", "explore=True is not a"),
         (
             "@pytest.mark.xen(domains=[client])\nasync def test_it(xen_domain): ...",
             "{'guest': client}",
         ),
         (
             "@pytest.mark.xen(domains={'dom0': client})\nasync def test_it(xen_domain): ...",
-            "which is dom0's",
+            "what runs beside dom0",
         ),
         (
             "class TestIt(unittest.IsolatedAsyncioTestCase):\n"
             "    @pytest.mark.xen\n    async def test_it(self): ...",
             "unittest runs its coroutine functions",
         ),
-        ("@pytest.mark.xen(seed='7')\ndef test_it(xen_machine): ...", "seed='7' is no whole"),
+        (
+            "import hypothesis\n@hypothesis.given(number=hypothesis.strategies.integers())\n"
+            "@pytest.mark.xen\nasync def test_it(xen_domain, number): ...",
+            "each needs a machine of its own",
+        ),
+        ("@pytest.mark.xen(seed='7')\ndef test_it(xen_machine): ...", "seed='7' is not a whole"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_be_right(
