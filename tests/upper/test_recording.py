@@ -410,13 +410,13 @@ def test_a_difference_as_the_loop_is_closed_is_told_as_any(linux: OnStandIn) -> 
     ("harm", "says"),
     [
         (lambda data: data[:-1], "was cut short in its frame"),
-        (lambda data: data[:40], "was cut short"),
-        (lambda data: data[:16], "was cut short"),
+        (lambda data: data[:40], "was cut short in its frame 0: copy it again"),
+        (lambda data: data[:16], "has no end: the run was killed, or still goes on"),
         (lambda data: b"", "is not a recording: `activations run --record`"),
         (lambda data: b"#!/bin/sh\n" + data, "is not a recording"),
         (lambda data: data[:15] + b"\x02" + data[16:], "is a recording of version 2, this reads"),
         (lambda data: data[:-3] + b"abc", "is damaged: at byte"),
-        (lambda data: data[:16] + frame(b"[" * 100_000), "is damaged: at byte"),
+        (lambda data: data[:16] + frame(b"[" * 100_000), "is damaged: what begins at byte"),
     ],
 )
 def test_a_file_that_is_broken_is_told_in_one_error(
