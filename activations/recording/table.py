@@ -20,7 +20,7 @@ class JournalTable:
         self._below: Any = below
         self._made = 0
 
-    def share(self, domid: int, pages: int, writable: bool) -> Pages:
+    def share(self, domid: int, pages: int, writable: bool) -> NotedPages:
         made: list[GrantedPages] = []
 
         def share() -> list[int]:
@@ -30,7 +30,7 @@ class JournalTable:
         refs = self._journal.ask("share", [domid, pages, writable], share) or [0] * pages
         return self._pages(made, domid, refs, True)
 
-    def map(self, domid: int, refs: Sequence[int], writable: bool) -> Pages:
+    def map(self, domid: int, refs: Sequence[int], writable: bool) -> NotedPages:
         made: list[GrantedPages] = []
 
         def map_() -> None:
@@ -59,10 +59,10 @@ class JournalTable:
 
     def _pages(
         self, made: list[GrantedPages], domid: int, refs: Sequence[int], writable: bool
-    ) -> Pages:
+    ) -> NotedPages:
         self._made += 1
         below = made[0] if made else None
-        return Pages(self._journal, f"pages {self._made}", below, domid, tuple(refs), writable)
+        return NotedPages(self._journal, f"pages {self._made}", below, domid, tuple(refs), writable)
 
 
 def _plain(segment: Segment) -> list[Any]:
@@ -75,7 +75,7 @@ def _bytes(segment: Segment) -> memoryview:
     return memoryview(segment.dest).cast("B")
 
 
-class Pages:
+class NotedPages:
     """Pages shared or mapped, that go by a journal."""
 
     def __init__(

@@ -56,7 +56,7 @@ _SHADOW = 12
 """Lines that are looked ahead for the hlt behind a sti."""
 
 
-class Refused(Exception):
+class UnknownInstruction(Exception):
     """An instruction that is not known; the message has its line in the source."""
 
 
@@ -70,7 +70,7 @@ class _Line:
 
 
 def rewrite(text: str, source: Path) -> str:
-    """The assembly of a file with its inline assembly made visible. Raises `Refused`."""
+    """The assembly of a file with its inline assembly made visible. Raises `UnknownInstruction`."""
     lines = list(_split(text, source))
     out: list[str] = []
     for number, line in enumerate(lines):
@@ -142,21 +142,23 @@ def _instruction(line: _Line, following: Sequence[_Line]) -> list[str]:
         return ["\tpause"]
     base = _base(name)
     if base is None and not _JUMP.match(name):
-        raise Refused(f"{line.place}: the engine does not know the instruction {line.text!r}")
+        raise UnknownInstruction(
+            f"{line.place}: the engine does not know the instruction {line.text!r}"
+        )
     operands = _operands(rest)
     if base is not None and (unknown := _unknown(name, operands)):
-        raise Refused(
+        raise UnknownInstruction(
             f"{line.place}: the engine does not know how {line.text!r} accesses {unknown}"
         )
     memory = next((each for each in operands if _MEMORY.fullmatch(each)), None)
     if memory is None or base is None or base == "lea":
         if memory is not None and base is None:
-            raise Refused(
+            raise UnknownInstruction(
                 f"{line.place}: the engine does not know how {line.text!r} accesses memory"
             )
         return [f"\t{line.text}"]
     if memory.startswith("%"):
-        raise Refused(
+        raise UnknownInstruction(
             f"{line.place}: {line.text!r} uses a segment register: write a stand-in for it"
         )
     return [*_announced(base, name, operands, memory, locked), f"\t{line.text}"]

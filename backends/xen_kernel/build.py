@@ -200,7 +200,7 @@ def _instrumented(sources: Sequence[Path], flags: Sequence[str], made: Path, wor
     watched = whole.marked(before.read_text(), whole.places(plain.read_text()))
     try:
         after.write_text(assembly.rewrite(registers.clear(watched), sources[0]))
-    except assembly.Refused as refused:
+    except assembly.UnknownInstruction as refused:
         raise KernelError(str(refused)) from refused
     _run("gcc", "-c", str(after), "-o", str(made))
 

@@ -37,7 +37,7 @@ class Symbols:
         name = self._names[number].partition(".")[0]
         return f"{name}+{inside}" if inside else name
 
-    def look_up(self, sites: Iterable[int]) -> None:
+    def resolve(self, sites: Iterable[int]) -> None:
         """Find the lines of many sites at once."""
         unknown = sorted({site for site in sites if site and site not in self._lines})
         if not unknown:
@@ -55,7 +55,7 @@ class Symbols:
 
     def line(self, site: int) -> str:
         """`file.c:41`, or nothing."""
-        self.look_up([site])
+        self.resolve([site])
         return self._lines.get(site, "")
 
     def _best(self, places: Sequence[str]) -> str:

@@ -289,7 +289,7 @@ def _option(ended: Result, option: int) -> str:
 
 
 def _moments(program: Program, ended: Result, moves: Sequence[Move]) -> list[Moment]:
-    program.symbols.look_up(move.site for move in moves)
+    program.symbols.resolve(move.site for move in moves)
     return [
         Moment(
             ended.agents[move.agent],

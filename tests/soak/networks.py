@@ -7,7 +7,7 @@ from random import Random
 from activations.abi import netif
 from activations.drivers.net import checksum, queues, receive, transmit
 from activations.drivers.net.errors import BadPacket, NetError
-from activations.drivers.net.front_queue import FromBack, Pages, ToBack
+from activations.drivers.net.front_queue import FromBack, PacketPages, ToBack
 from activations.drivers.net.statistics import Statistics
 from activations.ring import RingError
 from activations.sring import FrontRing
@@ -48,7 +48,7 @@ def tx_requests() -> Feed:
 
 def rx_responses(random: Random) -> int:
     """Into the front end: what a back end says that it has put into which page."""
-    memory, pages = page(), Pages(page(64), range(64))
+    memory, pages = page(), PacketPages(page(64), range(64))
     end = FromBack(FrontRing(memory, netif.RX_ENTRY_SIZE), pages, ignore, Statistics())
     fed = 0
     try:
@@ -74,7 +74,7 @@ def rx_responses(random: Random) -> int:
 
 def tx_answers(random: Random) -> int:
     """Into the front end: answers to what it has sent, or to nothing."""
-    memory, pages = page(), Pages(page(32), range(32))
+    memory, pages = page(), PacketPages(page(32), range(32))
     end = ToBack(FrontRing(memory, netif.TX_ENTRY_SIZE), pages, ignore, Statistics(), sg=True)
     while end.send(bytes(random.choice((60, 1500, 9000)))):
         pass

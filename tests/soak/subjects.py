@@ -13,7 +13,7 @@ from activations.ring import RingError
 from activations.store import WireError
 from activations.vchan import VchanError
 from activations.xenbus import BadKey, MissingKey
-from xen_kernel.assembly import Refused
+from xen_kernel.assembly import UnknownInstruction
 from xen_kernel.errors import KernelError
 from xen_sim.explore.token import TokenError
 
@@ -48,5 +48,9 @@ SUBJECTS = (
     Subject("failures", "the explorer's kept failures", failures),
     Subject("token", "an explorer's token", of_each(token, TokenError)),
     Subject("kernel-scenario", "a kernel's scenario", of_each(kernel_scenario, KernelError)),
-    Subject("kernel-assembly", "a kernel's inline assembly", of_each(kernel_assembly, Refused)),
+    Subject(
+        "kernel-assembly",
+        "a kernel's inline assembly",
+        of_each(kernel_assembly, UnknownInstruction),
+    ),
 )

@@ -21,7 +21,7 @@ from activations.drivers.block.protocol import (
     encode_response,
     runs_in,
 )
-from activations.drivers.block.requests import Queue, Requests
+from activations.drivers.block.requests import RequestRing, Requests
 from activations.sring import BackRing
 
 PAGE = 4096
@@ -64,10 +64,10 @@ class Backend:
     """What was answered: operation, sector, sectors."""
     notified: int = 0
 
-    def ring(self, pages: int = 1, start: int = 0) -> Queue:
+    def ring(self, pages: int = 1, start: int = 0) -> RequestRing:
         """A new ring; what an earlier one held is forgotten."""
         memory = memoryview(bytearray(pages * PAGE))
-        queue = Queue(memory, self.wake, start=start)
+        queue = RequestRing(memory, self.wake, start=start)
         self.rings.append(BackRing(memory, X86_64.entry_size))
         return queue
 
@@ -152,7 +152,7 @@ class World:
         self.pool.stock(self.memory.share, pages)
         self.requests = Requests(self.pool)
         self.back = Backend(self.memory, bytearray(size), max_indirect)
-        self.queues: list[Queue] = []
+        self.queues: list[RequestRing] = []
         self.connect(queues=queues, max_indirect=max_indirect, start=start)
 
     def connect(self, *, queues: int = 1, max_indirect: int = 0, start: int = 0) -> None:

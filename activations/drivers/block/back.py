@@ -24,9 +24,9 @@ from activations.abi.blkif import Info, Layout
 from activations.domain import Domain
 from activations.drivers.block.disks import ServedDisk
 from activations.drivers.block.faulty import wrapped
-from activations.drivers.block.pages import CopiedPages, KeptPages, Pages
+from activations.drivers.block.pages import CopiedPages, KeptPages, QueuePages
 from activations.drivers.block.protocol import BlockError
-from activations.drivers.block.queue import MAX_INDIRECT, Queue, Service, Statistics
+from activations.drivers.block.queue import MAX_INDIRECT, BackQueue, Service, Statistics
 from activations.own import own
 from activations.sring import BackRing
 from activations.store import StoreError
@@ -78,7 +78,7 @@ class BlkBack(BackDriver):
         self._disk = wrapped(disk)
         self._max_queues = max_queues
         self._read_only = disk.read_only
-        self._queues: list[Queue] = []
+        self._queues: list[BackQueue] = []
 
     def statistics(self) -> Statistics:
         """What it has done so far, over all its connections."""
@@ -128,7 +128,7 @@ class BlkBack(BackDriver):
         for queue in queues:
             await queue.aclose()
 
-    def _queue(self, front: Keys, folder: str, service: Service) -> Queue:
+    def _queue(self, front: Keys, folder: str, service: Service) -> BackQueue:
         """Map a ring and bind its port; nothing is left of it if that is refused."""
         xen, domid = self._xen, self._device.front
         refs = _ring_refs(front, folder)
@@ -140,9 +140,9 @@ class BlkBack(BackDriver):
             port = held.enter_context(xen.events.bind_interdomain(domid, number))
             pages = self._pages(front)
             held.callback(pages.close)
-            return Queue(service, ring, port, pages, held.pop_all())
+            return BackQueue(service, ring, port, pages, held.pop_all())
 
-    def _pages(self, front: Keys) -> Pages:
+    def _pages(self, front: Keys) -> QueuePages:
         kept = front.flag(abi.FEATURE_PERSISTENT)
         return (KeptPages if kept else CopiedPages)(self._xen.grants, self._device.front)
 

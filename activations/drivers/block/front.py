@@ -27,7 +27,7 @@ from activations.drivers.block.disk import Disk
 from activations.drivers.block.errors import DiskGone
 from activations.drivers.block.offer import Geometry, Offer
 from activations.drivers.block.pool import Pool
-from activations.drivers.block.requests import Queue, Requests
+from activations.drivers.block.requests import RequestRing, Requests
 from activations.errors import XenError
 from activations.grants import Grant
 from activations.leftovers import Leftovers
@@ -88,10 +88,10 @@ async def open(
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class FrontQueue:
     """A queue, and what it holds of the domain."""
 
-    queue: Queue
+    queue: RequestRing
     grant: Grant
     port: Port
 
@@ -141,7 +141,7 @@ class BlkFront(FrontDriver):
         self._stock: Grant | None = None
         self._generation = xen.generation
         """The one in which the pages were granted."""
-        self._links: list[Link] = []
+        self._links: list[FrontQueue] = []
         self._leftovers = Leftovers()
         self.requests: Requests = Requests(self._pool, device.devid & _HANDLE)
         self.disk: Disk = Disk(self.requests)
@@ -214,7 +214,7 @@ class BlkFront(FrontDriver):
             self._stock = self._pool.restock(self._share, content)
         self._generation = generation
 
-    def _link(self, pages: int) -> Link:
+    def _link(self, pages: int) -> FrontQueue:
         port = self._xen.events.alloc_unbound(self._device.back)
         try:
             grant = self._share(pages)
@@ -222,7 +222,7 @@ class BlkFront(FrontDriver):
             port.close()
             raise
 
-        return Link(Queue(grant.memory, bell(port), layout=self._layout), grant, port)
+        return FrontQueue(RequestRing(grant.memory, bell(port), layout=self._layout), grant, port)
 
     def _keys(self, order: int) -> Written:
         keys: dict[str, str | int] = {
@@ -241,7 +241,7 @@ class BlkFront(FrontDriver):
                 keys[f"{folder}{abi.RING_REF}{at if order else ''}"] = ref
         return keys
 
-    async def _answers(self, link: Link) -> None:
+    async def _answers(self, link: FrontQueue) -> None:
         """Take answers, and use the room that they leave, until cancelled."""
         while True:
             self.requests.collect(link.queue)

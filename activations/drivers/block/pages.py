@@ -31,10 +31,10 @@ use. What a request lacks is mapped in one piece, so that what is used together 
 together."""
 
 
-class Pages(Protocol):
+class QueuePages(Protocol):
     """The pages of one queue's front end."""
 
-    def open(self, runs: Runs, op: Op) -> Access:
+    def open(self, runs: Runs, op: Op) -> OpenSegments:
         """The bytes of these segments, for `READ` or `WRITE`. Close what it gives before opening
         again, or `keep` it."""
 
@@ -45,7 +45,7 @@ class Pages(Protocol):
         """Let go of all pages. What is open must be closed by then."""
 
 
-class Access(Protocol):
+class OpenSegments(Protocol):
     """The bytes of one request's segments, until `close`."""
 
     @property
@@ -67,7 +67,7 @@ class CopiedPages:
         self._grants = grants
         self._domid = domid
 
-    def open(self, runs: Runs, op: Op) -> Access:
+    def open(self, runs: Runs, op: Op) -> OpenSegments:
         return _Copied(self._grants, self._domid, runs, op)
 
     def copy_of(self, refs: Sequence[int], length: int) -> bytes:
@@ -142,7 +142,7 @@ class KeptPages:
         """Pages that are mapped."""
         return len(self._pages)
 
-    def open(self, runs: Runs, op: Op) -> Access:
+    def open(self, runs: Runs, op: Op) -> OpenSegments:
         pages = self._have(runs.refs)
         if pages is None:
             return self._copied.open(runs, op)

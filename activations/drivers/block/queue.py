@@ -22,7 +22,7 @@ from typing import Any
 from activations.abi.blkif import SECTOR_SIZE, SEGMENT, Layout, Op, Status
 from activations.bell import bell
 from activations.drivers.block.disks import Done, ServedDisk
-from activations.drivers.block.pages import Access, Pages
+from activations.drivers.block.pages import OpenSegments, QueuePages
 from activations.drivers.block.protocol import (
     BadRequest,
     Discard,
@@ -78,11 +78,11 @@ class Service:
     log: Any
 
 
-class Queue:
+class BackQueue:
     """Serves one ring. `held` gives ring, port and pages back, and is called by `aclose`."""
 
     def __init__(
-        self, service: Service, ring: BackRing, port: Port, pages: Pages, held: ExitStack
+        self, service: Service, ring: BackRing, port: Port, pages: QueuePages, held: ExitStack
     ) -> None:
         self._disk = service.disk
         self._read_only = service.read_only
@@ -201,7 +201,7 @@ class Queue:
     # What becomes of it
 
     def _do(
-        self, id: int, op: Op, access: Access | None, work: Callable[..., Done], *args: Any
+        self, id: int, op: Op, access: OpenSegments | None, work: Callable[..., Done], *args: Any
     ) -> None:
         """Have the disk do it; answer now if it is done, else when it is."""
         done: Done = None
@@ -215,7 +215,9 @@ class Queue:
         else:
             self._end_later(id, op, access, done)
 
-    def _end_later(self, id: int, op: Op, access: Access | None, done: Awaitable[None]) -> None:
+    def _end_later(
+        self, id: int, op: Op, access: OpenSegments | None, done: Awaitable[None]
+    ) -> None:
         size = 0
         if access is not None:
             access.keep()
@@ -228,7 +230,7 @@ class Queue:
         work.add_done_callback(partial(self._ended, id, op, access, size))
 
     def _ended(
-        self, id: int, op: Op, access: Access | None, size: int, work: asyncio.Future[None]
+        self, id: int, op: Op, access: OpenSegments | None, size: int, work: asyncio.Future[None]
     ) -> None:
         self._under_way.discard(work)
         self._in_work -= size
@@ -240,7 +242,7 @@ class Queue:
             access.close(done=False)
 
     def _end(
-        self, id: int, op: Op, access: Access | None, failure: BaseException | None = None
+        self, id: int, op: Op, access: OpenSegments | None, failure: BaseException | None = None
     ) -> None:
         """The disk has done it, or failed: answer."""
         status = self._failed(id, op, failure) if failure else _OKAY

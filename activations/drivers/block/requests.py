@@ -41,7 +41,7 @@ MAX_SEGMENTS = MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE
 """What an indirect request can name."""
 
 
-class Queue:
+class RequestRing:
     """One ring, and what is in flight on it."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Requests:
         self._pool = pool
         self._handle = handle
         self._ids = count()
-        self._queues: Sequence[Queue] = ()
+        self._queues: Sequence[RequestRing] = ()
         self._line: OrderedDict[Transfer, None] = OrderedDict()
         """Transfers that are not yet cut to their end, in the order they came."""
         self._again: deque[Piece] = deque()
@@ -135,7 +135,7 @@ class Requests:
 
     # What the connection does
 
-    def attach(self, queues: Sequence[Queue], *, max_indirect: int = 0) -> None:
+    def attach(self, queues: Sequence[RequestRing], *, max_indirect: int = 0) -> None:
         """There are rings. `max_indirect` is how many segments an indirect request may have."""
         self._queues = queues
         self._limit = max(MAX_SEGMENTS_PER_REQUEST, min(max_indirect, MAX_SEGMENTS))
@@ -160,9 +160,9 @@ class Requests:
             if queue.fresh:
                 queue.push()
 
-    def collect(self, queue: Queue) -> None:
-        """Take the answers that have come. Raises as `Queue.take` does, and then the back end is
-        not to be spoken with any more."""
+    def collect(self, queue: RequestRing) -> None:
+        """Take the answers that have come. Raises as `RequestRing.take` does, and then the back end
+        is not to be spoken with any more."""
         while answer := queue.take():
             piece, status = answer
             transfer = piece.transfer
@@ -185,7 +185,7 @@ class Requests:
 
     # The line
 
-    def _roomiest(self) -> Queue | None:
+    def _roomiest(self) -> RequestRing | None:
         if len(self._queues) == 1:
             return self._queues[0] if self._queues[0].ring.free else None
         queue = max(self._queues, key=lambda queue: queue.ring.free, default=None)

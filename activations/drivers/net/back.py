@@ -25,7 +25,7 @@ from typing import ClassVar
 from activations.abi import netif as abi
 from activations.domain import Domain
 from activations.drivers.net import queues
-from activations.drivers.net.back_queue import Queue, Terms
+from activations.drivers.net.back_queue import BackQueue, Terms
 from activations.drivers.net.errors import NetError
 from activations.drivers.net.faulty import wrapped
 from activations.drivers.net.statistics import Statistics
@@ -80,7 +80,7 @@ class NetBack(BackDriver):
         self._device = device
         self._wire = wrapped(wire)
         self._max_queues = max_queues
-        self._queues: list[Queue] = []
+        self._queues: list[BackQueue] = []
 
     def statistics(self) -> Statistics:
         """What it has done so far, over all its connections."""
@@ -106,7 +106,7 @@ class NetBack(BackDriver):
             log=self._xen.log.bind(device=str(self._device)),
         )
         for keys in queues.read(front, self._max_queues):
-            self._queues.append(Queue(terms, keys))
+            self._queues.append(BackQueue(terms, keys))
         return {}
 
     async def serve(self) -> None:
@@ -134,7 +134,7 @@ class NetBack(BackDriver):
             finally:
                 self._statistics.lost += sum(len(share) for _, share in shares)
 
-    def _shares(self, frames: list[bytes]) -> list[tuple[Queue, deque[bytes]]]:
+    def _shares(self, frames: list[bytes]) -> list[tuple[BackQueue, deque[bytes]]]:
         count = len(self._queues)
         if count == 1:
             return [(self._queues[0], deque(frames))]

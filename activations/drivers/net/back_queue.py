@@ -50,7 +50,7 @@ class Terms(NamedTuple):
     log: Any
 
 
-class Queue:
+class BackQueue:
     """A queue, connected until `close`. Raises `XenError` where Xen refuses to connect it, and
     `RingError` for a ring that is broken already."""
 

@@ -24,7 +24,7 @@ from activations.abi.xenbus import XenbusState
 from activations.bell import bell
 from activations.domain import Domain
 from activations.drivers.net.errors import NetError, NicClosed
-from activations.drivers.net.front_queue import FromBack, Pages, ToBack
+from activations.drivers.net.front_queue import FromBack, PacketPages, ToBack
 from activations.drivers.net.nic import Nic
 from activations.drivers.net.queues import QueueKeys, flow, read_mac, written
 from activations.drivers.net.wire import BATCH, CAPACITY
@@ -84,7 +84,7 @@ async def open(
         await driver.aclose()
 
 
-class Queue:
+class FrontQueue:
     """A queue, and what it holds of the domain."""
 
     def __init__(
@@ -105,14 +105,14 @@ class Queue:
             tx_page, rx_page, tx_data, rx_data = (share(count) for count in (1, 1, pages, pages))
             self.to_back: ToBack = ToBack(
                 FrontRing(tx_page.memory, abi.TX_ENTRY_SIZE),
-                Pages(tx_data.memory, tx_data.refs),
+                PacketPages(tx_data.memory, tx_data.refs),
                 bell(self.tx_port),
                 nic._statistics,
                 sg=sg,
             )
             self.from_back: FromBack = FromBack(
                 FrontRing(rx_page.memory, abi.RX_ENTRY_SIZE),
-                Pages(rx_data.memory, rx_data.refs),
+                PacketPages(rx_data.memory, rx_data.refs),
                 bell(self.rx_port),
                 nic._statistics,
             )
@@ -184,7 +184,7 @@ class NetFront(FrontDriver):
         self._nic = nic
         self._most_queues = queues
         self._pages = pages
-        self._queues: list[Queue] = []
+        self._queues: list[FrontQueue] = []
         self._leftovers = Leftovers()
 
     # What the handshake calls
@@ -237,7 +237,7 @@ class NetFront(FrontDriver):
         """Make so many queues; false, and none, where the domain cannot grant so many pages."""
         try:
             for _ in range(count):
-                queue = Queue(
+                queue = FrontQueue(
                     self._xen, self._device.back, self._nic, pages=pages, split=split, sg=sg
                 )
                 self._queues.append(queue)

@@ -19,7 +19,7 @@ from activations.drivers.net.statistics import Statistics
 from activations.sring import FrontRing
 
 
-class Pages:
+class PacketPages:
     """Granted pages, known by their numbers. `memory` is theirs, one after another."""
 
     def __init__(self, memory: memoryview, refs: Sequence[int]) -> None:
@@ -42,7 +42,7 @@ class ToBack:
     """The tx ring: what is sent. `bell` notifies the back end."""
 
     def __init__(
-        self, ring: FrontRing, pages: Pages, bell: Bell, statistics: Statistics, *, sg: bool
+        self, ring: FrontRing, pages: PacketPages, bell: Bell, statistics: Statistics, *, sg: bool
     ) -> None:
         self.ring = ring
         self._pages = pages
@@ -100,7 +100,9 @@ class ToBack:
 class FromBack:
     """The rx ring: what is received."""
 
-    def __init__(self, ring: FrontRing, pages: Pages, bell: Bell, statistics: Statistics) -> None:
+    def __init__(
+        self, ring: FrontRing, pages: PacketPages, bell: Bell, statistics: Statistics
+    ) -> None:
         self.ring = ring
         self._pages = pages
         self._ring_bell = bell

@@ -18,7 +18,7 @@ from activations.abi import grant_table as abi
 from activations.abi.event_channel import DOMID_SELF
 from activations.abi.grant_table import PAGE_SIZE, Copy, GntStatus, Map, Op
 from activations.errors import BackendError, XenError
-from xen_sim.xen.grant_table import MAX_FRAMES, Mapping, Page, Refused, copy
+from xen_sim.xen.grant_table import MAX_FRAMES, GrantRefused, Mapping, Page, copy
 
 if TYPE_CHECKING:
     from xen_sim.xen.domain import XenDomain
@@ -77,16 +77,16 @@ def _map_grant_ref(domain: XenDomain, argument: bytearray, at: int) -> None:
     try:
         handle, page = _map(domain, host >> 12, flags, ref, domid)
         status, device = GntStatus.OKAY, page.number << 12
-    except Refused as refused:
+    except GrantRefused as refused:
         status = refused.status
     abi.MAP_GRANT_REF.pack_into(argument, at, host, flags, ref, domid, status, handle, device)
 
 
 def _map(domain: XenDomain, gfn: int, flags: int, ref: int, domid: int) -> tuple[int, Page]:
     if not flags & (Map.DEVICE | Map.HOST):
-        raise Refused(GntStatus.BAD_GNTREF, "to be mapped neither for the host nor a device")
+        raise GrantRefused(GntStatus.BAD_GNTREF, "to be mapped neither for the host nor a device")
     if flags & (Map.DEVICE | Map.APPLICATION | Map.CONTAINS_PTE):
-        raise Refused(GntStatus.GENERAL_ERROR, "a guest of this kind maps for the host alone")
+        raise GrantRefused(GntStatus.GENERAL_ERROR, "a guest of this kind maps for the host alone")
     owner = _table_of(domain, domid)
     table = domain.grant_table
     if owner is table:
@@ -99,8 +99,8 @@ def _map(domain: XenDomain, gfn: int, flags: int, ref: int, domid: int) -> tuple
         page = owner.acquire(ref, domain.domid, writable=writable, mapping=True)
         if flags not in (Map.HOST, Map.HOST | Map.READONLY):
             owner.release(ref, writable=writable)
-            raise Refused(GntStatus.GENERAL_ERROR, f"flags {flags:#x}")
-    except Refused:
+            raise GrantRefused(GntStatus.GENERAL_ERROR, f"flags {flags:#x}")
+    except GrantRefused:
         table.give_handle(handle)
         raise
     if gfn in domain.mapped or domain.page(gfn) is not None:
@@ -136,7 +136,7 @@ def _copy(domain: XenDomain, argument: bytearray, at: int) -> None:
     given = list(abi.COPY.unpack_from(argument, at))
     try:
         given[-1] = _copy_one(domain, *given[:-1])
-    except Refused as refused:
+    except GrantRefused as refused:
         given[-1] = refused.status
     abi.COPY.pack_into(argument, at, *given)
 
@@ -187,10 +187,10 @@ class _End:
                 self._number, self._domain.domid, writable=self._writable, mapping=False
             )
         if self._domid != DOMID_SELF:
-            raise Refused(GntStatus.PERMISSION_DENIED, "a frame that is another domain's")
+            raise GrantRefused(GntStatus.PERMISSION_DENIED, "a frame that is another domain's")
         page = self._domain.page(self._number)
         if page is None:
-            raise Refused(GntStatus.BAD_PAGE, f"there is no frame {self._number}")
+            raise GrantRefused(GntStatus.BAD_PAGE, f"there is no frame {self._number}")
         return page
 
     def __exit__(self, *_: object) -> None:
@@ -203,7 +203,7 @@ def _swap_grant_ref(domain: XenDomain, argument: bytearray, at: int) -> None:
     try:
         domain.grant_table.swap(ref, other)
         status = GntStatus.OKAY
-    except Refused as refused:
+    except GrantRefused as refused:
         status = refused.status
     abi.SWAP_GRANT_REF.pack_into(argument, at, ref, other, status)
 
@@ -225,14 +225,14 @@ def _setup_table(
     try:
         table = _own_table(domain, domid)
         if frames > MAX_FRAMES:
-            raise Refused(GntStatus.GENERAL_ERROR, f"{frames} frames: {MAX_FRAMES} at most")
+            raise GrantRefused(GntStatus.GENERAL_ERROR, f"{frames} frames: {MAX_FRAMES} at most")
         table.grow(frames)
         status = GntStatus.OKAY
         if frame_list is not None:
             frame_list[:frames] = [frame.number or NOWHERE for frame in table.frames[:frames]]
         elif frames:
             status = GntStatus.BAD_VIRT_ADDR
-    except Refused as refused:
+    except GrantRefused as refused:
         status = refused.status
     abi.SETUP_TABLE.pack_into(argument, 0, domid, frames, status, where)
 
@@ -243,7 +243,7 @@ def _query_size(domain: XenDomain, argument: bytearray, count: int, _: _FrameLis
     try:
         table = _own_table(domain, domid)
         frames, most, status = len(table.frames), MAX_FRAMES, GntStatus.OKAY
-    except Refused as refused:
+    except GrantRefused as refused:
         status = refused.status
     abi.QUERY_SIZE.pack_into(argument, 0, domid, frames, most, status)
 
@@ -262,7 +262,7 @@ def _get_version(domain: XenDomain, argument: bytearray, *_: object) -> None:
     (domid, _version) = abi.GET_VERSION.unpack_from(argument)
     try:
         _own_table(domain, domid)
-    except Refused as refused:
+    except GrantRefused as refused:
         error = ESRCH if refused.status == GntStatus.BAD_DOMAIN else EPERM
         raise XenError(error, "GNTTABOP_get_version", str(refused)) from None
     abi.GET_VERSION.pack_into(argument, 0, domid, _VERSION)
@@ -274,7 +274,7 @@ def _get_version(domain: XenDomain, argument: bytearray, *_: object) -> None:
 def _table_of(domain: XenDomain, domid: int) -> GrantTable:
     owner = domain.xen.domains.get(domid)
     if owner is None:
-        raise Refused(GntStatus.BAD_DOMAIN, f"domain {domid}")
+        raise GrantRefused(GntStatus.BAD_DOMAIN, f"domain {domid}")
     return owner.grant_table
 
 
@@ -286,7 +286,7 @@ def _own_table(domain: XenDomain, domid: int) -> GrantTable:
     """A table that this domain may ask about: its own, or dom0 anybody's."""
     table = _named(domain, domid)
     if table.domain is not domain and not domain.privileged:
-        raise Refused(GntStatus.PERMISSION_DENIED, f"domain {domid}'s")
+        raise GrantRefused(GntStatus.PERMISSION_DENIED, f"domain {domid}'s")
     return table
 
 

@@ -68,7 +68,7 @@ def copy(source: Bytes, start: int, dest: Bytes, dest_start: int, length: int) -
         dest[dest_start + at : dest_start + at + size] = source[start + at : start + at + size]
 
 
-class Refused(Exception):
+class GrantRefused(Exception):
     """Why Xen will not map or copy: a GNTST_*, and the reason in words."""
 
     def __init__(self, status: GntStatus, why: str) -> None:
@@ -151,14 +151,16 @@ class GrantTable:
         ENTRY.pack_into(self.frames[index].bytes, at * ENTRY.size, flags, domid, frame)
 
     def swap(self, ref: int, other: int) -> None:
-        """Two entries change places. Raises `Refused` while one of them is used."""
+        """Two entries change places. Raises `GrantRefused` while one of them is used."""
         for each in (ref, other):
             self._check_number(each)
         if ref == other:
             return
         for each in (ref, other):
             if each in self._active:
-                raise Refused(GntStatus.EAGAIN, f"{self.domain.name}'s reference {each} is used")
+                raise GrantRefused(
+                    GntStatus.EAGAIN, f"{self.domain.name}'s reference {each} is used"
+                )
         kept = self.entry(ref)
         self.set_entry(ref, *self.entry(other))
         self.set_entry(other, *kept)
@@ -167,13 +169,13 @@ class GrantTable:
 
     def acquire(self, ref: int, domid: int, *, writable: bool, mapping: bool) -> Page:
         """An entry's page is used by `domid` from now on: to be mapped, or to be copied. Raises
-        `Refused`."""
+        `GrantRefused`."""
         self._check_number(ref)
         active = self._active.get(ref)
         if active is None:
             active = self._begin_use(ref, domid, writable, mapping)
         elif active.domid != domid or active.pins[writable] >= MOST_PINS:
-            raise Refused(
+            raise GrantRefused(
                 GntStatus.GENERAL_ERROR,
                 f"{self.domain.name}'s reference {ref} is used by domain {active.domid}, which "
                 f"may map it {MOST_PINS} times; not granted to domain {domid}",
@@ -209,7 +211,7 @@ class GrantTable:
         flags, granted_to, _ = entry = self.entry(ref)
         looked_at = _TYPE_TO_MAP if mapping else _TYPE
         if flags & looked_at != Gtf.PERMIT_ACCESS or granted_to != domid:
-            raise Refused(
+            raise GrantRefused(
                 GntStatus.GENERAL_ERROR,
                 f"{self.domain.name}'s reference {ref} is not granted to domain {domid}",
             )
@@ -223,7 +225,7 @@ class GrantTable:
         page = self.domain.page(gfn)
         if page is None:
             self._reduce(ref, pins, writable)
-            raise Refused(GntStatus.BAD_PAGE, f"{self.domain.name} has no frame {gfn}")
+            raise GrantRefused(GntStatus.BAD_PAGE, f"{self.domain.name} has no frame {gfn}")
         return page
 
     def _check_still(self, ref: int, active: _Active, writable: bool) -> None:
@@ -231,14 +233,14 @@ class GrantTable:
         page = self._check_page(ref, active.pins, writable)
         if not page.is_(active.page):
             self._reduce(ref, active.pins, writable)
-            raise Refused(
+            raise GrantRefused(
                 GntStatus.GENERAL_ERROR, f"{self.domain.name}'s reference {ref} names another page"
             )
 
     def _mark(self, ref: int, entry: tuple[int, int, int], writable: bool) -> None:
         flags, domid, gfn = entry
         if writable and flags & _READONLY:
-            raise Refused(
+            raise GrantRefused(
                 GntStatus.GENERAL_ERROR, f"{self.domain.name}'s reference {ref} is read-only"
             )
         flags |= _READING | _WRITING if writable else _READING
@@ -255,7 +257,7 @@ class GrantTable:
 
     def _check_number(self, ref: int) -> None:
         if not 0 <= ref < self.entries:
-            raise Refused(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
+            raise GrantRefused(GntStatus.BAD_GNTREF, f"{self.domain.name} has no reference {ref}")
 
     # Handles
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from activations.abi.grant_table import PAGE_SIZE, RESERVED_ENTRIES, GntStatus, Gtf
 from activations.errors import XenError
 from activations.lower import Foreign, Segment
-from xen_sim.xen.grant_table import MAX_ENTRIES, MAX_FRAMES, Bytes, Page, Refused, copy
+from xen_sim.xen.grant_table import MAX_ENTRIES, MAX_FRAMES, Bytes, GrantRefused, Page, copy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -83,11 +83,11 @@ class PageGrants:
                 acquired.append((ref, page))
             memory = _joined([page for _, page in acquired])
             if memory is None:
-                raise Refused(
+                raise GrantRefused(
                     GntStatus.NO_DEVICE_SPACE,
                     f"references {list(refs)} were not granted together: map each alone",
                 )
-        except Refused as refused:
+        except GrantRefused as refused:
             for ref, _ in acquired:
                 assert table is not None
                 table.release(ref, writable=writable)
@@ -107,7 +107,7 @@ class PageGrants:
         try:
             source = self._bytes(segment.source, writable=False)
             dest = self._bytes(segment.dest, writable=True)
-        except Refused as refused:
+        except GrantRefused as refused:
             return refused.status
         copy(*source, *dest, length)
         return GntStatus.OKAY
@@ -120,13 +120,15 @@ class PageGrants:
         memory = memoryview(end)
         pages = getattr(memory.obj, "whole", memory).obj
         if isinstance(pages, Allocation) and pages.owner is not self:
-            raise Refused(GntStatus.BAD_PAGE, "a mapped page is its owner's, not this domain's")
+            raise GrantRefused(
+                GntStatus.BAD_PAGE, "a mapped page is its owner's, not this domain's"
+            )
         return memory.cast("B"), 0
 
     def _table_of(self, domid: int) -> GrantTable:
         owner = self.domain.xen.domains.get(domid)
         if owner is None:
-            raise Refused(GntStatus.BAD_DOMAIN, f"domain {domid}")
+            raise GrantRefused(GntStatus.BAD_DOMAIN, f"domain {domid}")
         return owner.grant_table
 
     def revoke(self, shared: SharedPages) -> None:

@@ -23,7 +23,7 @@ from activations.abi.blkif import Op
 from activations.drivers import block
 from activations.drivers.block import Disk, VolatileDisk
 from activations.drivers.block.disks import Buffers
-from activations.drivers.block.queue import Queue
+from activations.drivers.block.queue import BackQueue
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
 
@@ -295,29 +295,29 @@ def front_end_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def back_end_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not pass on what it is asked, and says that it was done."""
-    do = Queue._do
+    do = BackQueue._do
 
-    def lies(queue: Queue, id: int, op: Op, access: Any, work: Any, *args: Any) -> None:
+    def lies(queue: BackQueue, id: int, op: Op, access: Any, work: Any, *args: Any) -> None:
         if op is Op.FLUSH_DISKCACHE:
             do(queue, id, op, access, lambda: None)
         else:
             do(queue, id, op, access, work, *args)
 
-    monkeypatch.setattr(Queue, "_do", lies)
+    monkeypatch.setattr(BackQueue, "_do", lies)
 
 
 def back_end_that_is_hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers a flush before it is done."""
-    do = Queue._do
+    do = BackQueue._do
 
-    def hasty(queue: Queue, id: int, op: Op, access: Any, work: Any, *args: Any) -> None:
+    def hasty(queue: BackQueue, id: int, op: Op, access: Any, work: Any, *args: Any) -> None:
         if op is Op.FLUSH_DISKCACHE:
             do(queue, id, op, access, lambda: None)
             asyncio.get_running_loop().call_later(1e-3, work)
         else:
             do(queue, id, op, access, work, *args)
 
-    monkeypatch.setattr(Queue, "_do", hasty)
+    monkeypatch.setattr(BackQueue, "_do", hasty)
 
 
 @pytest.mark.parametrize("lie", [front_end_that_lies, back_end_that_lies, back_end_that_is_hasty])

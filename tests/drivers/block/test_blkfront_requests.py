@@ -15,7 +15,7 @@ from activations.abi import ring as ring_abi
 from activations.abi.blkif import SEGMENT, X86_64, Op, Status
 from activations.drivers.block.errors import DiskError, DiskGone
 from activations.drivers.block.protocol import BlockError, Indirect, Request, runs_in
-from activations.drivers.block.requests import Queue
+from activations.drivers.block.requests import RequestRing
 from activations.ring import RingError
 
 STARTS = [0, 2**32 - 1, 2**32 - 5, 2**32 - 32]
@@ -232,7 +232,7 @@ def test_an_answer_to_another_operation_is_the_back_ends_fault() -> None:
 def test_more_answers_than_requests_is_the_back_ends_fault() -> None:
     memory = bytearray(PAGE)
     world = World()
-    queue = Queue(memoryview(memory), lambda: None)
+    queue = RequestRing(memoryview(memory), lambda: None)
     world.requests.attach([queue])
     world.read(0, 1)
     pack_into("<I", memory, ring_abi.RSP_PROD, 2)
@@ -266,7 +266,7 @@ def test_whatever_a_back_end_writes_is_an_answer_or_an_error(
 ) -> None:
     memory = bytearray(PAGE)
     world = World()
-    queue = Queue(memoryview(memory), lambda: None)
+    queue = RequestRing(memoryview(memory), lambda: None)
     world.requests.attach([queue])
     asked = [
         world.ask(Op.WRITE if number % 2 else Op.READ, number, 512, bytearray(512))

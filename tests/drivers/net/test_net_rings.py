@@ -26,7 +26,7 @@ from activations.abi import ring as ring_abi
 from activations.abi.netif import RxFlag
 from activations.drivers.net import NetError, Statistics
 from activations.drivers.net.back_queue import FromGuest, Terms, ToGuest
-from activations.drivers.net.front_queue import FromBack, Pages, ToBack
+from activations.drivers.net.front_queue import FromBack, PacketPages, ToBack
 from activations.errors import XenError
 from activations.lower import Foreign, Segment
 from activations.ring import RingError
@@ -71,8 +71,8 @@ def nobody() -> None:
     """Who is to be told of a ring's news here."""
 
 
-def pages(count: int = PAGES) -> Pages:
-    return Pages(memoryview(bytearray(count * 4096)), range(100, 100 + count))
+def pages(count: int = PAGES) -> PacketPages:
+    return PacketPages(memoryview(bytearray(count * 4096)), range(100, 100 + count))
 
 
 # The front end's
