@@ -7,7 +7,7 @@ Between the demux and the unmask the upper half fires each port (`activations.lo
 that has woken more waits at the unmask than at the demux has woken somebody.
 
 Each puts functions that note in the place of the lower half's own. So what is not traced costs
-nothing, and has to be traced before the first port is bound.
+nothing, and has to be traced before its loop is made.
 """
 
 from __future__ import annotations

@@ -80,12 +80,11 @@ class Built:
         guest: Guest
         if isinstance(clock, WallClock):
             guest = WallGuest(platform, kernel, devices, clock)
-            loop = EventLoop(guest)
         else:
             guest = Guest(platform, kernel, devices)
-            loop = VirtualEventLoop(guest)
-        if domain.xen.trace is not None:
+        if traced:  # before the loop: it takes its lower half's methods as they are
             deliveries(guest, lambda: loop.domain.events.ports, noted)
+        loop = EventLoop(guest) if guest.clock == "wall" else VirtualEventLoop(guest)
         domain.vcpus[vcpu].up = True
         self._open = of
         return loop
