@@ -15,8 +15,8 @@
 #include <structmember.h>
 
 #define NAMES(X)                                                                                   \
-    X(_cancelled) X(_process_events) X(_run) X(_stopping) X(announce) X(block) X(context)          \
-    X(delivery) X(demux) X(done) X(next_deadline) X(poll) X(set_result) X(time_ns) X(unmask) X(wake)
+    X(_cancelled) X(_process_events) X(_run) X(_stopping) X(announce) X(context) X(delivery)       \
+    X(done) X(next_deadline) X(set_result) X(wake)
 #define DECLARE(name) static PyObject *str_##name;
 NAMES(DECLARE)
 
@@ -115,16 +115,18 @@ static int truth(PyObject *result) {
 /* ---- Turn: what an event loop does over and over ---------------------------------------------- */
 
 typedef struct {
-    BASE PyObject *loop, *lower, *sleepers, *ports, *ready, *port_type, *report, *plain_call_soon;
+    BASE PyObject *loop, *sleepers, *ports, *ready, *port_type, *report, *plain_call_soon;
+    PyObject *block, *poll, *demux, *unmask, *time_ns; /* the lower half's */
     PyObject *append, *popleft;
     Py_ssize_t heap, count, seen, waiters, woken, coalesced, last;
     char closed;
 } Turn;
 
 static int Turn_init(Turn *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
-    if (hold(self, HELD(Turn, heap), args, "OOOO!OO!OO:Turn", &self->loop, &self->lower,
-             &self->sleepers, &PyDict_Type, &self->ports, &self->ready, &PyType_Type,
-             &self->port_type, &self->report, &self->plain_call_soon) < 0 ||
+    if (hold(self, HELD(Turn, heap), args, "OOO!OO!OOOOOOO:Turn", &self->loop, &self->sleepers,
+             &PyDict_Type, &self->ports, &self->ready, &PyType_Type, &self->port_type,
+             &self->report, &self->plain_call_soon, &self->block, &self->poll, &self->demux,
+             &self->unmask, &self->time_ns) < 0 ||
         (self->append = get(self->ready, "append")) == NULL ||
         (self->popleft = get(self->ready, "popleft")) == NULL ||
         slots(Py_TYPE(self->sleepers), "heap", &self->heap, NULL) < 0)
@@ -204,28 +206,26 @@ static int run(Turn *self, PyObject *entry) {
 }
 
 /* Port._fire: complete the futures of those who wait */
-static int complete(Turn *self, PyObject *port, PyObject *waiting) {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting); i++) {
-        PyObject *waiter = PyList_GET_ITEM(waiting, i);
+static int complete(Turn *self, PyObject *port, PyObject *waiters) {
+    PyObject *woken = PyLong_FromSsize_t(PyDict_GET_SIZE(waiters)), *waiter, *none;
+    int state = woken == NULL ? -1 : 0;
+    for (Py_ssize_t at = 0; state == 0 && PyDict_Next(waiters, &at, &waiter, &none);) {
+        Py_INCREF(waiter);
         int ended = truth(PyObject_CallMethodNoArgs(waiter, str_done));
         if (ended == 0) ended = well(PyObject_CallMethodOneArg(waiter, str_set_result, Py_None));
-        if (ended < 0) return -1;
+        state = ended < 0 ? -1 : 0;
+        Py_DECREF(waiter);
     }
-    PyObject *none = PyDict_New(), *woken = PyLong_FromSsize_t(PyList_GET_SIZE(waiting));
-    int counted = none == NULL || woken == NULL ? -1 : add(port, self->woken, woken);
-    if (counted == 0) put(port, self->waiters, none);
-    Py_XDECREF(none);
+    if (state == 0 && (state = add(port, self->woken, woken)) == 0) PyDict_Clear(waiters);
     Py_XDECREF(woken);
-    return counted;
+    return state;
 }
 
 /* Port._fire */
 static int fire(Turn *self, PyObject *port, PyObject *now) {
-    if (PyDict_GET_SIZE(SLOT(port, self->waiters)) > 0) {
-        PyObject *waiting = PyDict_Keys(SLOT(port, self->waiters));
-        int completed = waiting == NULL ? -1 : complete(self, port, waiting);
-        Py_XDECREF(waiting);
-        if (completed < 0) return -1;
+    PyObject *waiters = SLOT(port, self->waiters);
+    if (PyDict_GET_SIZE(waiters) > 0) {
+        if (complete(self, port, waiters) < 0) return -1;
     } else {
         int more = PyObject_RichCompareBool(SLOT(port, self->count), SLOT(port, self->seen), Py_NE);
         if (more < 0 || (more && add(port, self->coalesced, one) < 0)) return -1;
@@ -237,11 +237,11 @@ static int fire(Turn *self, PyObject *port, PyObject *now) {
 
 /* Idle.select: fire the ports that a demux gave, and unmask them */
 static int deliver(Turn *self, PyObject *fired) {
-    PyObject *now = PyObject_CallMethodNoArgs(self->lower, str_time_ns);
-    PyObject *numbers = now == NULL ? NULL : PySequence_Tuple(fired);
+    PyObject *now = PyObject_CallNoArgs(self->time_ns);
+    PyObject *numbers = now == NULL ? NULL : PySequence_Fast(fired, "ports that fired");
     int state = numbers == NULL ? -1 : 0;
-    for (Py_ssize_t i = 0; state == 0 && i < PyTuple_GET_SIZE(numbers); i++) {
-        PyObject *port = PyDict_GetItemWithError(self->ports, PyTuple_GET_ITEM(numbers, i));
+    for (Py_ssize_t i = 0; state == 0 && i < PySequence_Fast_GET_SIZE(numbers); i++) {
+        PyObject *port = PyDict_GetItemWithError(self->ports, PySequence_Fast_GET_ITEM(numbers, i));
         if (port != NULL && !Py_IS_TYPE(port, (PyTypeObject *)self->port_type))
             PyErr_SetString(PyExc_TypeError, "a loop's ports are of class Port");
         Py_XINCREF(port);
@@ -250,7 +250,7 @@ static int deliver(Turn *self, PyObject *fired) {
     }
     Py_XDECREF(numbers);
     Py_XDECREF(now);
-    return state < 0 ? -1 : well(PyObject_CallMethodOneArg(self->lower, str_unmask, fired));
+    return state < 0 ? -1 : well(PyObject_CallOneArg(self->unmask, fired));
 }
 
 /* Idle.select: block, or look. Which descriptors are ready; NULL for an error */
@@ -258,24 +258,24 @@ static PyObject *rest(Turn *self) {
     Py_ssize_t busy = PyObject_Size(self->ready);
     if (busy == 0) busy = truth(PyObject_GetAttr(self->loop, str__stopping));
     if (busy < 0) return NULL;
-    if (busy) return PyObject_CallMethodNoArgs(self->lower, str_poll);
+    if (busy) return PyObject_CallNoArgs(self->poll);
     int any_sleeps = PyList_GET_SIZE(SLOT(self->sleepers, self->heap)) > 0;
     PyObject *deadline = any_sleeps ? PyObject_CallMethodNoArgs(self->sleepers, str_next_deadline)
                                     : Py_NewRef(Py_None);
     if (deadline == NULL) return NULL;
-    PyObject *descriptors = PyObject_CallMethodOneArg(self->lower, str_block, deadline);
+    PyObject *descriptors = PyObject_CallOneArg(self->block, deadline);
     Py_DECREF(deadline);
     return descriptors;
 }
 
 /* Idle.select: demux, and wake who slept long enough */
 static int take(Turn *self) {
-    PyObject *fired = PyObject_CallMethodNoArgs(self->lower, str_demux);
+    PyObject *fired = PyObject_CallNoArgs(self->demux);
     Py_ssize_t count = fired == NULL ? -1 : PyObject_Size(fired);
     int state = count < 0 ? -1 : count == 0 ? 0 : deliver(self, fired);
     Py_XDECREF(fired);
     if (state < 0 || PyList_GET_SIZE(SLOT(self->sleepers, self->heap)) == 0) return state;
-    PyObject *now = PyObject_CallMethodNoArgs(self->lower, str_time_ns);
+    PyObject *now = PyObject_CallNoArgs(self->time_ns);
     if (now == NULL) return -1;
     state = well(PyObject_CallMethodObjArgs(self->sleepers, str_wake, now, self->ready, NULL));
     Py_DECREF(now);

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
-from activations.lower import LowerHalf
+from activations.lower import Ready
 from activations.port import Port
 from activations.timers import SleepQueue
 
@@ -17,13 +17,17 @@ class Turn:
     def __init__(
         self,
         loop: AbstractEventLoop,
-        lower: LowerHalf,
         sleepers: SleepQueue,
         ports: dict[int, Port],
         ready: deque[Handle],
         port_type: type[Port],
         report: Callable[[Handle, BaseException], object],
         plain_call_soon: Callable[..., Handle],
+        block: Callable[[int | None], Ready | None],
+        poll: Callable[[], Ready | None],
+        demux: Callable[[], Sequence[int]],
+        unmask: Callable[[Sequence[int]], None],
+        time_ns: Callable[[], int],
     ) -> None: ...
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None

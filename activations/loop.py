@@ -191,9 +191,10 @@ class EventLoop(asyncio.SelectorEventLoop):
         )
         if accelerator is None or not ours:
             return None
-        idle, plain = self._idle, self.call_soon
+        idle, lower = self._idle, self._lower
         made: Turn = accelerator.Turn(
-            self, self._lower, self._sleepers, idle.ports, idle.ready, Port, _report, plain
+            *(self, self._sleepers, idle.ports, idle.ready, Port, _report, self.call_soon),
+            *(lower.block, lower.poll, lower.demux, lower.unmask, lower.time_ns),
         )
         return made
 

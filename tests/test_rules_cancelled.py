@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import BrokenResourceError, EndOfStream
+from support.below import exchange
 from support.places import RULES
 from support.rules import rules_in
 
@@ -56,8 +57,7 @@ class Cut:
     def _count_turns(self, loop: Any, scope: anyio.CancelScope) -> None:
         """Each turn of the loop asks its lower half once which ports have fired."""
         assert isinstance(loop, EventLoop)
-        lower: Any = loop._lower
-        demux = lower.demux
+        demux = loop._lower.demux
 
         def counted() -> Sequence[int]:
             self.turns += 1
@@ -69,7 +69,7 @@ class Cut:
             fired: Sequence[int] = demux()
             return fired
 
-        lower.demux = counted
+        exchange(loop, demux=counted)
 
 
 def _forgiven(error: BaseException) -> bool:

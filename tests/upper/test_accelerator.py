@@ -310,8 +310,8 @@ def test_a_machine_that_has_run_is_garbage_and_nothing_is_left_of_it() -> None:
 
 def test_what_is_made_wrongly_is_refused_and_leaves_nothing(accelerator: Any) -> None:
     for made in (accelerator.Turn, accelerator.Announce, accelerator.Send, accelerator.Fused):
-        for arguments in ((), (1,) * 3, (1,) * 6, (1,) * 7, (1,) * 8):
+        for arguments in ((), (1,) * 3, (1,) * 6, (1,) * 7, (1,) * 12):
             with pytest.raises((TypeError, AttributeError)):
                 made(*arguments)
     with pytest.raises(TypeError, match="no slot heap"):
-        accelerator.Turn(1, 2, 3, {}, deque(), int, print, print)
+        accelerator.Turn(1, 2, {}, deque(), int, *(print,) * 7)

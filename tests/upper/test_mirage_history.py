@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from support.below import exchange
 
-from activations import Domain, GenerationEnded, Port, PortClosed
+from activations import Domain, EventLoop, GenerationEnded, Port, PortClosed
 from activations.abi.event_channel import Virq
 from xen_sim import Machine
 
@@ -121,13 +122,15 @@ def test_the_demux_clears_upcall_pending_so_that_an_idle_domain_sleeps() -> None
             nonlocal turns
             turns += 1
 
-        block = xen.loop._lower.block  # type: ignore[attr-defined]
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, EventLoop)
+        block = loop._lower.block
 
         def counted(deadline: int | None) -> Any:
             count()
             return block(deadline)
 
-        xen.loop._lower.block = counted  # type: ignore[attr-defined]
+        exchange(loop, block=counted)
         await asyncio.sleep(3600)
         near.close()
         far.close()
