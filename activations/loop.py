@@ -304,9 +304,10 @@ class EventLoop(asyncio.SelectorEventLoop):
         args: tuple[Any, ...],
         context: Context | None,
     ) -> asyncio.TimerHandle:
-        self._check_closed()
+        if self._debug or self._closed:
+            self._check_closed()
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        if self.get_debug():
+        if self._debug:
             self._check_thread()
             self._check_callback(callback, "call_at")
             made_above(handle, 2)

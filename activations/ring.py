@@ -80,17 +80,20 @@ class ByteRing:
     def write(self, data: bytes | bytearray | memoryview, *, in_one_piece: bool = False) -> int:
         """Produce as much of `data` as there is room for, and `in_one_piece` only before the ring's
         end; give how many bytes that was."""
+        size, wanted = self.size, len(data)
         cons, used = self._span()
-        prod = (cons + used) & _U32
-        count = min(self.size - used, len(data))
+        prod = cons + used
+        count = size - used
+        if wanted < count:
+            count = wanted
         if not count:
             return 0
-        start = prod & (self.size - 1)
-        head = self.size - start
+        start = prod & (size - 1)
+        head = size - start
         if in_one_piece:
             count = min(count, head)
         if count <= head:
-            self._data[start : start + count] = data if count == len(data) else data[:count]
+            self._data[start : start + count] = data if count == wanted else data[:count]
         else:
             self._data[start:] = data[:head]
             self._data[: count - head] = data[head:count]

@@ -39,6 +39,8 @@ class VchanStream(ByteStream):
         self._link = link
         self._receiving = ResourceGuard("receiving from")
         self._sending = ResourceGuard("sending to")
+        self._sends = False
+        """Somebody is within `_sending`."""
         self._seen_by_receiver = self._seen_by_sender = PROGRAM_START
         self._flows = False
         self._stint = 0
@@ -85,26 +87,31 @@ class VchanStream(ByteStream):
         `VchanError` if it breaks the protocol; `ClosedResourceError` if this end is or gets
         closed. On an error, and when cancelled, a part may have been sent.
         """
+        written = 0
+        if type(item) is bytes and self._stint > 0 and not self._sends:
+            written = self._write_at_once(item)
+            if written and written == len(item):
+                return
         with self._sending:
-            written = 0
-            if self._stint > 0 and type(item) is bytes:
-                written = self._write_at_once(item)
-                if written and written == len(item):
-                    return
-            with memoryview(item).cast("B") as view:
-                written = written or await self._send_some(view)
-                while written < len(view):
-                    with view[written:] as rest:
-                        written += await self._send_some(rest)
+            self._sends = True
+            try:
+                with memoryview(item).cast("B") as view:
+                    written = written or await self._send_some(view)
+                    while written < len(view):
+                        with view[written:] as rest:
+                            written += await self._send_some(rest)
+            finally:
+                self._sends = False
 
     def _write_at_once(self, item: bytes) -> int:
         """How much fits. Most of what is sent does, and then takes no view of it nor a coroutine
-        more; what is wrong is left for `_write` to say."""
-        end = self._open().end
-        if end.peer_left:
+        more, nor a guard, since nobody comes in between; what is wrong is left for `_write` to
+        say."""
+        link = self._link
+        if link.closed or link.end.peer_left:
             return 0
         self._stint -= 1
-        return end.write(item)
+        return link.end.write(item)
 
     async def _send_some(self, data: memoryview) -> int:
         """Write what there is room for, once there is some."""

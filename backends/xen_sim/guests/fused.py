@@ -41,6 +41,7 @@ class FusedSolo5(Solo5):
         self._apic = platform.cpu.apic
         self._rest = platform.cpu.scheduler.sleep
         """`CPU.rest`, a call less."""
+        self._skip_to = platform.cpu.scheduler.skip_to
         self._time_ns = platform.time_ns
         self._unmask_by_xen = platform.xen.unmask
         shorten(self, upcall=platform.cpu.apic.eoi)  # and nothing else
@@ -102,22 +103,21 @@ class FusedSolo5(Solo5):
             cpu.take_interrupt()
 
     def _timed(self, deadline: int | None) -> bool:
-        """Set the timer, or stop it; true where it is the deadline now, and there is no more to
-        wait for."""
-        skipped = deadline is not None and self._skip_to(deadline)
+        """Set the timer, or stop it; true where it is the deadline now, since nothing else comes
+        before, and there is no more to wait for. (A deadline that Xen would take for a mistake is
+        left to Xen.)"""
+        skipped = (
+            deadline is not None
+            and not self.cpu.due
+            and 0 <= deadline <= self._time_ns() + TIMEOUT_LIMIT_NS
+            and self._skip_to(self.cpu, deadline)
+        )
         if skipped:
             deadline = None
         if deadline is not None or self.timer_set:
             self.timer_set: bool = deadline is not None
             self.xen.set_timer(deadline)
         return skipped
-
-    def _skip_to(self, deadline: int) -> bool:
-        """Whether it is `deadline` now, since nothing else comes before. (A deadline that Xen would
-        take for a mistake is left to Xen.)"""
-        if 0 <= deadline <= self._time_ns() + TIMEOUT_LIMIT_NS:
-            return self.cpu.skip_to(deadline)
-        return False
 
     def accelerated(self, accelerator: Any) -> Fused:
         """`demux` and `unmask` in C."""

@@ -137,11 +137,6 @@ class CPU(Fiber):
         """Sleep until somebody wakes it, and leave what came to be taken."""
         self.scheduler.sleep(self)
 
-    def skip_to(self, when: int) -> bool:
-        """As `sti_hlt` with a timer set to `when` and nothing else to come before: see
-        `Scheduler.skip_to`."""
-        return not self.due and self.scheduler.skip_to(self, when)
-
     def eoi(self) -> None:
         """End of interrupt, to the local APIC."""
         self.apic.eoi()

@@ -153,9 +153,11 @@ class VirtualClock:
         self._calendar.run_due(self.now)
 
     def skip_to(self, when: int) -> bool:
-        following = self._calendar.next_time()
-        if following is not None and following <= when:
-            return False
+        heap = self._calendar.heap
+        if heap and heap[0][0] <= when:
+            following = self._calendar.next_time()
+            if following is not None and following <= when:
+                return False
         if when > self.now:
             self.now = when
         return True
