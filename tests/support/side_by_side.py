@@ -1,7 +1,8 @@
 """Runs parts of the tests at the same time, each a pytest of its own, and tells of all as of one.
 
     side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python, which
-                                   with `:eager` has eager tasks on every loop
+                                   with `:eager` has eager tasks on every loop, and with `:pure`
+                                   does without the accelerator
 
 in the folder of the project.
 
@@ -71,9 +72,10 @@ class Part:
         if form == "long":
             marks += " and long"
         options = ["--eager"] if form == "eager" else []
-        self.name += f", {form}" if options else ""
+        environment = ["env", "ACTIVATIONS_PURE=1"] if form == "pure" else []
+        self.name += f", {form}" if options or environment else ""
         first = [] if what == "lab" else POLITELY
-        self.command = [*first, python, "-m", "pytest", "-m", marks, *options]
+        self.command = [*first, *environment, python, "-m", "pytest", "-m", marks, *options]
         self._known = known
         self._unknown = UNKNOWN.get(what, SHORT)
         self.left: dict[str, None] | None = None

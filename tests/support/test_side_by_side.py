@@ -159,6 +159,22 @@ def test_what_computes_is_nice_to_what_waits_for_the_lab(write: Write, tmp_path:
     assert (tmp_path / "lab").read_text().startswith(f"{before} ")
 
 
+def test_another_python_may_do_without_the_accelerator(write: Write, tmp_path: Path) -> None:
+    write(
+        """
+        import os
+        def test_pure(): assert os.environ["ACTIVATIONS_PURE"] == "1"
+        """
+    )
+    python = tmp_path / ".venv-3.99.1" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    status, out = run(tmp_path, f"{python}:pure")
+    assert status == 0, out
+    assert "\non Python 3.99.1, pure: 1 tests in" in out
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

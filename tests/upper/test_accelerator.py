@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.places import HOME, TESTS
+from support.places import HOME
 from support.pure import in_python_alone, needed_accelerator
 
 import activations
@@ -111,26 +111,6 @@ def doctor(**environment: str) -> str:
 def test_doctor_says_which_is_in_use_and_the_environment_chooses() -> None:
     assert doctor() == doctor(ACTIVATIONS_PURE="0") == "in use"
     assert doctor(ACTIVATIONS_PURE="1") == "without it: ACTIVATIONS_PURE is set"
-
-
-WITHOUT = ["timers", "processor", "loops_together", "fused", "order", "event_channel", "freed"]
-"""Tests of the loop, its ports and the machine below."""
-MORE = ["struck", "simulation", "loop_wall", "vchan_end", "unusual_ends", "leak_guard"]
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("names", [WITHOUT, pytest.param(MORE, marks=pytest.mark.long)])
-def test_the_loop_the_ports_and_the_machine_are_whole_without_it(names: list[str]) -> None:
-    """All other tests have it; these are run once more, in Python alone."""
-    files = [str(next(TESTS.rglob(f"test_{name}.py"))) for name in names]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not lab", *files],
-        env=os.environ | {"ACTIVATIONS_PURE": "1"},
-        cwd=HOME,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def build_hook(monkeypatch: pytest.MonkeyPatch, root: Path) -> Any:
