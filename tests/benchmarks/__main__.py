@@ -1,5 +1,6 @@
 """`python tests/benchmarks [NAME ...]`: print the tables of ratios; all of them without a name.
 
+    --aims               what is aimed at and what is reached, in both builds, in one table
     --against FOLDER     with another checkout measured in the same rounds: what a change costs
     --against FILE       or with the last run that a history tells of
     --record FILE        add this run to a history
@@ -17,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parents[1]))  # for `support`
 
+import aims
 import blkback
 import block
 import click
@@ -75,6 +77,7 @@ def compared(title: str, figures: list[Figure], recorded: history.Ratios) -> lis
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--lab/--no-lab", default=True, help="Measure on a real Xen under QEMU too.")
+@click.option("--aims", "only_aims", is_flag=True, help="The aims in one table, and no other.")
 @click.option(
     "--against",
     type=click.Path(exists=True, path_type=Path),
@@ -83,7 +86,9 @@ def compared(title: str, figures: list[Figure], recorded: history.Ratios) -> lis
 @click.option(
     "--record", type=click.Path(dir_okay=False, path_type=Path), help="Add a line to this history."
 )
-def main(names: tuple[str, ...], lab: bool, against: Path | None, record: Path | None) -> None:
+def main(
+    names: tuple[str, ...], lab: bool, only_aims: bool, against: Path | None, record: Path | None
+) -> None:
     """Measure, and print ratios. NAMES are the beginnings of the tables' titles."""
     before: Builds = {}
     recorded: history.Ratios = {}
@@ -95,6 +100,9 @@ def main(names: tuple[str, ...], lab: bool, against: Path | None, record: Path |
     here = _builds(HERE)
     if len(here) == 1:
         print("without the accelerator: activations doctor says why", file=sys.stderr)
+    if only_aims:
+        aims.show(here)
+        return
     entries: dict[str, Entry] = {
         **simulator.TABLES,
         **scale.TABLES,
