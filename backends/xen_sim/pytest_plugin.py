@@ -48,6 +48,8 @@ SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults"}
 OPTIONS = SEARCH | {"seed", "domains"}
 CAPTURES = {"capsys", "capsysbinary", "capteesys", "capfd", "capfdbinary"}
 """Fixtures by which a test reads what is printed; elsewhere that is part of the one run told."""
+FORGET = dict.fromkeys(CAPTURES, "readouterr") | {"caplog": "clear"}
+"""How pytest's own fixtures forget the run before: what a test reads of them is of its run."""
 RUNS = 1000
 """Of a search whose mark does not say."""
 
@@ -81,6 +83,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if (config.getoption("--xen-explore") or 0) < 0:
         raise pytest.UsageError("--xen-explore takes a number of runs, or 0 for none")
+    if (token := config.getoption("--xen-replay")) is not None:
+        from xen_sim.explore.token import TokenError, parse
+
+        try:
+            parse(token)
+        except TokenError as error:
+            raise pytest.UsageError(f"--xen-replay: {error}") from None
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -375,7 +384,10 @@ class _Explored:
         out = sys.stdout
 
         def run(machine: Machine) -> None:
-            with redirect_stdout(out) if CAPTURES & set(self.item.fixturenames) else nullcontext():
+            for name, forget in FORGET.items():
+                if name in arguments:
+                    getattr(arguments[name], forget)()
+            with redirect_stdout(out) if CAPTURES & arguments.keys() else nullcontext():
                 self.program.run(machine, arguments)
 
         return Programs(program, run, fails=_fails)

@@ -279,6 +279,40 @@ def test_it(xen_machine, {capture}):
     ran(project, code).assert_outcomes(passed=1)
 
 
+def test_what_an_explored_test_reads_of_logs_is_of_its_run(
+    project: pytest.Pytester,
+) -> None:
+    code = """
+import logging
+
+
+async def says(xen):
+    print("hello")
+    logging.getLogger("says").warning("hello")
+
+
+@pytest.mark.xen(explore=5)
+def test_it(xen_machine, caplog):
+    xen_machine.boot("dom0", says)
+    xen_machine.run()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.xen(explore=5)
+def test_that_does_not_read_it_all(xen_machine, capsys):
+    xen_machine.boot("dom0", says)
+    assert not capsys.readouterr().out
+    xen_machine.run()
+"""
+    ran(project, code).assert_outcomes(passed=2)
+
+
+def test_what_is_not_a_token_is_said_before_any_test_runs(project: pytest.Pytester) -> None:
+    said = ran(project, RACE, "--xen-replay", "garbage")
+    assert said.ret == pytest.ExitCode.USAGE_ERROR
+    said.stderr.fnmatch_lines(["ERROR: --xen-replay: 'garbage' is not a token: *"])
+
+
 # Machines of fixtures
 
 BOOTED = """
