@@ -70,7 +70,7 @@ def _subject(command: F) -> F:
 @click.argument("files", metavar="[FILE[::NAME]]", nargs=-1, shell_complete=options.complete_file)
 @click.option("--runs", type=click.IntRange(1), metavar="N", help="End after so many runs.")
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="End after."
+    "--seconds", type=options.Seconds(0), default=60.0, show_default=True, help="End after."
 )
 @click.option("--strategy", metavar="NAME", help="How to search: portfolio, if nothing is said.")
 @click.option("--preemptions", type=click.IntRange(0), metavar="K", help="All with at most K.")

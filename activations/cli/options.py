@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +15,20 @@ from activations import logs, registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 ASYNCIO_DEBUG = "PYTHONASYNCIODEBUG"
+
+
+class Seconds(click.FloatRange):
+    """A time as a number: neither nan nor inf, which Python takes for one too."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, context)
+        if not isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds: give one, as 2.5", param, context)
+        return seconds
 
 
 def complete_file(

@@ -49,7 +49,7 @@ Told = dict[str, Any]
 @click.option(
     "-i",
     "--interval",
-    type=click.FloatRange(0.05, 3600),
+    type=options.Seconds(0.05, 3600),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

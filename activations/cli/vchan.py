@@ -71,7 +71,7 @@ def common(command: F) -> F:
         click.option(
             "-w",
             "--wait",
-            type=click.FloatRange(min=0, min_open=True),
+            type=options.Seconds(min=0, min_open=True),
             metavar="SECONDS",
             help="Wait no longer than this for the other end.  [default: for ever]",
         ),

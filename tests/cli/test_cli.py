@@ -103,6 +103,28 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(
     assert "Usage: activations" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evtchn ping --interval",
+        "evtchn ping --timeout",
+        "evtchn flood --seconds",
+        "evtchn ping --wait",
+        "evtchn ls --run it.py --at",
+        "explore it.py --seconds",
+        "top --interval",
+        "vchan connect path dom0 --wait",
+    ],
+)
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_seconds_that_are_not_a_number_are_refused(
+    command: str, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), seconds]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is not a number of seconds: give one, as 2.5" in said or "is not in the range" in said
+
+
 def test_shell_completion_knows_commands_and_backends() -> None:
     def complete(line: str, word: int) -> list[str]:
         done = subprocess.run(

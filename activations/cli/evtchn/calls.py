@@ -38,7 +38,7 @@ def wait(command: F) -> F:
     return click.option(
         "-w",
         "--wait",
-        type=click.FloatRange(min=0, min_open=True),
+        type=options.Seconds(min=0, min_open=True),
         metavar="SECONDS",
         help="Wait no longer than this for the other half.  [default: for ever]",
     )(command)
@@ -58,14 +58,14 @@ def wait(command: F) -> F:
 @click.option(
     "-i",
     "--interval",
-    type=click.FloatRange(min=0),
+    type=options.Seconds(min=0),
     default=0.0,
     metavar="SECONDS",
     help="Between two trips.  [default: none]",
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Seconds(min=0, min_open=True),
     default=TIMEOUT,
     show_default=True,
     metavar="SECONDS",
@@ -119,7 +119,7 @@ def ping(
 @click.option(
     "-t",
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help=f"For so long.  [default: {SECONDS:g}, without --count]",
 )

@@ -49,7 +49,7 @@ from activations.outcome import Observer, RunOptions
 )
 @click.option(
     "--at",
-    type=click.FloatRange(min=0),
+    type=options.Seconds(min=0),
     metavar="SECONDS",
     help="With --run: at this time of the simulation's clock.  [default: when most ports are open]",
 )
