@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,11 +15,11 @@ from typing import Any
 
 import pytest
 from support.pace import patience
-from support.places import EXAMPLES
+from support.places import DOCS, EXAMPLES
 
 from activations import registry
 from activations.backend import Check
-from activations.cli import main
+from activations.cli import main, status
 from activations.cli.output import span
 from activations.errors import BackendError
 from activations.outcome import Observer
@@ -123,6 +124,28 @@ def test_seconds_that_are_not_a_number_are_refused(
     assert main([*command.split(), seconds]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "is not a number of seconds: give one, as 2.5" in said or "is not in the range" in said
+
+
+def test_the_table_of_exit_statuses_names_each_that_there_is() -> None:
+    """What ends with 129 to 143, and in what order, is in test_cli_ends.py."""
+    _, _, table = (DOCS / "cli.md").read_text().partition("## Exit status")
+    named = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert named == {number for number in vars(status).values() if isinstance(number, int)}
+
+
+@pytest.mark.parametrize(
+    ("half", "number"), [("pass", 0), ("raise ValueError", 1), ("a syntax error", 2)]
+)
+def test_a_run_ends_with_the_status_of_the_table(half: str, number: int, tmp_path: Path) -> None:
+    file = tmp_path / "it.py"
+    file.write_text(
+        "from activations import Scenario\n"
+        "it = Scenario('it')\n"
+        "@it.domain('dom0')\n"
+        "async def dom0(xen):\n"
+        f"    {half}\n"
+    )
+    assert main(["run", str(file)]) == number
 
 
 def test_shell_completion_knows_commands_and_backends() -> None:
