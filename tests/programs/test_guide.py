@@ -38,8 +38,12 @@ async def guest(xen):
     pass
 """
 
+NBD = 'block.NbdSource("nbd://server/export")'
+"""A disk that has a server on the network, and so the wall clock."""
+
 SERVED = """
 import random, time
+from contextlib import nullcontext
 from activations.drivers import block, console
 from activations.drivers.block import ObjectDisk, VolatileDisk
 from activations.xenbus import Device, front_device, plug
@@ -180,7 +184,12 @@ def as_it_is(text: str) -> str:
 
 Change = Callable[[str], str]
 WORLDS: dict[str, list[tuple[str, Change]]] = {
-    "block.md": [(ONE_FILE, as_it_is), (SERVED, as_it_is), (SERVED, as_it_is)],
+    "block.md": [
+        (ONE_FILE, as_it_is),
+        (SERVED, as_it_is),
+        (SERVED, lambda text: text.replace(NBD, "nullcontext(block.MemoryDisk(4096))")),
+        (SERVED, as_it_is),
+    ],
     "console.md": [(HVC0, another_console), (SERVED, as_it_is)],
     "events.md": [
         (EVENTS, lambda text: text.replace("bind_virq(number)", "bind_virq(2)")),
