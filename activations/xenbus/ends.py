@@ -28,7 +28,6 @@ class FrontEnd(Handshake):
     other: ClassVar[Side] = "back"
     table: ClassVar[Table] = FRONT
     again: ClassVar[Table] = FRONT_AGAIN
-    patient: ClassVar[Phase] = Phase.WAITING
 
     def __init__(self, xen: Domain, device: Device, driver: FrontDriver) -> None:
         super().__init__(xen, device, driver)
@@ -61,6 +60,10 @@ class FrontEnd(Handshake):
         await self._stop()
         return stands
 
+    async def _wait_for_more(self) -> None:
+        await self._leave(Phase.WAITING)
+        self._enter(Phase.WAITING)
+
     async def _part(self) -> None:
         """Leave no key behind that the next driver, maybe another one, would find."""
         in_use = self.phase in (Phase.PUBLISHED, Phase.CONNECTED, Phase.RECONFIGURING)
@@ -80,7 +83,6 @@ class BackEnd(Handshake):
     other: ClassVar[Side] = "front"
     table: ClassVar[Table] = BACK
     again: ClassVar[Table] = BACK_AGAIN
-    patient: ClassVar[Phase] = Phase.FRESH
 
     def __init__(self, xen: Domain, device: Device, driver: BackDriver) -> None:
         super().__init__(xen, device, driver)
@@ -107,6 +109,12 @@ class BackEnd(Handshake):
 
     async def _reread(self) -> None:
         """What a front end has said it does not change while in use: see `BACK_AGAIN`."""
+
+    async def _wait_for_more(self) -> None:
+        """The offer that stands is made anew, with no other word before: a front end that has taken
+        it would take that back, and the two would never meet."""
+        await self._stop()
+        self._enter(Phase.FRESH)
 
     async def _part(self) -> None:
         in_use = self.phase in (Phase.CONNECTED, Phase.UNPLUGGING)

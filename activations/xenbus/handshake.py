@@ -53,8 +53,6 @@ class Handshake(ABC):
     table: ClassVar[Table]
     again: ClassVar[Table]
     """What is to be done where the other end says what it said, with other keys."""
-    patient: ClassVar[Phase]
-    """Where this end stands while it has nothing yet of the other, and waits for it."""
 
     def __init__(self, xen: Domain, device: Device, driver: Driver) -> None:
         self.device: Device = device
@@ -234,12 +232,11 @@ class Handshake(ABC):
             if todo is None:
                 await self._reread()
                 return False
-            await self._take(*todo)
+            await self._take(*todo, other)
         except ActivationsError as error:
             if not await self._fail(error, answering=other):
                 # it went on meanwhile: what it says now counts, not what it had said before
-                await self._leave(self.patient)
-                self._enter(self.patient)
+                await self._wait_for_more()
         return True
 
     async def _begun_again(self, other: State) -> tuple[Step, Phase] | None:
@@ -252,7 +249,7 @@ class Handshake(ABC):
             self._keys = keys.ask_all()
         return None if keys.answers_as(self._keys) else todo
 
-    async def _take(self, step: Step, to: Phase) -> None:
+    async def _take(self, step: Step, to: Phase, other: State) -> None:
         match step:
             case Step.LEAVE:
                 await self._leave(to)
@@ -267,11 +264,21 @@ class Handshake(ABC):
                 )
                 self._serving = own(serving)
                 self._serving.add_done_callback(lambda _: self._look.set())
-            case Step.OFFER | Step.PUBLISH:
+            case Step.OFFER:
                 self._engaged = True
                 self._keys = None
                 await self._begin()
                 await self._say(to)
+            case Step.PUBLISH:
+                self._engaged = True
+                self._keys = None
+                await self._begin()
+                if not await self._say(to, Heard(other, self._keys)):
+                    # The offer was taken back meanwhile. A back end that begins anew takes what is
+                    # published now for another life's, and begins anew again: two ends that are
+                    # equally fast would do so for ever. It has not heard of this yet.
+                    await self._stop()
+                    return
             case Step.RECONFIGURE:
                 await self._reread()
                 await self._say(to)
@@ -290,6 +297,10 @@ class Handshake(ABC):
     @abstractmethod
     async def _leave(self, to: Phase, answering: Heard | None = None) -> bool:
         """Stop, give everything back, and say so, in this end's order; whether it stands there."""
+
+    @abstractmethod
+    async def _wait_for_more(self) -> None:
+        """Give everything back, and stand where the other end's next word is waited for."""
 
     @abstractmethod
     async def _part(self) -> None:

@@ -9,7 +9,7 @@ acts. Peers that are not ours have moves of their own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from activations.abi.xenbus import XenbusState as State
@@ -81,6 +81,46 @@ def settled(world: World, moves: Iterable[Move]) -> World:
     raise AssertionError(f"never at rest: {world}")
 
 
+def circles(reached: Iterable[World], moves: Iterable[Move]) -> Iterator[list[World]]:
+    """Worlds that lead to each other, as many as do, in which every end has each of its moves.
+    These may go on for ever though nobody is kept waiting. (Tarjan's connected components.)"""
+    moves = tuple(moves)
+    after = {world: [move(world) for move in moves] for world in reached}
+    number: dict[World, int] = {}
+    lowest: dict[World, int] = {}
+    path: list[World] = []
+    open_: set[World] = set()
+    for first in after:
+        visits = [] if first in number else [(first, iter(after[first]))]
+        while visits:
+            world, rest = visits[-1]
+            if world not in number:
+                number[world] = lowest[world] = len(number)
+                path.append(world)
+                open_.add(world)
+            for other in rest:
+                if other not in number:
+                    visits.append((other, iter(after[other])))
+                    break
+                if other in open_:
+                    lowest[world] = min(lowest[world], lowest[other])
+            else:
+                visits.pop()
+                if visits:
+                    before = visits[-1][0]
+                    lowest[before] = min(lowest[before], lowest[world])
+                if lowest[world] == number[world]:
+                    circle = path[path.index(world) :]
+                    del path[-len(circle) :]
+                    open_ -= set(circle)
+                    within = set(circle)
+                    if all(
+                        any(after[each][at] in within for each in circle)
+                        for at in range(len(moves))
+                    ):
+                        yield circle
+
+
 # Our ends
 
 
@@ -102,7 +142,10 @@ def back_reads(world: World) -> World:
 
 
 def front_acts(world: World) -> World:
+    """It publishes for the offer that it has seen, and only while that stands."""
     step, end = act(FRONT, FRONT_AGAIN, world.front, world.back.keys)
+    if step is Step.PUBLISH and world.back.says is not world.front.read:
+        return replace(world, front=replace(world.front, read=None))
     if step is Step.PUBLISH:
         end = replace(end, rings=LIVING, keys=LIVING, took=world.back.keys)
     elif step is Step.LEAVE:
@@ -126,13 +169,13 @@ def back_acts(world: World) -> World:
 
 def connects_or_fails(world: World) -> End:
     """The back end, once it has tried the keys that it took. What it says of those of a dead front
-    end, it says only as long as that has not gone on."""
+    end, it says only as long as that has not gone on; else it offers again, and says no more."""
     back, front = world.back, world.front
     tried = replace(back, answers=None)
     if back.took == LIVING and front.rings:
         return say(replace(tried, rings=LIVING), Phase.CONNECTED)
     stands = front.says is back.answers and front.keys == back.took
-    return say(tried, Phase.FAILED if stands else Phase.FRESH)
+    return say(tried, Phase.FAILED) if stands else replace(tried, phase=Phase.FRESH)
 
 
 def act(table: Table, again: Table, end: End, keys: int) -> tuple[Step, End]:

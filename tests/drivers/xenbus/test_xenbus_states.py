@@ -27,6 +27,7 @@ from support.xenbus_worlds import (
     back_reads,
     begins_anew_unseen,
     blkback,
+    circles,
     front_acts,
     front_dies,
     front_fails,
@@ -85,6 +86,14 @@ def test_from_every_world_they_connect_once_that_is_over(
 ) -> None:
     for world in reached:
         assert_connected(settled(world, moves), world)
+
+
+def test_they_do_not_chase_each_other_in_whatever_order_they_move(reached: set[World]) -> None:
+    """Where every end has its turn again and again, each stands still in the end."""
+    for circle in circles(reached, OURS):
+        stand = {(each.front.phase, each.back.phase) for each in circle}
+        say = {(each.front.says, each.back.says) for each in circle}
+        assert (len(stand), len(say)) == (1, 1), circle
 
 
 # States that a watch misses
