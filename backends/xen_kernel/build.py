@@ -70,7 +70,7 @@ _ENGINE = (
 _XEN = ("hypercall", "event_2l", "event_fifo", "items")
 _XENS_NAMES = r"explore_\w+|engine_\w+|shared_info|delivery"
 KEPT = 30 * 24 * 3600.0
-"""Seconds for which a file stays in the cache that nobody uses."""
+"""Seconds for which an unused file stays in the cache."""
 _GIVEN = re.compile(
     r"__tsan_\w+|explore_\w+|assembly_\w+|engine_\w+|(xen_)?hypercall_page|HYPERCALL_PAGE|"
     r"shared_info|delivery|eoi|this_vcpu"
@@ -93,7 +93,7 @@ def folder() -> Path:
 
 def program(scenario: Scenario) -> Path:
     """The program that explores this kernel with this harness. Raises `KernelError` for C that does
-    not compile, an instruction that is not known, a name that nobody gives, and no gcc."""
+    not compile, an instruction that is not known, a name that no file defines, and no gcc."""
     include = (HERE / "include", *scenario.include)
     files = (*scenario.kernel, scenario.harness)
     defines = (*scenario.defines, *(["EXPLORE_ARM64"] if scenario.arch == "arm64" else []))
@@ -109,7 +109,7 @@ def program(scenario: Scenario) -> Path:
 
 
 def _prune() -> None:
-    """Remove what nobody has used for a month."""
+    """Remove what was not used for a month."""
     for path in folder().iterdir():
         with suppress(OSError):  # another process does so too
             if path.is_file() and path.stat().st_mtime < time() - KEPT:

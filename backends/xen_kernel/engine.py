@@ -61,7 +61,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a search, or a run, came to. `ends` are the memories in which nobody goes on;
+    """What a search, or a run, came to. `ends` are the memories in which no agent goes on;
     `given`, tasks that one process gave to another."""
 
     result: int

@@ -1,6 +1,6 @@
 """Clears what a function has left in registers and needs no longer, in what gcc has made of a file.
 
-Two states that differ in a value which nobody will read are one state to the kernel, and two to the
+Two states that differ in a value that will not be read are one state to the kernel, and two to the
 search. A register that a call keeps is saved on the stack there, whatever is in it: an index of the
 loop before last, say. So wherever a function calls another, or an asm statement stands, each of
 these registers that is dead is cleared: no path from there reads it before it is written.

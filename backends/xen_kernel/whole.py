@@ -1,8 +1,8 @@
 """Which changes of memory are one instruction: `x |= bit`, where gcc has it so.
 
 What is instrumented reads, is told of the write, and writes: an interrupt may come between the two
-then. Where the same line is one instruction when nobody watches, none does on x86. So each file is
-compiled plainly too, and where that has an instruction that changes memory, the read of the same
+then. Where the same line is one instruction when it is not watched, none does on x86. So each file
+is compiled plainly too, and where that has an instruction that changes memory, the read of the same
 place in the source is marked as the first half of it. Other processors come between the two all the
 same, as the instruction is not locked.
 """

@@ -1,7 +1,8 @@
 """The host's end of the control channel: requests out, answers and output in.
 
-One thread, no callbacks from elsewhere: whoever waits reads the channel and hands each message to
-the request it belongs to. A domain's console lines are kept, the last of them, for error texts.
+One thread, no callbacks from elsewhere: the caller that waits reads the channel and hands each
+message to the request it belongs to. A domain's console lines are kept, the last of them, for error
+texts.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Control:
         return answer
 
     def forget(self, request: Request) -> None:
-        """Nobody waits for this answer any more."""
+        """This answer is not waited for any more."""
         self._open.pop(request.number, None)
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:

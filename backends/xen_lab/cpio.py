@@ -2,7 +2,8 @@
 
 Written here because it is forty lines and saves asking for the `cpio` tool. Archives may be laid
 one after another: the kernel unpacks them in order, so a later file replaces an earlier one.
-Everything belongs to root, whoever runs this, and times are zero, so equal trees give equal bytes.
+Everything belongs to root, for any user that runs this, and times are zero, so equal trees give
+equal bytes.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def newest_with_dependencies(name: str, state: Path) -> dict[str, str]:
 
 
 def sources() -> str:
-    """Whose packages are taken, in words; empty where nobody has said."""
+    """Whose packages are taken, in words; empty where the sources do not say."""
     if _codename() == RELEASE:
         return "this machine's sources"
     return os.environ.get(SOURCES, "")

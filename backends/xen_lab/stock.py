@@ -1,6 +1,6 @@
 """What is kept in the cache: to be seen, brought up to date, and freed.
 
-Nothing here touches what a running lab uses, nor what nobody here put there.
+Nothing here touches what a running lab uses, nor files that are not of the lab's making.
 """
 
 from __future__ import annotations

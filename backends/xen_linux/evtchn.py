@@ -74,7 +74,7 @@ class EventDevice(Device):
 
         The driver does not know. As it unbinds each it would look for its interrupt: where the
         number is somebody else's by now, it would take that one's away (with warnings in the
-        kernel's log, as seen with Linux 6.1), and where it is nobody's it stops at a BUG. But a
+        kernel's log, as seen with Linux 6.1), and where no program has it, it stops at a BUG. But a
         number that is bound once more, as Xen hands numbers out anew, is refused (EEXIST), and
         that refusal has the driver forget all numbers of this open file. Where no number comes
         back, this one stays open until the process ends.
@@ -185,7 +185,7 @@ class EventDevice(Device):
 
     def reset(self) -> None:
         """Empty the ring and clear an overflow. The entries are lost, and their ports stay
-        disabled: whoever resets has to enable every port, and to take each for fired."""
+        disabled: after a reset, enable every port, and take each for fired."""
         self._ioctl(abi.IOCTL_EVTCHN_RESET, bytearray(), "IOCTL_EVTCHN_RESET")
 
     def _again(self) -> EventDevice:
@@ -193,8 +193,8 @@ class EventDevice(Device):
 
     def _forgotten(self, fresh: EventDevice) -> bool:
         """Bind one of this file's numbers once more; whether one came back. What Xen hands out
-        before it is held through `fresh` meanwhile, for this domain itself, so that nobody can send
-        to it."""
+        before it is held through `fresh` meanwhile, for this domain itself, so that no domain can
+        send to it."""
         held = []
         try:
             while self._packed and (port := fresh.bind_unbound_port(DOMID_SELF)):

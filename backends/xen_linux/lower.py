@@ -14,12 +14,12 @@ is keeping: a masked port that is read is held, neither reported nor written bac
 reports it once.
 
 Numbers are reused: Xen hands out the lowest free one. Unbinding a port leaves its entry in the
-device's ring, and whoever gets the number next must not find it there. So the ring is read empty
+device's ring, and the next port of this number must not find it there. So the ring is read empty
 right after every unbind: no new entry of that port can follow, and the ones of others are kept
 for the next demux.
 
 Python may raise an exception out of a signal handler anywhere in here, right after a read too, when
-nobody knows what was read. Then every port may have fired, and is reported: for nothing, most of
+what was read is unknown. Then every port may have fired, and is reported: for nothing, most of
 them, as after an overflow.
 """
 
@@ -184,8 +184,8 @@ class LinuxLowerHalf:
         return self._opened(self._events.bind_virq(virq))
 
     def close_port(self, port: int) -> None:
-        """Unbind a port; its number is clean for whoever gets it next. One that went with a suspend
-        is closed already."""
+        """Unbind a port; its number is clean for the next port that gets it. One that went with a
+        suspend is closed already."""
         if self._follow():
             return
         self._events.unbind(port)

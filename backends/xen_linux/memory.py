@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 def address_of(buffer: WriteableBuffer) -> int:
     """The address of a writable buffer's first byte.
 
-    The number does not keep the buffer alive: whoever uses it does.
+    The number does not keep the buffer alive: the caller has to.
     """
     return addressof(c_char.from_buffer(buffer))

@@ -1,15 +1,15 @@
 """Hearing that the domain was suspended and resumed: saved and restored, or migrated.
 
 Linux tells its programs nothing of it. But its xenbus driver sets every watch anew as it resumes,
-and xenstored sends an event for each that is set: so a watch of a node that nobody writes fires
+and xenstored sends an event for each that is set: so a watch of a node that is not written to fires
 when the domain was resumed, and only then. A suspend that was called off, as `xl save -c` ends,
 sets none and costs no port.
 
-Programs run again a moment before the driver hands these events out. Whoever is about to bind or
-close a port in that moment can see that there was a suspend: the clock that counts it is ahead of
-the one that does not, by more than before. Then one more watch is set. Its first event is handed
-out after those of the resume, so when it has come, either the word of a resume has, or there was
-none.
+Programs run again a moment before the driver hands these events out. A program that is about to
+bind or close a port in that moment can see that there was a suspend: the clock that counts it is
+ahead of the one that does not, by more than before. Then one more watch is set. Its first event is
+handed out after those of the resume, so when it has come, either the word of a resume has, or there
+was none.
 """
 
 from __future__ import annotations

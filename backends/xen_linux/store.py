@@ -100,9 +100,9 @@ class DeviceConnection(DescriptorConnection):
     """A stream over /dev/xen/xenbus: one request at a time, whatever is asked of it.
 
     The kernel keeps what was written in one buffer of the open file, and hands it to a thread that
-    copies it to xenstored later. Whoever writes the next request before the answer to the last may
-    change bytes that are on their way: xenstored then answers EINVAL, or not at all, and Xen
-    4.17's has died of it (seen with Linux 6.1; Xen's own libraries wait for each answer too). A
+    copies it to xenstored later. A program that writes the next request before the answer to the
+    last may change bytes that are on their way: xenstored then answers EINVAL, or not at all, and
+    Xen 4.17's has died of it (seen with Linux 6.1; Xen's own libraries wait for each answer too). A
     WATCH is worse: its writer waits in the kernel, with a lock that handing out an earlier answer
     takes as well.
     """

@@ -48,7 +48,7 @@ class SimBackend:
         return Machine(clock=clock or "virtual", seed=seed).create("dom0")
 
     def run(self, scenario: Scenario, options: RunOptions, observer: Observer) -> Outcome:
-        """All halves on one machine; `--as` has no meaning where nobody else is."""
+        """All halves on one machine; `--as` is refused, since no other domain would be there."""
         if options.only is not None:
             raise BackendError(
                 "backend 'sim' runs all domains of a scenario, not one of them (--as "

@@ -98,8 +98,8 @@ class Built:
             self.started.append(self.domain.vcpus[vcpu].cpu)
 
     def resume(self, loop: EventLoop) -> None:
-        """The domain was suspended and goes on: its kernel begins again, and whoever waits on what
-        was bound before is told."""
+        """The domain was suspended and goes on: its kernel begins again, and a task that waits on
+        what was bound before is told."""
         guest = loop._lower
         assert isinstance(guest, Guest)
         guest.start()

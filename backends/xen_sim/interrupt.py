@@ -1,7 +1,7 @@
 """Ctrl-C, taken where it does no harm.
 
 Python raises `KeyboardInterrupt` wherever it happens to be. In the middle of completing a future,
-or of waking a vCPU, that leaves a waiter that nobody will wake: the program cannot even clean up,
+or of waking a vCPU, that leaves a waiter that will not be woken: the program cannot even clean up,
 and what is reported in the end is that it blocks; in the making of a loop it leaves half of one. So
 while a scenario is booted, and while a machine runs, Ctrl-C is noted, and raised when the processor
 is next given away. A second one, before the first was taken, is raised at once.

@@ -192,7 +192,7 @@ class LoopLife(Life):
         finally:
             outside.restore()
         if not self.loop.is_closed():
-            # whoever maps its pages still is closed behind it: that is not why the run ended
+            # a domain that maps its pages still is closed behind it: that is not why the run ended
             with warnings.catch_warnings(), suppress(XenError):
                 warnings.simplefilter("ignore", LeakWarning)
                 self.loop.close()

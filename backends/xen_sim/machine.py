@@ -219,7 +219,7 @@ class Machine:
 
     def suspend(self, loop: EventLoop) -> None:
         """Suspend this loop's domain and resume it at once, as a migration does: everything bound
-        before is gone, and whoever waited is told `GenerationEnded`."""
+        before is gone, and tasks that waited get `GenerationEnded`."""
         built = self._built[loop]
         built.domain.suspend()
         for each, of in self._built.items():
@@ -321,8 +321,8 @@ class Machine:
         return None
 
     def blocked(self, error: BlockedForever, loops: Sequence[EventLoop]) -> BlockedForever:
-        """Nothing can happen any more, and nobody has been asked to end yet: the same error, with
-        who waits for what."""
+        """Nothing can happen any more, and no domain has been asked to end yet: the same error,
+        with who waits for what."""
         return BlockedForever(f"{error}:\n{waiting.who_waits(loops, self._threads)}")
 
     def _interrupt(self) -> KeyboardInterrupt | None:

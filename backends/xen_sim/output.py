@@ -4,7 +4,7 @@ All domains of a simulation share one process and one `sys.stdout`. While a scen
 replaced by a stream that asks the machine which domain is running and hands whole lines to the
 observer under its name.
 
-What the observer itself raises (nobody reads the output any more, say) is not the domain's doing,
+What the observer itself raises (the output's reader has gone, say) is not the domain's doing,
 though it comes up in the middle of its `print`. It ends the whole run, and is raised at its end.
 """
 

@@ -88,7 +88,7 @@ class Agent:
         self._watch(line.descriptor, self._serve)
 
     def run(self) -> None:
-        """Serve for ever; while nobody asks for anything, warm up."""
+        """Serve for ever; while there is no request, warm up."""
         while True:
             self._want_writes()
             ready = self._selector.select(None if self._warm else 0)
@@ -220,7 +220,8 @@ class Agent:
         return bool(data)
 
     def _finish(self, number: int, mask: int) -> None:
-        """The process has ended: what is in its pipes is the last of it, whoever holds them."""
+        """The process has ended: what is in its pipes is the last of it, though others hold them
+        open."""
         job = self._jobs[number]
         for descriptor in job.streams:
             while self._pass_on(number, descriptor):

@@ -1,7 +1,7 @@
 """Log records on their way from a half to the host, a line of JSON each.
 
 A half logs as on any backend. Its records are sent to the host and logged there anew, under the
-same logger's name and with the domain's: whoever shows, routes or counts logs on the host has
+same logger's name and with the domain's: what shows, routes or counts logs on the host has
 those of its domains among them.
 """
 

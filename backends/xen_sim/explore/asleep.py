@@ -1,9 +1,9 @@
 """What stands in a machine in which nothing can happen any more: a wake-up that was lost, or
 domains that wait for each other.
 
-Nobody sleeps for good with an event to be had, unless somebody made a mistake: so a port that is
+To sleep for good with an event to be had is a mistake: so a port that is
 pending while its vCPU sleeps is a wake-up lost. One that is masked besides is one too, since
-whoever masks a port has to look at it again.
+a program that masks a port has to look at it again.
 """
 
 from __future__ import annotations

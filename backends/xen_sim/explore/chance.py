@@ -3,8 +3,8 @@
 Three streams are apart: the schedule's is the tape's, the faults' are their own, and the
 application's is this one. `random`, `os.urandom`, `secrets` and `uuid` are seeded anew for each
 run; `time` tells the time of the simulation; `time.sleep` is refused, since it would stop every
-domain. What a module took before by `from time import time` goes by this: whoever needs it is found
-out by running the program twice.
+domain. What a module took before by `from time import time` goes by this: a program that needs it
+is found out by running the program twice.
 """
 
 from __future__ import annotations

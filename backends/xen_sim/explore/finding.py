@@ -1,6 +1,6 @@
 """A finding: a promise that a run broke, and how it is told.
 
-Some promises nobody has to ask for: they are the kinds below. What a program asks for itself
+Some promises hold without being asked for: they are the kinds below. What a program asks for itself
 (`activations.promises`) is broken under the same names as it was asked by.
 """
 
@@ -13,7 +13,7 @@ LOST_WAKEUP = "lost wake-up"
 DEADLOCK = "deadlock"
 """Nothing can ever happen again, and no event was lost: each waits for what another one owes."""
 LIVELOCK = "livelock"
-"""The run took more steps than its budget, and nobody was through."""
+"""The run took more steps than its budget, and no domain had ended."""
 OVER_AND_OVER = "one port over and over"
 """One pass of a demux delivered the same port more than once."""
 REENTERED = "handler entered again"
@@ -21,11 +21,11 @@ REENTERED = "handler entered again"
 ASLEEP_DEAF = "asleep with interrupts off"
 """A processor halted with interrupts disabled."""
 LEAK = "leak"
-"""A domain ended with ports, grants or watches that nobody closed."""
+"""A domain ended with ports, grants or watches that were not closed."""
 EXCEPTION = "exception"
 """A domain's program raised."""
 UNSEEN = "unseen exception"
-"""A task raised, and nobody asked it how it ended."""
+"""A task raised, and its result was never looked at."""
 ESCAPE = "not deterministic"
 """The same answers to the same questions gave another run."""
 ALWAYS, SOMETIMES, EVENTUALLY, UNREACHABLE = "always", "sometimes", "eventually", "unreachable"

@@ -103,7 +103,7 @@ class Footprints:
         self._writes.add(actor)
 
     def raised(self, actor: str, by: str) -> None:
-        """Something was raised for a vCPU, or it was woken; by another, or by nobody."""
+        """Something was raised for a vCPU, or it was woken; by another, or by the clock."""
         if by:
             self._of(by)
         self._reads.add(actor)

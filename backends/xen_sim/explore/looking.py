@@ -1,7 +1,7 @@
 """Events and states of a machine's ports, seen from outside between two steps.
 
 Whatever a guest's kernel and whatever the ABI: what differs from the look before was done by the
-step in between. A look reads memory as nobody's step, so an explored run goes as it would without.
+step in between. A look reads memory without a step, so an explored run goes as it would without.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Turns:
         self._length = len(of)
 
     def share(self, size: int) -> Share:
-        """Up to so many recipes; none where nobody has any now."""
+        """Up to so many recipes; none where no strategy has any now."""
         share: Share = []
         empty = 0
         while len(share) < size and empty < self._length:

@@ -2,7 +2,7 @@
 same bytes in the end, in fewer steps. Every turn of every event loop goes through these few lines.
 
 `Solo5` is the reference: a test feeds both the same bytes and events and compares every byte. What
-is left out here, and why nobody can tell:
+is left out here, and why that cannot be seen:
 
     the order of bits    No vCPU runs while one scans: its flag and its selector are cleared last.
     masking in between   From the demux to the unmask that follows no vCPU runs, nor any task of

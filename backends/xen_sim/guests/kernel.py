@@ -116,7 +116,7 @@ class TwoLevelKernel(Kernel):
         self.pending_sel: Words = self.info.pending_sel
 
     def prepare(self) -> None:
-        """A port is masked until it is bound: all at once, since nobody looks yet."""
+        """A port is masked until it is bound: all at once, since it is not looked at yet."""
         if self.platform.vcpu == 0:
             every = slice(EVTCHN_MASK, EVTCHN_MASK + MAX_PORTS_2L // 8)
             self.platform.shared_info.bytes[every] = b"\xff" * (MAX_PORTS_2L // 8)

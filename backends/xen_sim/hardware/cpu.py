@@ -158,7 +158,7 @@ class CPU(Fiber):
 
     @property
     def before(self) -> Before | None:
-        """What its guest's memory is to tell of each access; None where nobody asks."""
+        """What its guest's memory is to tell of each access; None where it is not explored."""
         return None
 
     # What that comes to

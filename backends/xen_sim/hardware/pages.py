@@ -2,7 +2,7 @@
 
 `SteppedBytes` looks like the memoryview that a plain machine gives: it is sliced, cast, read and
 written in the same way, and it is a buffer. Every access by index or slice is a step, so rings,
-vchan and whoever wrote a driver are explored by the accesses that they make anyway. What takes it
+vchan and drivers of a user's own are explored by the accesses that they make anyway. What takes it
 as a buffer (`os.preadv`, `hashlib`) accesses it as a device would: in one piece, and no step.
 
 It is a ctypes array, since no class written in Python can be a buffer before Python 3.12. There one

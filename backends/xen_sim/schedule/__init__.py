@@ -1,7 +1,7 @@
 """Who goes next. Knows no Xen and no asyncio.
 
 step         what is about to be done, and to what
-tape         whoever answers what could go either way
+tape         what answers where it could go either way
 clock        the two clocks, and the calendar of what happens when
 scheduler    who runs, who sleeps, and how the processor passes from one to the next
 """

@@ -118,7 +118,7 @@ class Clock(Protocol):
         """Everybody is busy: let happen what happens all the same."""
 
     def idle(self) -> None:
-        """Nobody can run: let the next thing happen. `BlockedForever` if there is none."""
+        """No fiber can run: let the next thing happen. `BlockedForever` if there is none."""
 
     def skip_to(self, when: int) -> bool:
         """Nobody can run, and `when` is asked for by one who will: if nothing happens before, nor

@@ -92,7 +92,7 @@ class Scheduler:
         self._clock = clock
         self._tape = tape
         self._keep = keep
-        """What the thread keeps for whoever starts the run."""
+        """What the thread keeps for the caller that starts the run."""
         self._free_turns = clock.patience if tape is None else 0
         """So many turns go to the first in the queue without anybody being asked."""
         self._virtual = clock.name == "virtual"
@@ -109,13 +109,13 @@ class Scheduler:
         self.errand: Callable[[], None] | None = None
         """What the hub is to do before anybody runs again."""
         self.ending: bool = False
-        """Whoever still runs is to end: it gets `GreenletExit` where it next gives way."""
+        """All that still run are to end: each gets `GreenletExit` where it next gives way."""
         self.report: Callable[[BlockedForever], BlockedForever] = unexplained
         """Says who waits for what, where that is raised with no hub."""
         self.interrupted: bool = False
         """Ctrl-C was pressed; it is raised when the processor is next given away."""
         self.resting: bool = False
-        """Nobody runs, and the wall clock waits for the real world."""
+        """No fiber runs, and the wall clock waits for the real world."""
 
     # Who sleeps
 
@@ -389,7 +389,7 @@ class Scheduler:
 
     def interrupt(self) -> None:
         """Ctrl-C was pressed: have the next one who gives the processor away look up. Pressed
-        again, or while nobody runs, it is raised at once."""
+        again, or while no fiber runs, it is raised at once."""
         at_once = self.interrupted or self.resting
         self.interrupted = True
         self._turns = sys.maxsize

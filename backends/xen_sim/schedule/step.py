@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 
 RUN_NEXT = "run next"
-"""The point of a choice among those who can run, where nobody was about to go on."""
+"""The point of a choice among those who can run, where none was about to go on."""
 
 
 class Choice(NamedTuple):

@@ -1,6 +1,6 @@
 """The choice tape: everything in a simulation that could go either way is asked of it.
 
-A simulation without a tape takes option 0 everywhere and asks nobody. The same answers to the same
+A simulation without a tape takes option 0 everywhere. The same answers to the same
 questions give the same run, so these are a run's whole identity: `Recording` keeps them, `Replay`
 plays them, and stops at the first question that is another one than was recorded.
 """
@@ -26,7 +26,7 @@ class Tape:
         return 0
 
     def alone(self, name: str, step: Step) -> None:
-        """This vCPU is about to take a step before which nobody else could run."""
+        """This vCPU is about to take a step before which no other could run."""
 
     def end(self, failure: BaseException | None) -> None:
         """The run has ended, well or with this."""

@@ -37,7 +37,7 @@ def _drawn(moments: Sequence[Moment]) -> tuple[list[Arrow], dict[str, int]]:
     sent: dict[str, int] = {}
     """By port: the notify that no demux has taken yet."""
     taken: dict[str, int] = {}
-    """By port: the demux that has woken nobody yet."""
+    """By port: the demux that has woken no task yet."""
     for number, moment in enumerate(moments):
         for kind, port in moment.events:
             if kind == NOTIFY:

@@ -27,7 +27,7 @@ PV_ENTRY = -1
 
 
 class Delivery:
-    """No way is registered: whoever blocks or polls is woken."""
+    """No way is registered: a vCPU that blocks or polls is woken."""
 
     level = False
 

@@ -61,7 +61,7 @@ class XenDomain:
 
     @property
     def before(self) -> Before | None:
-        """What Xen's own accesses to this domain's memory tell; None where nobody asks."""
+        """What Xen's own accesses to this domain's memory tell; None where it is not explored."""
         return self._xen_step if self.xen.explored else None
 
     def seen(self, memory: memoryview, name: str, *, readonly: bool = False) -> Any:

@@ -318,7 +318,7 @@ class EventChannels:
         return channel
 
     def _unused(self, busy: list[int]) -> Channel:
-        """The lowest port that was never handed out, and whose word nobody has made look busy."""
+        """The lowest port that was never handed out, and whose word was not made to look busy."""
         while True:
             port = self._fresh
             if port > self.max_ports or port >= self.ops.max_ports:

@@ -1,4 +1,5 @@
-"""Timers in a world where they are late or early, and where time passes while nobody looks.
+"""Timers in a world where they are late or early, and where time passes between any two looks at
+it.
 
 Xen fires no timer early; but it wakes a vCPU for what it likes, and to a guest this is the same. A
 vCPU that was not run between reading the clock and setting its timer sets one that has passed: that

@@ -196,7 +196,7 @@ class GrantTable:
         self._reduce(ref, active.pins, writable)
 
     def use(self, ref: int, domid: int, *, writable: bool) -> Page:
-        """An entry's page, to be copied at once: acquired, and released again. Where nobody uses it
+        """An entry's page, to be copied at once: acquired, and released again. Where it is not used
         and its flags are the usual ones, that leaves the entry as it was."""
         if ref not in self._active and 0 <= ref < self.entries:
             flags, granted_to, gfn = self.entry(ref)

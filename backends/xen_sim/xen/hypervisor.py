@@ -48,11 +48,11 @@ class Hypervisor:
         self.faults: Faults | None = (
             Faults(tape, faults, self.scheduler) if faults and tape else None
         )
-        """What may go wrong; None where nothing does, and nobody asks."""
+        """What may go wrong; None where nothing does."""
         self.trace = trace
         self._xenstored: Xenstored | None = None
         self._untold: list[Callable[[Xenstored], None]] = [toolstack.introduce_dom0]
-        """What xenstored is told of domains, as long as nobody has asked for it."""
+        """What xenstored is told of domains, until it has asked for it."""
         self.domains: dict[int, XenDomain] = {}
         """The domains there are, by domid."""
         self._names: set[str] = set()
@@ -79,7 +79,7 @@ class Hypervisor:
             what(self._xenstored)
 
     def new_frame(self) -> int:
-        """The number of a frame that nobody has yet."""
+        """The number of a frame that no domain has yet."""
         self._frames += 1
         return self._frames
 

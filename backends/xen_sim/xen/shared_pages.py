@@ -154,7 +154,8 @@ class PageGrants:
         self._begin()
 
     def lose_all(self) -> None:
-        """What it maps is gone, and nobody is told: a domain that Xen destroys tells nobody."""
+        """What it maps is gone, and the other end is not told, as Xen has it for a domain that it
+        destroys."""
         for mapped in list(self.mappings):
             mapped.lose()
         self.shared.clear()
@@ -218,7 +219,7 @@ class _Pages(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Give them back, and tell whoever is to be told."""
+        """Give them back, and do what `notify_on_close` asked for."""
 
     def _notify(self) -> None:
         if self._clear_byte is not None:
@@ -259,7 +260,7 @@ class MappedPages(_Pages):
         super().__init__(grants, owner, owner.domain.domid, refs, memory, writable=writable)
 
     def lose(self) -> None:
-        """The mapping is gone, and nobody is told."""
+        """The mapping is gone, and the other end is not told."""
         if self._granted:
             for ref in self.refs:
                 self._owner.release(ref, writable=self._writable)

@@ -40,7 +40,7 @@ class Connection:
     What comes out is collected until it is taken. `on_turn` is called when there may be something
     to take, and again as long as it says that something moved; `on_restart` when the domain is
     introduced again. A client that breaks the framing is not listened to any more (`broken`), and
-    loses its watches, its transactions and what it had not taken; nobody else notices.
+    loses its watches, its transactions and what it had not taken; no other client notices.
     """
 
     def __init__(self, xenstored: Xenstored, domid: int, number: int) -> None:
@@ -49,7 +49,7 @@ class Connection:
         """Which connection this is, counted from the server's start."""
         self.broken: bool = False
         self.fault: RingFault = RingFault.PROTO
-        """Why nobody listens any more, once it is broken."""
+        """Why it is not listened to any more, once it is broken."""
         self.outstanding: int = 0
         """A guest's requests of which not all is taken that came of them."""
         self.on_turn: Callable[[], object] = nothing

@@ -40,7 +40,7 @@ class SocketServer:
     async def __aenter__(self) -> SocketServer:
         if _is_served(self._path):  # asyncio would remove it all the same
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(self._path))
-        # Nothing waits in here, so that no cancellation leaves the socket to nobody.
+        # Nothing waits in here, so that no cancellation leaves the socket without an owner.
         self._server = await asyncio.start_unix_server(
             self._accept, self._path, start_serving=False
         )
@@ -55,7 +55,7 @@ class SocketServer:
     async def __aexit__(self, *exc: object) -> None:
         with suppress(FileNotFoundError):
             if _identity(self._path) == self._identity:
-                self._path.unlink()  # before it is closed: so nobody takes it for a dead one
+                self._path.unlink()  # before it is closed, or it would be taken for a dead one
         self._server.close()
         clients = list(self._clients)
         for client in clients:

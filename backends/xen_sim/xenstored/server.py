@@ -89,7 +89,7 @@ class Xenstored:
         its turn, in which it may say one thing and be told one, until nothing moves any more; or
         once round the others, `between` two things that a client has to say."""
         if self._serving:
-            return  # whoever does goes on
+            return  # the call that is serving goes on
         self._serving = True
         try:
             if between:
@@ -121,7 +121,7 @@ class Xenstored:
     ) -> None:
         """Tell of a change those who watch this path and, unless `exact`, those above it.
 
-        Whoever can read the node or its parent may know, and who can read a node as it was
+        A domain that can read the node or its parent may know, and who can read a node as it was
         `before`.
         """
         permitted: dict[int, bool] = {}
@@ -187,7 +187,7 @@ class Xenstored:
 
     def release(self, domid: int) -> None:
         """The domain is to be forgotten: drop its connections, remove what it owns anywhere, then
-        fire @releaseDomain. Permissions that name it are for nobody any more."""
+        fire @releaseDomain. Permissions that name it hold for no domain any more."""
         for connection in self._of(domid):
             connection.close()
         for former in [each for each, target in self.targets.items() if domid in (each, target)]:

@@ -62,7 +62,7 @@ class NearRecipe(NamedTuple):
 
 
 class Guided:
-    """Courses like those that showed an interleaving of two steps that nobody had seen."""
+    """Courses like those that showed an interleaving of two steps that was not seen before."""
 
     name = "guided by coverage"
 

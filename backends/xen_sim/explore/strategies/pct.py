@@ -1,8 +1,8 @@
 """Probabilistic concurrency testing: priorities by chance, lowered at few points.
 
 Each vCPU has a priority; the highest that can run does. At d - 1 points, drawn among the k steps of
-a run, whoever runs falls below all others. A bug that takes d ordered points among n vCPUs is then
-found by one run with probability at least 1 / (n k^(d-1)), whatever the program is like.
+a run, the vCPU that runs falls below all others. A bug that takes d ordered points among n vCPUs is
+then found by one run with probability at least 1 / (n k^(d-1)), whatever the program is like.
 
 Source of the bound: Burckhardt, Kothari, Musuvathi, Nagarakatte, ASPLOS 2010.
 """

@@ -28,7 +28,7 @@ Sleep = tuple[tuple[str, Footprint], ...]
 
 UNTOUCHED = Footprint(frozenset(), frozenset())
 FORCED = -1
-"""The answer of a transition that nobody was asked about."""
+"""The answer of a transition without a choice."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Passed:
 
     actor: str
     options: tuple[str, ...] = ()
-    """Who could run, or what could happen; empty where nobody was asked."""
+    """Who could run, or what could happen; empty where there was no choice."""
     answer: int = FORCED
     free: bool = False
     """A choice that is not among vCPUs: what comes first at one instant, for one. All of its
@@ -48,7 +48,7 @@ class Passed:
 
 
 class ReducedTape(NotingTape):
-    """Takes the answers it was given, and then whoever does not sleep."""
+    """Takes the answers it was given, and then one that does not sleep."""
 
     def __init__(self, answers: bytes, asleep: Sleep) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ReducedTape(NotingTape):
         self.footprints.begin(passed.actor)
 
     def _moved(self) -> None:
-        """Somebody runs and nobody was asked."""
+        """A vCPU runs without a choice."""
         self._close()
         self._begin(Passed("", asleep=self._asleep))
 
@@ -155,7 +155,7 @@ class _Node:
         return None
 
     def sleepers(self) -> Sleep:
-        """Who sleeps below the next answer: also whoever was tried here."""
+        """Who sleeps below the next answer: also those that were tried here."""
         if self.free:
             return ()
         tried = ((self.options[answer], each) for answer, each in self.tried.items())
