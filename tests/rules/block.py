@@ -145,7 +145,7 @@ async def ask_nonsense(xen: Domain, disk: Disk) -> None:
         (disk.write(0, b"short"), "5 bytes at 0"),
         (disk.read(-512, 512), "neither can be negative"),
         (disk.read(0, disk.size + 512), f"end beyond the disk's {disk.size} bytes"),
-        (disk.read(0, 1 << 62), "end behind"),
+        (disk.read(0, 1 << 62), "end beyond"),
         (disk.read_into(0, bytes(512)), "cannot be written to"),
     ]:
         assert said in str(await refusal(attempt, ValueError))
