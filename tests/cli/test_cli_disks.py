@@ -12,6 +12,8 @@ from random import Random
 
 import pytest
 from support.pace import patience
+from support.qemu_nbd import IMAGE as QEMUS
+from support.qemu_nbd import Qemu
 from support.web import Server, ranges_of
 
 from activations import Domain
@@ -140,6 +142,25 @@ def test_what_went_through_is_said_in_words_where_it_was_asked_for(
     assert serving(choose, rewrite) == WELL
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.search(r"removed \(\d+ requests, 40 sectors read, 1 sectors written, ", last)
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_what_is_on_an_nbd_server_is_a_disk_that_can_be_written(
+    snapshot: bool, tmp_path: Path
+) -> None:
+    async def choose() -> Choice:
+        return Choice(url=server.url, snapshot=snapshot)
+
+    async def write(disk: Disk) -> None:
+        assert not disk.read_only
+        await disk.write(512, b"w" * 512)
+        await disk.flush()
+        assert await disk.read(0, 1536) == QEMUS[:512] + b"w" * 512 + QEMUS[1024:1536]
+
+    with Qemu(tmp_path) as server:
+        assert serving(choose, write) == WELL
+        written = QEMUS[:512] + b"w" * 512 + QEMUS[1024:]
+        assert server.file.read_bytes() == (QEMUS if snapshot else written)
 
 
 def test_an_nbd_server_that_is_not_there_is_refused_with_why() -> None:

@@ -17,7 +17,7 @@ import pytest
 from support.engines import engines_of, wait_for_engines
 from support.lower_halves import need_gcc
 from support.pace import patience
-from support.pages import README, blocks
+from support.pages import blocks
 from support.places import DOCS, EXAMPLES, HOME
 
 from activations.cli import main
@@ -41,7 +41,6 @@ SHOWN = [
 ]
 SCHEDULE = next(block for block in blocks(PAGE, "") if "✗ lost wake-up" in block)
 OWN_SCHEDULE = next(block for block in blocks(PAGE, "") if "unikernel" in block)
-IN_README = next(block for block in blocks(README, "") if "(harness.c:" in block)
 FAULTY = "--kernel solo5 --define FAULT=4"
 RIGHT_ON_X86 = "linux_2l --define FAULT=6"
 BIG = ["--kernel", "solo5", "--spread", "--ports", "2", "--timer"]
@@ -75,7 +74,6 @@ OWN_HEADERS = (
     [
         pytest.param(f"{FAULTY} --delivery vector", SCHEDULE, id="that comes along"),
         pytest.param(OWN_HEADERS, OWN_SCHEDULE, id="with its own headers"),
-        pytest.param(OWN_HEADERS, IN_README, id="the README's"),
     ],
 )
 def test_the_schedule_that_is_shown_is_the_one_there_is(

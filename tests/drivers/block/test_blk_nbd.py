@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
-import shutil
-import signal
-import subprocess
 from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from random import Random
 from struct import pack, unpack
 
 import pytest
-from support.needs import leave_out
 from support.pace import patience
+from support.qemu_nbd import IMAGE, Qemu
 
 from activations import Domain
 from activations.drivers import block
@@ -26,7 +21,6 @@ from activations.drivers.block.nbd import Address, parse
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
 
-IMAGE = Random(3).randbytes(64 * 512)
 READ, WRITE, DISCONNECT, FLUSH, TRIM = range(5)
 ACK, INFO = 1, 3
 
@@ -48,37 +42,6 @@ async def opened(source: NbdSource) -> None:
 
 
 # QEMU's server
-
-
-class Qemu:
-    """qemu-nbd with one disk, at a Unix socket."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        if shutil.which("qemu-nbd") is None:
-            leave_out("NBD with qemu-nbd", "apt-get install qemu-utils")
-        self.file = folder / "disk.img"
-        self.file.write_bytes(IMAGE)
-        self.url = f"nbd+unix:///a%20disk?socket={folder / 's'}"
-        self._pid = folder / "pid"
-        self._command = (
-            *("qemu-nbd", "--format=raw", "--export-name=a disk", "--persistent", "--shared=9"),
-            *("--discard=unmap", f"--socket={folder / 's'}", f"--pid-file={self._pid}", "--fork"),
-            *(*options, str(self.file)),
-        )
-
-    def start(self) -> None:
-        """It listens when this is over."""
-        subprocess.run(self._command, check=True, stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        os.kill(int(self._pid.read_text()), signal.SIGKILL)
-
-    def __enter__(self) -> Qemu:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.kill()
 
 
 def test_what_is_written_is_in_the_file_that_qemu_serves(tmp_path: Path) -> None:
