@@ -47,7 +47,8 @@ class ExploredMachine(Machine):
         self._broken: Finding | None = None
         self._unseen: list[str] = []
         self._ended = False
-        """The run's end is behind us too: who speaks now is whoever made the machine."""
+        """Its domains have been ended too: what is promised now, the code that made the machine
+        promises."""
 
     # What a program does with it
 

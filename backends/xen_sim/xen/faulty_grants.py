@@ -39,7 +39,7 @@ class FaultyGrants(PageGrants):
         return super()._copy(segment)
 
     def _happens(self, what: str, fault: str) -> bool:
-        """To whichever vCPU asks; to nobody where it is whoever made the machine."""
+        """To the vCPU that asks; what is asked from outside of the run is never refused."""
         faults, running = self.domain.xen.faults, self.domain.xen.scheduler.current
         assert faults is not None
         return running is not None and faults.ask("grants", running.name, what, fault) != ORDINARY

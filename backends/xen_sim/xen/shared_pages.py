@@ -225,7 +225,7 @@ class _Pages(ABC):
         if self._clear_byte is not None:
             self._memory[self._clear_byte] = 0
         if self._port is not None:
-            with suppress(XenError):  # it was closed before: there is nobody to tell any more
+            with suppress(XenError):  # it was closed before these pages: no event is sent
                 self._grants.domain.event_channels.send(self._port)
 
 
