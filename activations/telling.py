@@ -94,13 +94,13 @@ class TimedPort(Port):
         super()._fire(now)
 
     def told(self) -> dict[str, Any]:
-        figures = self.statistics()
+        statistics = self.statistics()
         return {
             "port": self.number,
             "remote": self.remote,
-            "fired": figures.fired,
-            "woken": figures.woken,
-            "coalesced": figures.coalesced,
+            "fired": statistics.fired,
+            "woken": statistics.woken,
+            "coalesced": statistics.coalesced,
             "sent": self.sent,
             "waiters": len(self._waiters),
             "wake": _median_and_longest(self.wakes),

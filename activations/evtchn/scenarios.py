@@ -21,27 +21,27 @@ from activations.offers import ListsPorts
 from activations.scenario import Scenario
 
 Work = Ping | Flood
-Figures = Trips | Water
+Statistics = Trips | Water
 CALLER = "dom0"
 
 
-def figures_of(work: Work) -> Figures:
-    """Where its figures go."""
+def statistics_of(work: Work) -> Statistics:
+    """Where its statistics go."""
     return Trips() if isinstance(work, Ping) else Water()
 
 
 async def perform(
-    xen: Domain, domid: int | None, work: Work, figures: Figures, within: float | None = None
+    xen: Domain, domid: int | None, work: Work, statistics: Statistics, within: float | None = None
 ) -> str:
     """Do it, to this domain or to the one itself; give where the other ends were, in words."""
     kind = Kind.ECHO if isinstance(work, Ping) else Kind.COUNT
     async with _channels(xen, domid, kind, work.channels, within) as channels:
         if isinstance(work, Ping):
-            assert isinstance(figures, Trips)
-            await ping(channels, work, figures)
+            assert isinstance(statistics, Trips)
+            await ping(channels, work, statistics)
         else:
-            assert isinstance(figures, Water)
-            await flood(channels, work, figures)
+            assert isinstance(statistics, Water)
+            await flood(channels, work, statistics)
         return channels.peer
 
 
@@ -58,15 +58,15 @@ async def _channels(
 
 
 def calls(work: Work, guest: str | None = None) -> Scenario:
-    """dom0 calls a guest of this name, or itself; it returns the figures as data."""
+    """dom0 calls a guest of this name, or itself; it returns the statistics as data."""
     scenario = Scenario("event channels", clock="wall")
 
     @scenario.domain(CALLER)
     async def caller(xen: Domain) -> dict[str, Any]:
-        figures = figures_of(work)
+        statistics = statistics_of(work)
         domid = None if guest is None else await xen.find(guest)
-        peer = await perform(xen, domid, work, figures)
-        return {"peer": peer if guest is None else guest, **figures.as_data()}
+        peer = await perform(xen, domid, work, statistics)
+        return {"peer": peer if guest is None else guest, **statistics.as_data()}
 
     if guest is not None:
 

@@ -28,7 +28,7 @@ from activations.evtchn import halves
 from activations.evtchn.errors import HalfMissing
 from activations.evtchn.flood import PORTS, SECONDS, SENDERS, Flood
 from activations.evtchn.ping import COUNT, TIMEOUT, Ping
-from activations.evtchn.scenarios import Work, figures_of, perform
+from activations.evtchn.scenarios import Work, perform, statistics_of
 
 FAILURES = (HalfMissing, XenError, DomainFailed, NoSuchDomain)
 
@@ -150,7 +150,7 @@ def flood(
 
 @click.command(short_help="Be the other half of a ping or a flood.")
 @click.argument("domain")
-@click.option("--once", is_flag=True, help="End after the first, with its figures.")
+@click.option("--once", is_flag=True, help="End after the first, with its statistics.")
 @backend
 @options.as_json
 def answer(domain: str, once: bool, backend: str, as_json: bool) -> int:
@@ -194,24 +194,24 @@ def call(work: Work, domain: str | None, wait: float | None, backend: str, as_js
 
 def _here(work: Work, domain: str | None, wait: float | None, reporter: Reporter) -> int:
     """In the domain this process runs in. Cut short, it shows what there is so far."""
-    figures = figures_of(work)
+    statistics = statistics_of(work)
     peer = domain or "this domain itself"
 
     async def main(xen: Domain) -> None:
         domid = None if domain is None else await number_of(xen, domain)
         if domid is not None:
             reporter.progress(f"waits for `activations evtchn answer {xen.domid}` in {domain}")
-        await perform(xen, domid, work, figures, wait)
+        await perform(xen, domid, work, statistics, wait)
 
     with said_where_else():
         try:
             activations.run(main, backend=HERE, clock="wall")
         except (KeyboardInterrupt, asyncio.CancelledError):
             reporter.close()
-            if figures.sent:
-                _show(figures.as_data(), peer, reporter)
+            if statistics.sent:
+                _show(statistics.as_data(), peer, reporter)
             raise
-    return _show(figures.as_data(), peer, reporter)
+    return _show(statistics.as_data(), peer, reporter)
 
 
 def _show(data: dict[str, Any], peer: str, reporter: Reporter) -> int:
