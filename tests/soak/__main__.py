@@ -11,6 +11,7 @@
     --only NAME         the subjects, kinds of kill, or searches, whose name begins so
     --batch N           begin with this batch: the line that a failure prints does it again
     --jobs N            so many subjects at once
+    --lab               kills on a real Xen under QEMU, of programs: 17 of each kind
 
 Exits 0 where all held, 1 where something did not, with a line that repeats it.
 """
@@ -26,16 +27,30 @@ from functools import partial
 
 from xen_oracle.pieces import number
 
-from activations.errors import BlockedForever
+from activations.errors import BackendError, BlockedForever
+from xen_lab import Lab
 
-from . import flat, hostile, kills
+from . import flat, hostile, kills, on_lab
 from .hostile import Broken, Fed
 from .live import LIVE
+from .peers import LostWrite
 from .subjects import SUBJECTS
 
 ALL = {each.name: each for each in (*SUBJECTS, *LIVE)}
 NEWS = 30.0
 """Seconds from one line of progress to the next."""
+
+
+class News:
+    """Prints how far something is, at most every half minute."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._last > NEWS:
+            self._last = time.monotonic()
+            print(f"  {text}", flush=True)
 
 
 def main() -> int:
@@ -70,17 +85,17 @@ def none_begins(what: str, only: str, there: Iterable[str]) -> int:
 
 def fed(name: str, inputs: int, seed: int, first: int) -> str:
     """Feed a subject, with news of it; its line in the end."""
-    subject, begun, last = ALL[name], time.process_time(), time.monotonic()
+    subject, begun, news = ALL[name], time.process_time(), News()
     so_far = Fed()
     for so_far in hostile.feed(subject, inputs, seed, first):
-        if time.monotonic() - last > NEWS:
-            last = time.monotonic()
-            print(f"  {name}: {so_far.inputs:,} of {inputs:,}", flush=True)
+        news(f"{name}: {so_far.inputs:,} of {inputs:,}")
     seconds = time.process_time() - begun
     return f"✓ {name:20} {so_far.inputs:>12,} inputs {seconds:>7,.0f} s  {subject.what}"
 
 
 def kill_all(given: argparse.Namespace) -> int:
+    if given.lab:
+        return kill_all_on_lab(given)
     many = given.many or (30 if given.short else 1_000)
     pairs = {f"{name}-{who}": (name, who) for name in kills.DEVICES for who in kills.VICTIMS}
     asked = [pair for pair in pairs if pair.startswith(given.only)]
@@ -92,8 +107,7 @@ def kill_all(given: argparse.Namespace) -> int:
 def kill_one(name: str, victim: str, many: int, given: argparse.Namespace) -> int:
     """Machines with kills, until there are so many."""
     begun, batch = time.process_time(), given.batch
-    so_far = kills.Killed()
-    last = time.monotonic()
+    so_far, news = kills.Killed(), News()
     while so_far.kills < many:
         try:
             so_far.add(kills.kill(name, victim, given.seed, batch))
@@ -104,10 +118,26 @@ def kill_one(name: str, victim: str, many: int, given: argparse.Namespace) -> in
             print(f"  kills --only {name}-{victim} --seed {given.seed} --batch {batch}", flush=True)
             return 1
         batch += 1
-        if time.monotonic() - last > NEWS:
-            last = time.monotonic()
-            print(f"  {name}, {victim} killed: {so_far.kills:,} of {many:,}", flush=True)
+        news(f"{name}, {victim} killed: {so_far.kills:,} of {many:,}")
     print(f"✓ {name}, {victim} killed: {so_far}, {time.process_time() - begun:,.0f} s", flush=True)
+    return 0
+
+
+def kill_all_on_lab(given: argparse.Namespace) -> int:
+    many = given.many or (1 if given.short else 17)
+    asked = [kind for kind in on_lab.KINDS if kind.startswith(given.only)]
+    if not asked:
+        return none_begins("kind of kill", given.only, on_lab.KINDS)
+    with Lab(progress=lambda text: print(f"  {text}", flush=True)) as lab:
+        return sum(kill_one_on_lab(lab, kind, many, given.seed) for kind in asked)
+
+
+def kill_one_on_lab(lab: Lab, kind: str, many: int, seed: int) -> int:
+    try:
+        print(f"✓ {kind}, on a real Xen: {on_lab.kill(lab, kind, many, seed)}", flush=True)
+    except (AssertionError, LostWrite, BackendError) as error:
+        print(f"✗ {kind}, on a real Xen: {error}", flush=True)
+        return 1
     return 0
 
 
@@ -125,7 +155,7 @@ def lasting(what: str, again: str, run: Callable[[], tuple[int, flat.Memory]]) -
 
 def send_all(given: argparse.Namespace) -> int:
     many = given.many or (100_000 if given.short else 10_000_000)
-    return lasting("events", f"events --many {many}", partial(flat.events, many))
+    return lasting("events", f"events --many {many}", partial(flat.events, many, say=News()))
 
 
 def explore_all(given: argparse.Namespace) -> int:
@@ -139,7 +169,9 @@ def explore_all(given: argparse.Namespace) -> int:
 def explore_one(name: str, many: int, seed: int) -> int:
     again = f"schedules --only {name} --seed {seed} --many {many}"
     many = many // flat.SEARCHES[name].one_in
-    return lasting(f"schedules, {name}", again, partial(flat.schedules, name, many, seed))
+    return lasting(
+        f"schedules, {name}", again, partial(flat.schedules, name, many, seed, say=News())
+    )
 
 
 PARTS = {"hostile": feed_all, "kills": kill_all, "events": send_all, "schedules": explore_all}
@@ -154,6 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--jobs", type=number, default=1)
+    parser.add_argument("--lab", action="store_true")
     return parser.parse_args()
 
 

@@ -29,8 +29,10 @@ class Memory:
     """How much more the interpreter has in use than when a tenth was done; and the process's pages,
     which are said and not judged: who shares a machine does not choose them."""
 
-    def __init__(self, many: int) -> None:
+    def __init__(self, many: int, say: Callable[[str], object]) -> None:
+        self._many = many
         self._early = many // 10
+        self._say = say
         self._before = 0
         self.grown = 0.0
         """Percent."""
@@ -38,12 +40,12 @@ class Memory:
         """MiB, from then on."""
 
     def look(self, done: int) -> None:
-        if done < self._early:
-            return
-        now = blocks()
-        self._before = self._before or now
-        self.grown = (now - self._before) / self._before * 100
-        self.resident.append(resident())
+        if done >= self._early:
+            now = blocks()
+            self._before = self._before or now
+            self.grown = (now - self._before) / self._before * 100
+            self.resident.append(resident())
+            self._say(f"{done:,} of {self._many:,}: {self}")
 
     def check(self, what: str) -> None:
         if self.grown > ROUGHLY:
@@ -60,11 +62,17 @@ def resident() -> float:
     return pages * PAGE / (1 << 20)
 
 
-def events(many: int, looks: int = LOOKS) -> tuple[int, Memory]:
+def nobody(text: str) -> None:
+    """Hears how far it is."""
+
+
+def events(
+    many: int, looks: int = LOOKS, say: Callable[[str], object] = nobody
+) -> tuple[int, Memory]:
     """Two domains send each other so many events in all, each for one that came: one that is lost
     is waited for for ever, which the simulator says at once. How many came, and what came of
     memory. Raises `Broken`."""
-    memory = Memory(many)
+    memory = Memory(many, say)
     half = many // 2
 
     async def dom0(xen: Domain) -> int:
@@ -144,10 +152,12 @@ SEARCHES = {
 }
 
 
-def schedules(name: str, many: int, seed: int, looks: int = LOOKS) -> tuple[int, Memory]:
+def schedules(
+    name: str, many: int, seed: int, looks: int = LOOKS, say: Callable[[str], object] = nobody
+) -> tuple[int, Memory]:
     """So many schedules in one search, at whose memory one looks before it has ended: with it goes
     what it kept. As `events`."""
-    memory, last = Memory(many), 0
+    memory, last = Memory(many, say), 0
 
     def live(figures: Figures, doing: str) -> None:
         nonlocal last

@@ -150,7 +150,8 @@ class Scene:
         self.outcome.slowest = max(self.outcome.slowest, self.tape.answered(asked))
         faults = self.machine.xen.faults
         assert faults is not None
-        self.done = self.tape.kills == KILLS or faults.calm
+        last = self.tape.kills == KILLS or faults.calm
+        self.done = last and self.tape.killed_at is None  # who was killed last has to come back
 
     def writing(self, sector: int, number: int) -> None:
         self.sectors.writing(sector, number)

@@ -412,8 +412,6 @@ def image() -> FileDisk:
 def scenario(name: str, peers: Callable[[], Peers]) -> Scenario:
     made = Scenario(name)
     made.domain("dom0")(lambda xen: peers().dom0(xen))
-    made.domain("toolstack", kind="dom0")(lambda xen: peers().toolstack(xen))
-    made.domain("driver")(lambda xen: peers().driver(xen))
     made.domain("guest")(lambda xen: peers().guest(xen))
     return made
 
@@ -421,4 +419,3 @@ def scenario(name: str, peers: Callable[[], Peers]) -> Scenario:
 SLOW = 10 * PACE
 on_disk = scenario("disk", lambda: DiskPeers(Printed(), Random(), image, slow=SLOW))
 on_net = scenario("net", lambda: NetPeers(Printed(), Random(), slow=SLOW))
-on_vchan = scenario("vchan", lambda: VchanPeers(Printed(), Random(), slow=SLOW))

@@ -17,7 +17,7 @@ from . import flat, kills
 from .__main__ import ALL, main
 from .hostile import Broken, Subject, feed
 from .live import LIVE
-from .peers import LostWrite
+from .peers import LostWrite, Sectors
 from .subjects import SUBJECTS
 
 pytestmark = pytest.mark.once
@@ -94,6 +94,19 @@ def test_a_disk_that_loses_a_write_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(kills, "MemoryDisk", Forgetful)
     with pytest.raises(LostWrite, match=r"sector .* holds write 0, and .* was acknowledged"):
         kills.kill("disk", "guest", seed=2, batch=0)
+
+
+def test_where_not_all_is_heard_a_sector_may_be_further_and_never_less_far() -> None:
+    for all_heard in (True, False):
+        sectors = Sectors(all_heard=all_heard)
+        sectors.wrote(0, 3)
+        sectors.writing(0, 4)
+        sectors.found(0, 4)
+        with pytest.raises(LostWrite):
+            sectors.found(0, 3)
+    sectors.found(0, 7)
+    with pytest.raises(LostWrite):
+        sectors.found(0, 4)
 
 
 # The command
