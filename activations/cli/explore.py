@@ -52,6 +52,13 @@ def _subject(command: F) -> F:
         click.option("--ports", type=click.IntRange(1, 64), default=1, help="Ports, with no FILE."),
         click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain."),
         click.option(
+            "--late",
+            type=click.IntRange(0),
+            default=0,
+            metavar="K",
+            help="Steps upcalls may be late.",
+        ),
+        click.option(
             "--delivery", metavar="WAY", help="vector (the default), callback, pv; for C all."
         ),
         click.option(

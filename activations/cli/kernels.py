@@ -25,7 +25,7 @@ ALONE = (
     "memory",
 )
 """Options that go with `--kernel` alone."""
-PROGRAMS = ("guest", "faults", "runs", "seed")
+PROGRAMS = ("late", "guest", "faults", "runs", "seed")
 """And those that do not go with it."""
 
 
@@ -75,7 +75,7 @@ def chosen(
     for name in PROGRAMS:
         if {**subject, **(effort or {})}.get(name):
             raise click.UsageError(f"--{name} is about programs in Python, and --kernel is C")
-    for name in ("guest", "faults"):
+    for name in ("guest", "faults", "late"):
         subject.pop(name)
     explorer = registry.find("sim").kernel_explorer
     asked = {**subject, **alone, "kernel": (*kernel, *files)}

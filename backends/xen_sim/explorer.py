@@ -34,6 +34,8 @@ class Subject:
     guest: str | None = None
     delivery: str | None = None
     vcpus: int | None = None
+    late: int = 0
+    """The most steps that an upcall may come late."""
     ports: int = 1
     sends: int = 2
     faults: str | None = None
@@ -47,10 +49,10 @@ class Subject:
 
     def _well(self) -> Programs:
         if isinstance(self.of, Programs):
-            if self.guest or self.delivery or self.vcpus:
+            if self.guest or self.delivery or self.vcpus or self.late:
                 raise BackendError(
-                    f"{self.of.name} says itself what it runs on: leave out --guest, --delivery "
-                    "and --vcpus"
+                    f"{self.of.name} says itself what it runs on: leave out --guest, --delivery, "
+                    "--vcpus and --late"
                 )
             return self.of
         if self.of is not None:
@@ -60,12 +62,13 @@ class Subject:
                     "world: it cannot be explored"
                 )
             how = RunOptions(guest=self.guest, delivery=self.delivery, vcpus=self.vcpus)
-            return of_scenario(self.of, how)
+            return of_scenario(self.of, how, late=self.late)
         return lower_half(
             catalogue.find(self.guest or Solo5.name),
             ports=self.ports,
             sends=self.sends,
             delivery=catalogue.delivery(self.delivery or "vector"),
+            late=self.late,
         )
 
 

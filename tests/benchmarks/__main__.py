@@ -22,6 +22,7 @@ import aims
 import blkback
 import block
 import click
+import crews
 import history
 import kernels
 import laboratory
@@ -108,6 +109,7 @@ def main(
         **scale.TABLES,
         **block.TABLES,
         **vchan_send.TABLES,
+        **crews.BENCHMARKS,
         **kernels.BENCHMARKS,
     }
     entries |= {**laboratory.BENCHMARKS, **blkback.BENCHMARKS} if lab else {}

@@ -23,7 +23,7 @@ from xen_sim.faults.kinds import NONE
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
 from xen_sim.guests.solo5 import Solo5
-from xen_sim.hardware.cpu import TripleFault
+from xen_sim.hardware.cpu import SteppedCPU, TripleFault
 from xen_sim.life import LoopLife, Main, PlainLife
 from xen_sim.machine import Machine
 from xen_sim.schedule.tape import Diverged
@@ -33,13 +33,18 @@ class ExploredMachine(Machine):
     """One run's machine."""
 
     def __init__(
-        self, conductor: Conductor, kernel: type[Kernel] = Solo5, faults: str = NONE
+        self,
+        conductor: Conductor,
+        kernel: type[Kernel] = Solo5,
+        faults: str = NONE,
+        late: int = 0,
     ) -> None:
         super().__init__(tape=conductor, explore=True, faults=faults)
         if conductor.footprints is not None:
             self.xen.processor = noted(conductor.footprints)
         self._conductor = conductor
         self._kernel = kernel
+        self._late = late
         self.sometimes: dict[str, bool] = {}
         """What has to be so in some run, and whether it was so in this one."""
         self._owed: list[tuple[Callable[[], object], str]] = []
@@ -79,6 +84,9 @@ class ExploredMachine(Machine):
             self._conductor.footprints.all_meet()
 
     def _loops(self, built: Built, count: int) -> list[EventLoop]:
+        for vcpu in built.domain.vcpus:
+            assert isinstance(vcpu.cpu, SteppedCPU)
+            vcpu.cpu.late = self._late
         loops = super()._loops(built, count)
         for each in loops:
             each.set_exception_handler(self._exception)

@@ -73,16 +73,19 @@ class Programs:
         seed: int = 0,
         budget: int = BUDGET,
         faults: str = NONE,
+        late: int = 0,
         reducible: bool = False,
         fails: Callable[[BaseException], bool] = fails,
     ) -> None:
+        """Upcalls of event loops may come up to `late` steps late."""
         self._well = program
         """The program as it is where nothing goes wrong."""
         self.faults: Enabled = parse(faults)
         self._faults = faults
         with_faults = f"{program.identity} faults {identity(self.faults)}"
         self.program: Program = replace(program, identity=with_faults) if self.faults else program
-        self._reducible = reducible
+        self._late = late
+        self._reducible = reducible and not late
         self.seed = seed
         """Of the application's own chance."""
         self.path: Path | None = None
@@ -116,6 +119,7 @@ class Programs:
             budget=self._budget,
             faults=faults,
             fails=self._fails,
+            late=self._late,
         )
         made.path = self.path
         return made
@@ -138,7 +142,7 @@ class Programs:
         return Account(run, tuple(telling.taken), tuple(moments), telling.actors)
 
     def _run(self, conductor: Conductor) -> Run:
-        machine = ExploredMachine(conductor, self._kernel, self._faults)
+        machine = ExploredMachine(conductor, self._kernel, self._faults, self._late)
         now = machine.xen.clock.time_ns
         if isinstance(conductor, Telling):
             conductor.now, conductor.looking = now, Looking(machine)
@@ -174,7 +178,8 @@ class Programs:
         fit."""
         token = parse_for(text, self.program.identity, self.program.name)
         tape = token.tape()
-        machine = ExploredMachine(Conductor(tape, self._budget), self._kernel, self._faults)
+        conductor = Conductor(tape, self._budget)
+        machine = ExploredMachine(conductor, self._kernel, self._faults, self._late)
         promises.watch(machine)
         try:
             with self.session(), chance.seeded(token.seed, machine.xen.clock.time_ns):
@@ -208,14 +213,19 @@ def _digest(machine: ExploredMachine, result: object, finding: Finding | None) -
     return running
 
 
-def of_scenario(scenario: Scenario, how: RunOptions | None = None, *, seed: int = 0) -> Programs:
-    """The halves of a scenario, as `activations run` boots them."""
+def of_scenario(
+    scenario: Scenario, how: RunOptions | None = None, *, late: int = 0, seed: int = 0
+) -> Programs:
+    """The halves of a scenario, as `activations run` boots them; each upcall may come up to `late`
+    steps late."""
     how = how or RunOptions()
     kernel = catalogue.find(how.guest or Solo5.name)
     body = Halves(scenario, catalogue.delivery(how.delivery or "vector"), how.vcpus)
     built = f"{kernel.name} {body.delivery} {how.vcpus or 1}"
     identity = f"{scenario.name} {' '.join(scenario.halves)} {built}"
-    return Programs(Program(scenario.name, identity), body, kernel=kernel, seed=seed)
+    if late:
+        identity += f" late {late}"
+    return Programs(Program(scenario.name, identity), body, kernel=kernel, late=late, seed=seed)
 
 
 class Halves:
