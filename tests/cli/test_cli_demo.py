@@ -428,6 +428,7 @@ def test_a_real_xen_has_the_same_machine_room(
 
 @pytest.mark.lab
 @pytest.mark.own_lab
+@pytest.mark.long
 def test_a_real_xen_reads_a_file_of_this_machine(tmp_path: Path) -> None:
     """Of an odd size, under a name that QEMU's options would take apart. In a process of its own,
     with a lab of its own: a machine gets its disks when it boots."""

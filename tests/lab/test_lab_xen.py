@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -280,6 +281,12 @@ class TestTools:
     def test_a_domain_that_is_not_there(self, lab: Lab) -> None:
         with pytest.raises(BackendError, match="no domain 'nobody'; it has: dom0"):
             lab.shell("nobody", ["true"])
+
+    def test_a_file_of_this_machine_is_a_disk_there(self, lab: Lab, lent: Path) -> None:
+        lab.guests({"guest": "pv"})  # whoever makes guests has found the disks
+        read = ["sh", "-c", f"head -c {lent.stat().st_size} /dev/vdc | sha256sum"]
+        digest = hashlib.sha256(lent.read_bytes()).hexdigest()
+        assert lab.shell("dom0", read) == (0, f"{digest}  -\n")
 
     def test_the_libraries_that_benchmarks_want_are_there(self, lab: Lab) -> None:
         for name in ("xenevtchn.so.1", "xengnttab.so.1", "xenvchan.so.4.17.0"):
