@@ -123,7 +123,8 @@ class Port:
     __anext__ = wait
 
     def next_event(self) -> Future[None]:
-        """A future that the next delivery completes, or the port's end fails: for who is no task.
+        """A future that the next delivery completes, or the port's end fails: for a caller that is
+        not a task.
 
         `wait` and `after` await it by themselves, since a coroutine in between would cost each of
         many waiters a tenth of its wake-up. Raises as `wait()` does.

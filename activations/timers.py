@@ -33,7 +33,7 @@ def nanoseconds(seconds: float) -> int:
     on, where floats lie further apart than `time()` needs, the first that is not before `seconds`.
 
     What lies before 0 is 0, infinity is `NEVER`. Raises `ValueError` for NaN, `TypeError` for what
-    is no number.
+    is not a number.
     """
     if type(seconds) is not float:
         seconds = ldexp(seconds, 0)  # a float; not within the bounds of numpy's short ones

@@ -23,8 +23,8 @@ from activations.errors import BackendError
 
 Event = dict[str, Any]
 FARTHEST = 30 * 10**9
-"""Nanoseconds by which a domain's clock may be seen to be behind. More is no clock's fault: Linux
-reports a port for nothing where it lost count."""
+"""Nanoseconds by which a domain's clock may be seen to be behind. More cannot come of a clock:
+Linux reports a port for nothing where it lost count."""
 
 VIEWS = (".html", ".htm", ".pftrace", ".perfetto-trace")
 """Files of these names are views. The simulator draws them, wherever the trace is from."""

@@ -23,7 +23,7 @@ def chosen(words: Sequence[str]) -> bool:
 def replay(words: Sequence[str], reporter: Reporter) -> int:
     """Replay it, of the scenario that it says, or of the one in another file; give the status.
 
-    Raises `RecordingError` for what is no recording, and for one that does not fit.
+    Raises `RecordingError` for what is not a recording, and for one that does not fit.
     """
     recording = Recording(Path(words[-1]))
     scenario = load(words[0] if len(words) == 2 else recording.target)

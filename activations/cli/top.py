@@ -38,7 +38,7 @@ WIDE = 112
 PATIENCE = 2.0
 """Seconds for a program to answer."""
 FRAME = 4
-"""Lines of a table that are no ports: what is above, its title, its head, the line below."""
+"""Lines of a table that are not ports: what is above, its title, its head, the line below."""
 
 Told = dict[str, Any]
 """What a program says of itself: see `activations.telling`."""

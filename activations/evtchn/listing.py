@@ -23,7 +23,8 @@ SERVED_BY = {
     "qdisk": "QEMU",
     "console": "xenconsoled",
 }
-"""Who serves a device whose back end's folder has this name, where that is no program of ours."""
+"""Who serves a device whose back end's folder has this name, where that is not a program of
+ours."""
 OURS = "py"
 """How the folders of `activations attach` begin."""
 

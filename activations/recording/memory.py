@@ -1,7 +1,7 @@
 """Shared pages, read by read: what the peer writes there is taken in as the domain looks.
 
 A `View` looks like the memoryview that it stands for: it is sliced, cast, read and written in the
-same way. Every read by index, and every copy of it as bytes, is noted. It is no buffer, so what
+same way. Every read by index, and every copy of it as bytes, is noted. It is not a buffer, so what
 would take its bytes past it (`os.preadv`, `struct.unpack_from`, `hashlib`) is refused by Python
 with a `TypeError`: take `bytes(...)` of it.
 
@@ -68,7 +68,7 @@ class View:
         raise NotImplementedError
 
     def _part(self, index: slice) -> View:
-        """A part of it: making it is no read yet."""
+        """A part of it: making it is not a read yet."""
         start, _, step = index.indices(len(self._whole))
         if step != 1:
             raise TypeError("a recorded page is sliced in one piece: take bytes(...) of it")

@@ -101,7 +101,7 @@ class Nodes(ABC):
     async def set_perms(self, path: str, *permissions: Permission | str) -> None:
         """Replace the node's permissions: `set_perms(path, "n0", "r5")`.
 
-        The owner may do it, and dom0. Raises `ValueError` for what is no permission.
+        The owner may do it, and dom0. Raises `ValueError` for what is not a permission.
         """
         parsed = [p if isinstance(p, Permission) else Permission.parse(p) for p in permissions]
         payload = join(path, *map(str, parsed))

@@ -48,7 +48,7 @@ class Keys(Mapping[str, str]):
         return value
 
     def integer(self, name: str, default: int | None = None, *, within: range = _U32) -> int:
-        """The value as a number. Raises `MissingKey`, and `BadKey` for what is no number in
+        """The value as a number. Raises `MissingKey`, and `BadKey` for what is not a number in
         decimal, or none within the range; the default may lie outside of it."""
         if default is not None and name not in self:
             return default
@@ -62,7 +62,7 @@ class Keys(Mapping[str, str]):
         return number
 
     def flag(self, name: str) -> bool:
-        """Whether the key is there and is not 0. Raises `BadKey` for what is no number."""
+        """Whether the key is there and is not 0. Raises `BadKey` for what is not a number."""
         return self.integer(name, 0) != 0
 
     # One moment's beside another's
@@ -92,7 +92,7 @@ async def read_keys(store: Nodes, owner: str, path: str) -> Keys:
             for name in await store.list(f"{path}/{folder}".rstrip("/")):
                 nodes[folder + name] = await store.read(f"{path}/{folder}{name}")
                 if folder.count("/") < 2 and not nodes[folder + name]:
-                    folders.append(f"{folder}{name}/")  # what has a value is no folder here
+                    folders.append(f"{folder}{name}/")  # what has a value is not a folder here
         except StoreError as error:
             if error.errno not in UNSEEN:
                 raise

@@ -133,7 +133,7 @@ BACK: Table = {
     | _on(*_but(*_BEGINNING), to=Phase.STALE),
     Phase.STALE: _on(*_BEGINNING, step=Step.OFFER, to=Phase.OFFERED)
     | _on(State.CLOSING, to=Phase.CLOSING),
-    # Closed is no word to this end: it stands there of an earlier life, until the offer is seen.
+    # Closed is from an earlier life, and not said to this end, until the offer is seen.
     Phase.OFFERED: _on(*_PUBLISHED, step=Step.CONNECT, to=Phase.CONNECTED)
     | _on(State.CLOSING, to=Phase.CLOSING),
     Phase.CONNECTED: _on(State.INITIALISING, step=Step.LEAVE, to=Phase.STALE)

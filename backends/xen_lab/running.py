@@ -96,7 +96,7 @@ class Part:
             self._observer.line(self.name, line)
 
     def _log(self, lines: Iterable[str]) -> None:
-        """Log here what the half logged there; what is no record came from elsewhere, and is
+        """Log here what the half logged there; what is not a record came from elsewhere, and is
         shown as it is."""
         for line in lines:
             try:

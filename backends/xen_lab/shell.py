@@ -25,8 +25,8 @@ READ = 4096
 def interactive(lab: Lab, domain: str = "dom0", argv: Sequence[str] = ("busybox", "sh")) -> int:
     """Connect the user's terminal to a shell in a domain until it ends; give its exit status.
 
-    Ctrl-] ends it at any time. Where standard input is no terminal, it is read to its end and run
-    as a script. Raises `BackendError` if the domain goes meanwhile.
+    Ctrl-] ends it at any time. Where standard input is not a terminal, it is read to its end and
+    run as a script. Raises `BackendError` if the domain goes meanwhile.
     """
     control, label = lab.reach(domain)
     if sys.stdin is None:

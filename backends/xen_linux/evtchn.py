@@ -12,7 +12,7 @@ What the real thing does beyond its header:
 - unbinding leaves the port's entry in the ring;
 - writing back a port that is not bound, or not disabled, is accepted in silence;
 - a resume of the domain is unknown to it: see `EventDevice.renewed`;
-- notifying a port whose peer has closed it is no error.
+- notifying a port whose peer has closed it is not an error.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class LoopLife(Life):
         new_generation(self.loop)
 
     def close(self) -> None:
-        """Its loop and its tasks, if it did not come to that. What is left is no mistake of the
+        """Its loop and its tasks, if it did not come to that. What is left is not a mistake of the
         program's: the run was over."""
         outside = AsyncioState.save()
         asyncio._set_running_loop(self.loop)  # what a `finally` begins belongs there

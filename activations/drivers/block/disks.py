@@ -70,7 +70,7 @@ class ServedDisk(Protocol):
 class MemoryDisk:
     """A disk in memory: of zeroes, `size` bytes of them, or of the bytes given, which are copied.
 
-    A length that is no multiple of 512 is filled up with zeroes.
+    A length that is not a multiple of 512 is filled up with zeroes.
     """
 
     sector_size = SECTOR_SIZE

@@ -56,7 +56,7 @@ class ImageReadOnly(ImageError):
 
 
 class UnfitImage(ImageError, ValueError):
-    """It is no raw image of whole sectors: the text says what it is."""
+    """It is not a raw image of whole sectors: the text says what it is."""
 
 
 def refusal(what: str, status: int) -> DiskError:

@@ -68,8 +68,8 @@ class FileDisk:
     goes on with zeroes; such a file can only be read.
 
     Raises `ImageError`, whose kinds say whether somebody else has it (`ImageInUse`), it cannot be
-    written (`ImageReadOnly`), or is no such image (`UnfitImage`), and `OSError` for what cannot be
-    opened.
+    written (`ImageReadOnly`), or is not such an image (`UnfitImage`), and `OSError` for what cannot
+    be opened.
     """
 
     discard_granularity = 4096
@@ -168,7 +168,7 @@ def _open(path: Path, read_only: bool) -> int:
 
 
 def _size(fd: int, path: Path, read_only: bool, format: str | None) -> int:
-    """The bytes of it. Raises `UnfitImage` where they are no disk's."""
+    """The bytes of it. Raises `UnfitImage` where they cannot be a disk's."""
     size = os.lseek(fd, 0, os.SEEK_END)
     if not size:
         raise UnfitImage(path, "is empty: `truncate -s 64M` makes it a disk of 64 MiB, all zeroes")

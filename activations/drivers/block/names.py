@@ -57,7 +57,7 @@ MAJORS = {
 
 
 def devid_of(name: str) -> int:
-    """The number of a disk or a partition. Raises `ValueError` for what is no such name."""
+    """The number of a disk or a partition. Raises `ValueError` for anything else."""
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"{name!r} is not the name of a disk: that is like xvda, xvdb or xvda1")

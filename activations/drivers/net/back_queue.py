@@ -127,7 +127,7 @@ class FromGuest:
         return frames
 
     def _take(self) -> list[Packet]:
-        """What is in the ring, at most `BATCH` entries of it; what is no packet is answered."""
+        """What is in the ring, at most `BATCH` entries of it; what is not a packet is answered."""
         packets = []
         for _ in range(BATCH):
             if (entry := self._ring.take()) is None:

@@ -134,7 +134,7 @@ def _told(error: BaseException) -> str:
 
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next  # the way from here to the half is no news
+        trace = trace.tb_next  # the way from here to the half is not news
     return "".join(traceback.format_exception(type(error), error, trace))
 
 

@@ -44,7 +44,7 @@ class Conductor(Tape):
         self.preemptions: bytearray = bytearray()
         self.coverage: set[int] = set()
         self.over: bool = False
-        """What comes from now on is no part of the run any more: domains are cleaning up."""
+        """What comes from now on is not part of the run any more: domains are cleaning up."""
         self.checks: list[tuple[Callable[[], object], str]] = []
         """What has to be so before every step."""
         self._deviations: list[Deviation] = []

@@ -209,7 +209,8 @@ class Hand:
 
 
 def serve(descriptor: int) -> None:
-    """A hand's life. What a program prints past `sys.stdout` is no message: it goes to stderr."""
+    """A hand's life. What a program prints past `sys.stdout` is not a message: it goes to
+    stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     with Connection(descriptor) as pipe, suppress(OSError, EOFError):

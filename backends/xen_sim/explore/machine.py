@@ -117,7 +117,7 @@ class ExploredMachine(Machine):
     @property
     def _cleans_up(self) -> bool:
         """Whether the run is over, and its domains are ended: what they still do, the dead among
-        them, is no part of it."""
+        them, is not part of it."""
         return self._conductor.over and not self._ended
 
     def _kill(self) -> None:
@@ -143,7 +143,7 @@ class ExploredMachine(Machine):
         self._conductor.look()
         if self._stuck is None and not self._conductor.over:
             scheduler = self.xen.scheduler
-            running, scheduler.current = scheduler.current, None  # our looks are no steps
+            running, scheduler.current = scheduler.current, None  # our looks are not steps
             self._stuck = asleep.why(self.lives, str(told).partition("\n")[2])
             scheduler.current = running
         self._conductor.over = True

@@ -1,7 +1,7 @@
 """Whether a program is deterministic: the same answers, twice, have to give the same run.
 
 The second run is held against the first, question by question. Where it asks otherwise, something
-that is no part of the simulation had its say before: the first such place is named.
+that is not part of the simulation had its say before: the first such place is named.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def identify(identity: str) -> int:
 
 
 def parse(text: str) -> Token:
-    """Raises `TokenError` for what is no token, one of another version, or one cut short."""
+    """Raises `TokenError` for what is not a token, one of another version, or one cut short."""
     version, dash, rest = text.strip().partition("-")
     if not dash or not version.startswith("x") or not version[1:].isdigit():
         raise TokenError(f"{text!r} is not a token: one begins with '{VERSION}-'")

@@ -131,7 +131,7 @@ def stepped(memory: memoryview, name: str, before: Before, *, readonly: bool = F
 
 
 def _view(of: SteppedBytes, start: int, stop: int, *, readonly: bool = False) -> Any:
-    """A part of a view: making it is no access yet."""
+    """A part of a view: making it is not an access yet."""
     part = of.whole[start:stop]
     return _make(part, of._name, of._offset + start, of._before, of.readonly or readonly)
 

@@ -1,8 +1,8 @@
 """A xenstored that says no, or goes away.
 
-Who asks is a guest: dom0 has no quota, and its connection is no ring. A quota is the guest's as a
-whole, so that another of its programs may have used it up; and xenstored stops listening to a ring
-whose event channel it cannot use (XENSTORE_ERROR_COMM), its watches and transactions gone.
+Who asks is a guest: dom0 has no quota, and its connection is not a ring. A quota is the guest's as
+a whole, so that another of its programs may have used it up; and xenstored stops listening to a
+ring whose event channel it cannot use (XENSTORE_ERROR_COMM), its watches and transactions gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a simulated domain reaches xenstored: a ring page, and a port at whose other end it listens.
 
-xenstored acts within the event that tells it to, as Xen itself would. It is no domain here: there
-is nothing to schedule, and a simulation of one domain has a store too.
+xenstored acts within the event that tells it to, as Xen itself would. It is not a domain here:
+there is nothing to schedule, and a simulation of one domain has a store too.
 """
 
 from __future__ import annotations

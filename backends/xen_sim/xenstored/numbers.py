@@ -19,7 +19,7 @@ def leading(text: str) -> int:
 
 def whole(text: str) -> int | None:
     """`strtol` of the whole text, as an unsigned number of 32 bits; hexadecimal after 0x, octal
-    after 0. None if it is no number."""
+    after 0. None if it is not a number."""
     found = _ALL_OF_IT.fullmatch(text)
     if not found:
         return None

@@ -1,7 +1,7 @@
 """Which paths there are, and how they hang together.
 
 A path is kept as the absolute string a client would write. Two are special: `@introduceDomain`
-and `@releaseDomain` are no part of the tree, but can be watched and have permissions.
+and `@releaseDomain` are not part of the tree, but can be watched and have permissions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def absolute(path: str, domid: int) -> str:
 
 
 def watchable(path: str, domid: int) -> str:
-    """The same for a watch, which may also be on what is no node: anything that begins with @."""
+    """The same for a watch, which may also be on what is not a node: anything that begins with
+    @."""
     if not path.startswith("@"):
         return absolute(path, domid)
     if len(path) > REL_PATH_MAX:

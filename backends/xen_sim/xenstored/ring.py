@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class RingServer:
     """Serves one connection through its page of 4096 bytes.
 
-    A page whose indices make no sense, or bytes that are no messages, end the service: `fault`
+    A page whose indices make no sense, or bytes that are not messages, end the service: `fault`
     on the page says why, and nothing is read or written any more.
     """
 
