@@ -23,6 +23,8 @@ from activations.cli.run import load_one
 from activations.cli.status import FAILED, INTERRUPTED, WELL
 
 OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
+PREEMPTIONS = "preemptions"
+"""The strategy that --preemptions stands for."""
 EVERY = 0.1
 """Seconds between two looks of the line that is live."""
 
@@ -108,6 +110,10 @@ def explore(
     for `activations replay`. Exit status: 0 if nothing was found, 1 if something was, 2 if nothing
     could be explored, 130 if interrupted before anything was found.
     """
+    if preemptions is not None and strategy not in (None, PREEMPTIONS):
+        raise click.UsageError(
+            f"--preemptions is a strategy of its own: leave out --strategy {strategy}"
+        )
     effort: dict[str, Any] = {
         "runs": runs,
         "seconds": seconds,
@@ -116,7 +122,7 @@ def explore(
         "seed": seed,
     }
     if strategy or preemptions is not None:
-        effort["strategy"] = strategy if preemptions is None else "preemptions"
+        effort["strategy"] = strategy if preemptions is None else PREEMPTIONS
     screen = JsonLines() if as_json else Screen(spinner=False)
 
     def search() -> int:

@@ -48,6 +48,12 @@ _JUMP = re.compile(r"j[a-z]+$|call[q]?$|ret[q]?$|set[a-z]+$|cmov[a-z]+$")
 _MEMORY = re.compile(r"(%[c-gs]s:)?[-+\w.$@]*\((%\w+)?(,%\w+(,[1248])?)?\)")
 _REGISTER = re.compile(r"%\w+(\(\d\))?")
 _NUMBER = re.compile(r"\$.+")
+_BYTES = re.compile(
+    r"\.([248]?byte|d?word|short|value|hword|int|long|quad|octa|asci[iz]|string\d*|single|float|"
+    r"double|fill|skip|space|zero|incbin|include|insn|inst|[su]leb128)\b"
+)
+"""Directives that put bytes where code is."""
+_SECTION = re.compile(r'\.(?:push)?section\s+([\w.$]+)(?:\s*,[^"]*"(\w*)")?')
 _STRINGS = frozenset(("movsb", "movsw", "movsl"))
 """With operands they extend a sign; without, they copy what rsi points to."""
 _LABEL = re.compile(r"[\w.$]+:")
@@ -74,6 +80,10 @@ def rewrite(text: str, source: Path) -> str:
     lines = list(_split(text, source))
     out: list[str] = []
     for number, line in enumerate(lines):
+        if line.inline and _BYTES.match(line.text):
+            raise UnknownInstruction(
+                f"{line.place}: the engine does not know what the bytes of {line.text!r} do"
+            )
         if line.inline and _is_instruction(line.text):
             out += _instruction(line, lines[number + 1 : number + 1 + _SHADOW])
         else:
@@ -97,8 +107,8 @@ def _split(text: str, source: Path) -> Iterator[_Line]:
                 if label and piece[label.end() :].strip():
                     yield _Line(label.group(), True, place)
                     piece = piece[label.end() :].strip()
-                if piece.startswith((".pushsection", ".section")):
-                    data = True
+                if section := _SECTION.match(piece):
+                    data = ".text" not in section[1] and "x" not in (section[2] or "")
                 elif piece.startswith((".popsection", ".previous", ".text")):
                     data = False
                 if piece:

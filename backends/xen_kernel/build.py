@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -40,7 +41,7 @@ states are read in words, whatever they are made of."""
 _OURS = (*_BOTH, "-fno-stack-protector", "-Wall", "-Wextra")
 _WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 _SEEN = (
-    *(*_BOTH, "-w", "-Werror=implicit-function-declaration"),
+    *("-x", "c", *_BOTH, "-w", "-Werror=implicit-function-declaration"),
     *_WATCHED,
     *("-mno-red-zone", "-mgeneral-regs-only", "-fno-common", "-fno-stack-protector"),
     "-fstack-clash-protection",  # a large frame is touched page by page, and finds the stack's end
@@ -48,6 +49,8 @@ _SEEN = (
     *("-ffreestanding", "-fno-jump-tables", "-include", str(HERE / "include" / "barriers.h")),
 )
 """How the code is compiled whose accesses are steps."""
+_CALLS = "-fno-optimize-sibling-calls"
+"""And a kernel and its harness: so that a line is a call's, and not that of the caller's caller."""
 _MEMORY_FUNCTIONS = ("memset", "memcpy", "memmove", "memcmp")
 _ENGINE = (
     *(
@@ -71,11 +74,16 @@ _XEN = ("hypercall", "event_2l", "event_fifo", "items")
 _XENS_NAMES = r"explore_\w+|engine_\w+|shared_info|delivery"
 KEPT = 30 * 24 * 3600.0
 """Seconds for which an unused file stays in the cache."""
+_HOSTED = (".init_array*", ".fini_array*", ".rela.init_array*", ".rela.fini_array*")
+"""Sections of constructors: of a program's, and the compiler's own for -fsanitize=thread."""
+_PER_THREAD = (".tdata", ".tbss")
+_SEAL = 32
+"""Bytes behind each file of the cache: a digest of what precedes them."""
 _GIVEN = re.compile(
     r"__tsan_\w+|explore_\w+|assembly_\w+|engine_\w+|(xen_)?hypercall_page|HYPERCALL_PAGE|"
     r"shared_info|delivery|eoi|this_vcpu"
 )
-"""Names that the engine and Xen's half give to a kernel."""
+"""What names look like that the engine and Xen's half give to a kernel."""
 
 
 def folder() -> Path:
@@ -85,10 +93,14 @@ def folder() -> Path:
     try:
         made.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise KernelError(
-            f"cannot write to the cache ({error}): set XDG_CACHE_HOME to a folder of yours"
-        ) from error
+        raise _unwritable(error) from error
     return made
+
+
+def _unwritable(error: OSError) -> KernelError:
+    return KernelError(
+        f"cannot write to the cache ({error}): set XDG_CACHE_HOME to a folder of yours"
+    )
 
 
 def program(scenario: Scenario) -> Path:
@@ -101,31 +113,31 @@ def program(scenario: Scenario) -> Path:
     xen = [_own(HERE / "xen" / f"{name}.c", _SEEN, _instrumented) for name in _XEN]
     engine = [_own(HERE / "engine" / f"{name}.c", _OURS, _plain) for name in _ENGINE]
     stubs = _made([HERE / "engine" / "stubs.S"], (), _assemble, suffix=".o")
-    parts = [_piece(kernel, "explore_setup"), _piece(xen, _XENS_NAMES)]
-    _nothing_missing(parts[0], files)
-    made = _made([*parts, *engine, stubs], (), _link, suffix="")
+    parts = [_piece(kernel, "explore_setup"), _piece(xen, _XENS_NAMES), *engine, stubs]
+    try:
+        made = _made(parts, (), _link, suffix="")
+    except _Missing as missing:
+        raise _wanted(missing.args, files) from None
     _prune()
     return made
 
 
 def _prune() -> None:
-    """Remove what was not used for a month."""
+    """Remove what was not used for a month, and what was begun and never came to its end."""
     for path in folder().iterdir():
-        with suppress(OSError):  # another process does so too
-            if path.is_file() and path.stat().st_mtime < time() - KEPT:
+        with suppress(OSError):  # another process does so too, or it is another user's
+            if path.stat().st_mtime >= time() - KEPT:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
 
 
 @cache
 def compiler() -> str:
     """gcc's version. Raises `KernelError` where there is none."""
-    try:
-        return _run("gcc", "--version")
-    except FileNotFoundError:
-        raise KernelError(
-            "gcc is not installed: kernels in C are compiled here. Install gcc and binutils "
-            "(Debian: apt install gcc libc6-dev)"
-        ) from None
+    return _run("gcc", "--version")
 
 
 def _own(source: Path, flags: Sequence[str], how: _How) -> Path:
@@ -137,7 +149,7 @@ def _own(source: Path, flags: Sequence[str], how: _How) -> Path:
 def _seen(source: Path, include: Iterable[Path], defines: Iterable[str]) -> Path:
     """A file whose accesses are steps, as an object."""
     _content(source)
-    flags = [*_SEEN, *(f"-D{define}" for define in defines)]
+    flags = [*_SEEN, _CALLS, *(f"-D{define}" for define in defines)]
     for each in include:
         if not each.exists():
             raise KernelError(f"--include {each}: there is no folder and no header of this name")
@@ -148,7 +160,7 @@ def _seen(source: Path, include: Iterable[Path], defines: Iterable[str]) -> Path
 def _compiled(source: Path, flags: Sequence[str], how: _How) -> Path:
     compiler()
     text = _gcc(*flags, "-E", str(source.resolve()))
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     return _made([source], (*flags, digest), how, suffix=".o")
 
 
@@ -160,13 +172,34 @@ def _made(sources: Sequence[Path], flags: Sequence[str], how: _How, *, suffix: s
         digest.update(b"\0" + _content(source))
     name = sources[0].stem.partition("-")[0]
     made = place / f"{name}-{digest.hexdigest()[:24]}{suffix}"
-    if made.exists():
-        os.utime(made)
-    else:
-        with TemporaryDirectory(prefix="making-", dir=place) as work:
-            how(sources, flags, Path(work) / "made", Path(work))
-            (Path(work) / "made").rename(made)
+    if _is_sealed(made):
+        with suppress(OSError):  # it is another user's, or nobody may write there
+            os.utime(made)
+        return made
+    try:
+        with TemporaryDirectory(prefix="making-", dir=place, ignore_cleanup_errors=True) as work:
+            making = Path(work) / "made"
+            how(sources, flags, making, Path(work))
+            _seal(making)
+            making.rename(made)
+    except OSError as error:
+        raise _unwritable(error) from error
     return made
+
+
+def _seal(path: Path) -> None:
+    """Its digest behind it: what reads objects and programs looks no further than their end."""
+    content = path.read_bytes()
+    path.write_bytes(content + hashlib.sha256(content).digest())
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether it is there as it was made: not cut short by a machine that went down, say."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
 
 
 def _content(source: Path) -> bytes:
@@ -197,12 +230,18 @@ def _instrumented(sources: Sequence[Path], flags: Sequence[str], made: Path, wor
     source = str(sources[0].resolve())
     _gcc(*flags[:-1], "-S", source, "-o", str(before))
     _gcc(*(each for each in flags[:-1] if each not in _WATCHED), "-S", source, "-o", str(plain))
-    watched = whole.marked(before.read_text(), whole.places(plain.read_text()))
+    watched = whole.marked(_text(before), whole.places(_text(plain)))
     try:
-        after.write_text(assembly.rewrite(registers.clear(watched), sources[0]))
+        rewritten = assembly.rewrite(registers.clear(watched), sources[0])
+        after.write_bytes(rewritten.encode(errors="surrogateescape"))
     except assembly.UnknownInstruction as refused:
         raise KernelError(str(refused)) from refused
     _run("gcc", "-c", str(after), "-o", str(made))
+
+
+def _text(assembly: Path) -> str:
+    """With bytes in it that a source has, in whatever encoding."""
+    return assembly.read_bytes().decode(errors="surrogateescape")
 
 
 def _piece(objects: Sequence[Path], keep: str) -> Path:
@@ -213,18 +252,19 @@ def _join(sources: Sequence[Path], flags: Sequence[str], made: Path, work: Path)
     """One object of several, its data in one section, and no name to be seen but those to keep."""
     joined = work / "joined.o"
     _run("ld", "-r", *map(str, sources), "-o", str(joined))
-    symbols = _run("nm", "-g", "--defined-only", str(joined)).split("\n")
-    names = [line.split()[-1] for line in symbols if line]
+    kept = [name for name in _names("--defined-only", joined) if re.fullmatch(flags[0], name)]
     keep = work / "keep"
-    keep.write_text("\n".join(name for name in names if re.fullmatch(flags[0], name)) + "\n")
+    keep.write_text("\n".join(kept) + "\n")
     to = "kernel_data,alloc,load,data,contents"
     renamed = [f"--rename-section={name}={to}" for name in _data(joined)]
     redefined = [f"--redefine-sym={name}=engine_{name}" for name in _MEMORY_FUNCTIONS]
-    _run("objcopy", *renamed, *redefined, f"--keep-global-symbols={keep}", str(joined), str(made))
+    removed = [f"--remove-section={name}" for name in _HOSTED]
+    names = [*removed, *renamed, *redefined, f"--keep-global-symbols={keep}"]
+    _run("objcopy", *names, str(joined), str(made))
 
 
 def _data(path: Path) -> list[str]:
-    """Sections that are written to."""
+    """Sections that are written to. Raises `KernelError` for data of threads."""
     found = []
     lines = _run("objdump", "-h", str(path)).split("\n")
     for line, below in pairwise(lines):
@@ -237,25 +277,38 @@ def _data(path: Path) -> list[str]:
             and not {"READONLY", "CODE"} & {*flags}
         ):
             found.append(fields[1])
+    if any(name.startswith(_PER_THREAD) for name in found):
+        raise KernelError("the kernel has thread-local data (__thread): its vCPUs are no threads")
     return [name for name in found if not name.startswith((".init_array", ".fini_array"))]
 
 
 def _link(sources: Sequence[Path], flags: Sequence[str], made: Path, work: Path) -> None:
+    if missing := _missing(sources[0], sources[1:]):
+        raise _Missing(*missing)
     _run("gcc", "-no-pie", "-Wl,-z,noexecstack", *map(str, sources), "-o", str(made))
 
 
-def _nothing_missing(piece: Path, sources: Iterable[Path]) -> None:
-    """Each name that the kernel takes from elsewhere is one that is given."""
-    lines = _run("nm", "-u", str(piece)).split("\n")
-    names = [line.split()[-1] for line in lines if line]
-    missing = [name for name in names if not _GIVEN.fullmatch(name)]
-    if not missing:
-        return
+class _Missing(Exception):
+    """Names that the kernel takes from elsewhere, and nobody gives."""
+
+
+def _missing(piece: Path, given: Sequence[Path]) -> list[str]:
+    there = _names("--defined-only", *given)
+    return [name for name in _names("-u", piece) if name not in there or not _GIVEN.fullmatch(name)]
+
+
+def _wanted(missing: Iterable[str], sources: Iterable[Path]) -> KernelError:
     said = "\n".join(f"  {_used(name, sources)}" for name in missing)
-    raise KernelError(
+    return KernelError(
         f"the kernel uses names that none of the files given here defines:\n{said}\n"
         "write stand-ins for them, in the harness or in a header of --include"
     )
+
+
+def _names(which: str, *objects: Path) -> list[str]:
+    """Names of objects that other objects see."""
+    lines = _run("nm", "-g", which, *map(str, objects)).split("\n")
+    return [line.split()[-1] for line in lines if line and not line.endswith(":")]
 
 
 def _used(name: str, sources: Iterable[Path]) -> str:
@@ -288,9 +341,16 @@ def _gcc(*words: str) -> str:
 
 
 def _run(*command: str) -> str:
-    """Raises `KernelError` with the command's own words where it fails."""
+    """What it prints. Raises `KernelError` with the command's own words where it fails."""
     environment = os.environ | {"LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    except FileNotFoundError:
+        raise KernelError(
+            f"{command[0]} is not installed: kernels in C are compiled here. Install gcc and "
+            "binutils (Debian: apt install gcc libc6-dev)"
+        ) from None
     if done.returncode:
-        raise KernelError(done.stderr.strip() or f"{command[0]} ended with {done.returncode}")
-    return done.stdout
+        said = done.stderr.decode(errors="replace").strip()
+        raise KernelError(said or f"{command[0]} ended with {done.returncode}")
+    return done.stdout.decode(errors="surrogateescape")

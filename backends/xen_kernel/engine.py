@@ -9,10 +9,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Event, Thread, Timer
-from typing import Any
+from threading import TIMEOUT_MAX, Event, Thread, Timer
+from typing import IO, Any
 
 from activations.signals import unheard
 from xen_kernel.errors import KernelError
@@ -80,15 +81,26 @@ class Result:
     way: Sequence[int]
 
 
+MOST_MEMORY = 1 << 43
+"""Bytes. The engine takes several times as many addresses, of 47 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a search gives up."""
+    """When a search gives up. Raises `KernelError` for what is no limit."""
 
     seconds: float = 600.0
     """Of processor time, of each process."""
     memory: int = 3 << 30
     """Bytes."""
     states: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise KernelError(f"{self.seconds} is not a number of seconds: give one, or inf")
+        if not 0 < self.memory <= MOST_MEMORY:
+            most = MOST_MEMORY >> 20
+            raise KernelError(f"{self.memory >> 20} MiB of memory: the engine takes up to {most}")
 
 
 class Program:
@@ -97,7 +109,10 @@ class Program:
     def __init__(self, path: Path, scenario: Scenario) -> None:
         self.path = path
         self.scenario = scenario
-        self.symbols: Symbols = Symbols(path, (*scenario.kernel, scenario.harness))
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        return Symbols(self.path, (*self.scenario.kernel, self.scenario.harness))
 
     def search(
         self,
@@ -135,8 +150,12 @@ class Program:
     def remembered(self, token: str) -> Sequence[int] | None:
         try:
             return [int(address) for address in json.loads(self._kept(token).read_text())]
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             return None
+
+    def forget(self, token: str) -> None:
+        with suppress(OSError):
+            self._kept(token).unlink()
 
     def _kept(self, token: str) -> Path:
         return self.path.with_name(f"{self.path.name}-{token[-16:]}.shared")
@@ -160,11 +179,9 @@ class Program:
         with (
             TemporaryFile("w+") as complaints,
             unheard() as heard,  # by the engine too, until it can take a Ctrl-C
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=complaints, text=True
-            ) as process,
+            _started(command, complaints) as process,
         ):
-            patience = Timer(20 * seconds + GRACE, process.kill)
+            patience = Timer(min(20 * seconds + GRACE, TIMEOUT_MAX), process.kill)
             patience.start()
             answers = _Answers(process, live)
             try:
@@ -183,11 +200,28 @@ class Program:
         if where == "boot":
             site, _, said = rest.strip().partition(" ")
             line = self.symbols.line(int(site, 16))
-            return f"{line or site}: the kernel {said} while it boots, before anything is explored"
+            return f"{line or site}: {said}, while it boots and before anything is explored"
         if status < 0:
             name = signal.Signals(-status).name
             return f"the engine was ended by {name}: {complained.strip() or 'is memory left?'}"
         return f"the engine ended with {status}: {complained.strip()}"
+
+
+def _started(command: Sequence[str], complaints: IO[str]) -> subprocess.Popen[str]:
+    """Raises `KernelError` where the program is not one that this machine runs."""
+    try:
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            encoding="utf-8",
+            errors="replace",  # what a harness says need not be UTF-8
+        )
+    except OSError as error:
+        raise KernelError(
+            f"cannot run what was compiled ({error}): set XDG_CACHE_HOME to a folder of yours from "
+            "which programs may be run"
+        ) from error
 
 
 class _Answers:

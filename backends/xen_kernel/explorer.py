@@ -17,6 +17,10 @@ STATES, REDUCED, PREEMPTIONS = "states", "reduced", "preemptions"
 STRATEGIES = (STATES, REDUCED, PREEMPTIONS)
 MEMORY = 3072
 """MiB, if nothing is said."""
+LEAST_MEMORY = 16
+"""MiB, for each process."""
+MOST_PREEMPTIONS = 200
+"""They are counted in a byte."""
 MOST_JOBS = 64
 """MAX_JOBS in engine/search.h."""
 
@@ -37,7 +41,7 @@ class Explorer:
         bound = _bound(effort)
         limits = Limits(effort["seconds"], _memory(subject))
         reduced = effort.get("strategy") == REDUCED
-        jobs = _jobs(effort)
+        jobs = _jobs(effort, limits)
         return decide(_scenario(subject), limits, bound, live, reduced=reduced, jobs=jobs)
 
     def replay(self, subject: dict[str, Any], text: str) -> Verdict:
@@ -101,10 +105,14 @@ def _memory(subject: dict[str, Any]) -> int:
     return int(subject["memory"] or MEMORY) << 20
 
 
-def _jobs(effort: dict[str, Any]) -> int:
+def _jobs(effort: dict[str, Any], limits: Limits) -> int:
     jobs: int = effort.get("jobs", 1)
     if jobs > MOST_JOBS:
         raise KernelError(f"{jobs} jobs: the engine takes 1 to {MOST_JOBS}")
+    if (given := limits.memory >> 20) < LEAST_MEMORY * jobs:
+        raise KernelError(
+            f"{given} MiB of memory for {jobs} jobs: {LEAST_MEMORY} for each is the least"
+        )
     return jobs
 
 
@@ -117,6 +125,8 @@ def _bound(effort: dict[str, Any]) -> int | None:
             f"there is no strategy {strategy!r} for C; there are: {', '.join(STRATEGIES)}"
         )
     limit: int | None = effort["limit"]
+    if limit is not None and limit > MOST_PREEMPTIONS:
+        raise KernelError(f"{limit} preemptions: the engine takes 0 to {MOST_PREEMPTIONS}")
     if strategy == REDUCED and limit is not None:
         raise KernelError("--strategy reduced and --preemptions exclude each other: leave one out")
     return limit

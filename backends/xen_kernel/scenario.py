@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +24,7 @@ ARCHES: dict[str, int] = {"x86": 1, "arm64": 2}
 """In whose order others see stores: enum processor in engine/engine.h."""
 Abi = Literal["any", "2l", "fifo"]
 ABIS: dict[str, int] = {"any": 0, "2l": 1, "fifo": 2}
+_DEFINE = re.compile(r"[A-Za-z_$]\w*(\([^)]*\))?(=|$)")
 MOST = {"vcpus": 4, "ports": 6, "sends": 200}
 
 
@@ -70,6 +73,9 @@ class Scenario:
         if self.arch == "arm64" and (self.buffers or self.delivery == "pv"):
             what = "--buffers are x86's" if self.buffers else "delivery 'pv' is x86's"
             raise KernelError(f"{what}: leave it out with arm64, whose stores are seen late always")
+        for define in self.defines:
+            if not _DEFINE.match(define):
+                raise KernelError(f"--define {define}: it is NAME or NAME=VALUE, as gcc's -D")
         if self.abi not in ABIS:
             raise KernelError(f"Xen has no ABI {self.abi!r}; it has: {', '.join(ABIS)}")
         if not 0 <= self.passes <= 200:
@@ -84,7 +90,7 @@ class Scenario:
     @property
     def name(self) -> str:
         """The names of the kernel's files."""
-        return ", ".join(path.name for path in self.kernel)
+        return ", ".join(map(named, self.kernel))
 
     @property
     def title(self) -> str:
@@ -120,6 +126,11 @@ class Scenario:
             f"passes={self.passes}",
             f"abi={ABIS[self.abi]}",
         ]
+
+
+def named(path: Path) -> str:
+    """A file's name, as it can be printed."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def _many(number: int, what: str) -> str:

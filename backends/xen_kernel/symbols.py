@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from xen_kernel.scenario import named
+
 _VCPU_INFO, _VCPUS = 64, 32
 _PENDING, _MASK = 0x800, 0xA00
 
@@ -65,11 +67,11 @@ class Symbols:
         known = [(path, line) for path, line in files if path.name != "??"]
         for path, line in known:
             if path.resolve() in self._kernel:
-                return f"{path.name}:{line}"
+                return f"{named(path)}:{line}"
         for path, line in known:
             if path.suffix == ".c":
-                return f"{path.name}:{line}"
-        return f"{known[0][0].name}:{known[0][1]}" if known else ""
+                return f"{named(path)}:{line}"
+        return f"{named(known[0][0])}:{known[0][1]}" if known else ""
 
 
 def _shared_info(offset: int) -> str:
@@ -86,4 +88,7 @@ def _shared_info(offset: int) -> str:
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=True
+    )
+    return done.stdout

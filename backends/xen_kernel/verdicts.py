@@ -23,7 +23,7 @@ from xen_kernel.engine import (
     Result,
 )
 from xen_kernel.errors import KernelError
-from xen_kernel.scenario import Scenario
+from xen_kernel.scenario import Scenario, named
 from xen_sim.explore import finding
 from xen_sim.explore.course import Course, Deviation, checks
 from xen_sim.explore.finding import Finding
@@ -140,17 +140,22 @@ def replay(scenario: Scenario, token: str, limits: Limits | None = None) -> Foun
     """The run of a token again. Raises `TokenError` where it no longer fits."""
     parsed = parse_for(token, identity(scenario), scenario.name)
     program = Program(build.program(scenario), scenario)
-    shared = _learned(program, token, limits or Limits())
-    result, moves = program.replay(_way(parsed.course), shared)
-    asked = _questions(program, result, moves)
-    if len(moves) <= max((each.at for each in parsed.course), default=0) or (
-        checks(parsed.course, asked) != parsed.checks
-    ):
-        raise TokenError(
-            f"the token no longer fits: {scenario.name} asks otherwise than when it was found; "
-            "explore it again"
-        )
-    return _found(program, replace(result, way=_way(parsed.course), shared=shared))
+    for _ in ("as it is remembered", "as it is learned anew"):
+        shared = _learned(program, token, limits or Limits())
+        result, moves = program.replay(_way(parsed.course), shared)
+        if _fits(parsed, moves, _questions(program, result, moves)):
+            return _found(program, replace(result, way=_way(parsed.course), shared=shared))
+        program.forget(token)
+    raise TokenError(
+        f"the token no longer fits: {scenario.name} asks otherwise than when it was found; "
+        "explore it again"
+    )
+
+
+def _fits(token: Token, moves: Sequence[Move], asked: Sequence[tuple[str, Sequence[str]]]) -> bool:
+    """Whether a run has asked what it had asked when the token was given."""
+    asks = len(moves) > max((each.at for each in token.course), default=-1)
+    return asks and checks(token.course, asked) == token.checks
 
 
 def _learned(program: Program, token: str, limits: Limits) -> Sequence[int]:
@@ -196,7 +201,7 @@ def reducible(scenario: Scenario) -> bool:
 
 def identity(scenario: Scenario) -> str:
     """What has to be the same for a token to fit."""
-    return f"{scenario.name} {scenario.told} {scenario.harness.name} {scenario.defines}"
+    return f"{scenario.name} {scenario.told} {named(scenario.harness)} {scenario.defines}"
 
 
 def _kind(result: Result, bound: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_a_level_whose_flag_is_never_cleared_is_a_livelock(kernel: Kernel) -> No
         (DEMUX, ' __asm__ volatile("incl shared_info" ::: "memory");', "accesses shared_info"),
         (DEMUX, ' __asm__ volatile("movq %%gs:0, %%rax" ::: "rax");', "accesses %gs:0"),
         (DEMUX, ' __asm__ volatile("movsb" ::: "rsi", "rdi", "memory");', "accesses strings"),
+        (
+            DEMUX,
+            ' __asm__ volatile(".byte 0x0f, 0x05" ::: "memory");',
+            "does not know what the bytes",
+        ),
+        (
+            DEMUX,
+            ' __asm__ volatile(".pushsection .text.more\\n syscall\\n .popsection");',
+            "does not know the instruction 'syscall'",
+        ),
+        (DEMUX, " void explore_nobody(void); explore_nobody();", "explore_nobody, "),
+        (DEMUX, " static __thread volatile int mine; mine++;", "thread-local data"),
         (DEMUX, " hypercall(63, 0, 0, 0);", "not modelled"),
         ("void lower_half_start(unsigned vcpu)\n{\n", " *(volatile int *)8 = 1;", "while it boots"),
     ],
@@ -100,6 +113,16 @@ def test_what_cannot_be_explored_is_refused_with_its_line(
     with pytest.raises(KernelError) as refused:
         decide(kernel(before, before + after + "\n"))
     assert said in str(refused.value)
+
+
+def test_a_file_is_c_whatever_its_name_and_its_encoding(tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"caf\xe9 'of' \"mine\".txt")
+    strange.write_bytes((KERNELS / "solo5.c").read_bytes() + b"/* caf\xe9 */\n")
+    found = decide(Scenario((strange,), defines=("FAULT=4",))).found[0]
+    assert any("caf\N{REPLACEMENT CHARACTER}" in moment.note for moment in found.moments)
+    strange.write_bytes(b"caf\xe9\n")
+    with pytest.raises(KernelError, match="error:"):
+        decide(Scenario((strange,)))
 
 
 def test_without_gcc_it_says_what_to_install(

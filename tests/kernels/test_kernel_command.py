@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from support.pages import blocks
 from support.places import DOCS, EXAMPLES, HOME
 
 from activations.cli import main
-from xen_kernel import KERNELS, Limits, Scenario, build, decide
+from xen_kernel import KERNELS, KernelError, Limits, Scenario, build, decide
 from xen_kernel.engine import Program
-from xen_sim.explore.verdict import OPEN
+from xen_sim.explore.verdict import EXHAUSTED, OPEN
 
 need_gcc()
 
@@ -123,6 +124,23 @@ def test_where_what_was_learned_is_forgotten_the_token_shows_the_same(
     assert capsys.readouterr().out == before
 
 
+def test_so_it_does_where_what_was_learned_is_not_what_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    token = decide(Scenario((KERNELS / "solo5.c",), defines=("FAULT=4",))).found[0].token
+    for damaged in ("[]", '{"a": 1}', "[1, [2]]", "["):
+        for kept in build.folder().glob(f"*{token[-16:]}.shared"):
+            kept.write_text(damaged)
+        assert main(shlex.split(f"replay {FAULTY} {token}")) == 1, damaged
+        assert "lost wake-up" in capsys.readouterr().out
+
+
+def test_it_may_take_as_long_as_it_takes() -> None:
+    assert decide(Scenario((KERNELS / "solo5.c",)), Limits(seconds=inf)).kind == EXHAUSTED
+    with pytest.raises(KernelError, match="nan is not a number of seconds"):
+        Limits(seconds=nan)
+
+
 def test_what_was_found_is_written_as_a_page_and_for_perfetto(tmp_path: Path) -> None:
     page, trace = tmp_path / "it.html", tmp_path / "it.pftrace"
     words = ["--html", str(page), "--perfetto", str(trace)]
@@ -167,6 +185,14 @@ def test_files_may_follow_the_first(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("explore --kernel solo5 --runs 5", "--runs is about programs in Python"),
         ("explore --harness it.c", "--harness is about a kernel's C: name it with --kernel"),
         ("explore one.py two.py", "several are of a kernel, with --kernel"),
+        ("explore --kernel solo5 --define ''", "it is NAME or NAME=VALUE"),
+        ("explore --kernel solo5 --preemptions 1000", "the engine takes 0 to 200"),
+        ("explore --kernel solo5 --memory 99999999", "the engine takes up to 8388608"),
+        ("explore --kernel solo5 --memory 32 --jobs 3", "16 for each is the least"),
+        (
+            "explore --kernel solo5 --strategy reduced --preemptions 2",
+            "--preemptions is a strategy of its own",
+        ),
         ("replay --kernel solo5 nonsense", "is not a token"),
     ],
 )
@@ -272,8 +298,12 @@ def test_no_engine_outlives_who_asked_it() -> None:
 
 def test_what_nobody_has_used_for_a_month_is_removed() -> None:
     decide(Scenario((KERNELS / "zephyr.c",), sends=1))
-    old = build.folder() / "old-build.o"
+    old, begun = build.folder() / "old-build.o", build.folder() / "making-what-was-killed"
     old.write_text("")
-    os.utime(old, (time.time() - build.KEPT - 60,) * 2)
+    begun.mkdir()
+    (begun / "before.s").write_text("")
+    for each in (old, begun):
+        os.utime(each, (time.time() - build.KEPT - 60,) * 2)
     decide(Scenario((KERNELS / "zephyr.c",), sends=1))
     assert not old.exists()
+    assert not begun.exists()

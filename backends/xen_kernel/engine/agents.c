@@ -83,7 +83,7 @@ void stacks_reset(void)
 
 void agent_add(const char *name, void (*run)(unsigned long), unsigned long argument)
 {
-	unsigned self = machine.agents++;
+	unsigned self = machine.agents++;	/* there is room: explore_agent */
 	void **top = (void **)(stack_base(self) - 16);
 
 	beginning[self].run = run;

@@ -263,7 +263,11 @@ void explore_handler(void (*upcall)(unsigned))
 
 void explore_agent(const char *name, void (*run)(unsigned long), unsigned long argument)
 {
-	agent_add(name, run, argument);
+	if (stepping)
+		fail(NOT_MODELLED, "who takes part is said before the first step", SITE);
+	if (machine.agents == MAX_AGENTS)
+		refuse("more than 12 agents", SITE);
+	agent_add(name ? name : "nobody", run, argument);
 }
 
 void explore_on_vcpu(unsigned vcpu)
@@ -277,6 +281,8 @@ void explore_wait(const volatile uint8_t *until)
 
 	if (!stepping)
 		return;
+	if (memory_index((uint64_t)until) < 0)
+		fail(OUTSIDE, "waits for what is not its memory", SITE);
 	agent->state = WAITING;
 	agent->until = until;
 	agent->kind = STEP_WAIT;
@@ -287,6 +293,13 @@ void explore_wait(const volatile uint8_t *until)
 	memory_touch(until);
 	yield();
 	agent->state = READY;
+}
+
+/* Frames are numbered by their address. */
+int cpu_has_frame(uint64_t number)
+{
+	return number < 1ul << 52 && memory_index(number << 12) >= 0 &&
+	       memory_index((number << 12) + 4095) >= 0;
 }
 
 int cpu_look(int (*says)(unsigned), unsigned port)
@@ -310,4 +323,6 @@ void explore_wrong(int kind, const char *what)
 {
 	if (stepping)
 		fail((enum wrong)kind, what, SITE);
+	else if (running)
+		refuse(what, SITE);
 }

@@ -186,6 +186,7 @@ double cpu_seconds(void);
 
 /* faults.c */
 void faults_catch(void);
+void refuse(const char *said, uint64_t site) __attribute__((noreturn));	/* while it boots */
 
 /* the instrumented half's */
 struct shared_info;

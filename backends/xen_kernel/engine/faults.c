@@ -19,12 +19,17 @@ static uint8_t for_signals[65536], for_leaving[65536] __attribute__((aligned(16)
 static volatile uint64_t steps_at_tick;
 static double since;
 
+/* Nothing can be explored. The words are for engine.py. */
+void refuse(const char *said, uint64_t site)
+{
+	dprintf(2, "%s %lx %s\n", running ? "boot" : "engine", site, said);
+	_exit(3);
+}
+
 static void leave(ucontext_t *context, enum wrong wrong, const char *said, uint64_t site)
 {
-	if (!stepping || !running || machine.wrong) {
-		dprintf(2, "%s %lx %s\n", running ? "boot" : "engine", site, said);
-		_exit(3);
-	}
+	if (!stepping || !running || machine.wrong)
+		refuse(said, site);
 	machine.wrong = wrong;
 	wrong_said = said;
 	wrong_site = site;

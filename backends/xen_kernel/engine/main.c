@@ -111,16 +111,20 @@ static void read_argument(const char *name, const char *value)
 
 #define MOST_ENDS (1ul << 24)
 
-/* Ends that are different, by their memory. */
-static struct { uint32_t lock, different; uint64_t digest[MOST_ENDS]; } *ends;
+/* Ends that are different, by their memory: a table, where 0 is none. */
+static struct { uint32_t lock, different; uint64_t digest[2 * MOST_ENDS]; } *ends;
 
 static int is_new(uint64_t digest)
 {
-	for (uint32_t i = 0; i < ends->different; i++)
-		if (ends->digest[i] == digest)
+	uint64_t key = digest ? digest : 1, at = key % (2 * MOST_ENDS);
+
+	for (; ends->digest[at]; at = (at + 1) % (2 * MOST_ENDS))
+		if (ends->digest[at] == key)
 			return 0;
-	if (ends->different < MOST_ENDS)
-		ends->digest[ends->different++] = digest;
+	if (ends->different < MOST_ENDS) {
+		ends->digest[at] = key;
+		ends->different++;
+	}
 	return 1;
 }
 
@@ -143,7 +147,7 @@ static void tell_end(uint64_t digest)
 	for (unsigned i = 0; i < explore_ports; i++)
 		printf("%s%lu", i ? ", " : "", explore_seen(i));
 	printf("], \"notes\": [");
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < 8; i++)
 		printf("%s%lu", i ? ", " : "", explore_notes[i]);
 	printf("]}\n");
 	fflush(stdout);
@@ -179,17 +183,28 @@ static void tell_move(const struct question *asked, unsigned answer)
 	printf("]}\n");
 }
 
+/* A text of the harness's, as JSON has it. What is no ASCII goes as it is: engine.py reads UTF-8. */
+static void tell_text(const char *before, const char *text)
+{
+	printf("%s\"", before);
+	for (; *text; text++)
+		if (*text == '"' || *text == '\\' || (uint8_t)*text < ' ')
+			printf("\\u%04x", *text);
+		else
+			putchar(*text);
+	putchar('"');
+}
+
 static void tell(const struct result *result)
 {
 	printf("{\"result\": %d, \"wrong\": %d, \"site\": %lu, \"states\": %lu, \"runs\": %lu, "
-	       "\"moves\": %lu, \"depth\": %lu, \"seconds\": %f, \"ends\": %u, \"given\": %lu, "
-	       "\"said\": \"%s\"",
+	       "\"moves\": %lu, \"depth\": %lu, \"seconds\": %f, \"ends\": %u, \"given\": %lu",
 	       result->ended, result->wrong, result->site, result->states, result->runs,
-	       result->moves, result->depth, result->seconds, ends->different, result->given,
-	       result->wrong ? result->said : "");
+	       result->moves, result->depth, result->seconds, ends->different, result->given);
+	tell_text(", \"said\": ", result->wrong ? result->said : "");
 	printf(", \"agents\": [");
 	for (unsigned i = 0; i < machine.agents; i++)
-		printf("%s\"%s\"", i ? ", " : "", agent_name[i]);
+		tell_text(i ? ", " : "", agent_name[i]);
 	printf("], \"shared\": [");
 	for (uint32_t i = 0, many = 0; i < memory_words; i++)
 		if (memory_shared(i))

@@ -216,12 +216,15 @@ static enum kind store_kind(int order)
 							  type value, int order, int otherwise) \
 	{ \
 		(void)otherwise; \
+		access_memory(STEP_READ, (uint64_t)expected, bits / 8, SITE); \
+		type wanted = *expected; \
 		access_in_order(STEP_LOCKED, order_of(order), (uint64_t)at, bits / 8, SITE); \
 		type old = *at; \
-		if (old == *expected) { \
+		if (old == wanted) { \
 			*at = value; \
 			return 1; \
 		} \
+		access_memory(STEP_WRITE, (uint64_t)expected, bits / 8, SITE); \
 		*expected = old; \
 		return 0; \
 	}
@@ -249,43 +252,64 @@ static enum kind store_kind(int order)
 	COMPARE(bits, type, weak)
 ATOMIC(8, uint8_t) ATOMIC(16, uint16_t) ATOMIC(32, uint32_t) ATOMIC(64, uint64_t)
 
-/* What the compiler makes of copies and of large assignments. */
+#define AT_ONCE 512	/* bytes of a copy */
+
+/* What the compiler makes of copies and of large assignments. It is the memory's at the time when it
+ * is read, and not when it is written. */
 static void copy(uint8_t *to, const uint8_t *from, size_t size, uint64_t site)
 {
+	uint64_t between[(size + 7) / 8];
+
 	access_memory(STEP_READ, (uint64_t)from, size, site);
+	between[(size - 1) / 8] = 0;
+	memcpy(between, from, size);
 	access_memory(STEP_WRITE, (uint64_t)to, size, site);
-	memmove(to, from, size);
+	memcpy(to, between, size);
 }
 
 /* A word after the other, where stores are seen one by one. */
 static size_t piece(size_t size)
 {
-	return machine.order && size > 8 ? 8 : size;
+	size_t most = machine.order ? 8 : AT_ONCE;
+
+	return size > most ? most : size;
 }
 
 void *engine_memset(void *to, int value, size_t size)
 {
 	for (size_t at = 0, now; at < size; at += now) {
-		now = piece(size - at);
+		now = machine.order ? piece(size - at) : size;
 		access_memory(STEP_WRITE, (uint64_t)to + at, now, SITE);
 		memset((uint8_t *)to + at, value, now);
 	}
 	return to;
 }
 
-void *engine_memcpy(void *to, const void *from, size_t size)
+static void copy_pieces(uint8_t *to, const uint8_t *from, size_t size, uint64_t site)
 {
 	for (size_t at = 0, now; at < size; at += now) {
 		now = piece(size - at);
-		copy((uint8_t *)to + at, (const uint8_t *)from + at, now, SITE);
+		copy(to + at, from + at, now, site);
 	}
+}
+
+static void copy_from_the_end(uint8_t *to, const uint8_t *from, size_t size, uint64_t site)
+{
+	for (size_t left = size, now; left; left -= now) {
+		now = piece(left);
+		copy(to + left - now, from + left - now, now, site);
+	}
+}
+
+void *engine_memcpy(void *to, const void *from, size_t size)
+{
+	copy_pieces(to, from, size, SITE);
 	return to;
 }
 
 void *engine_memmove(void *to, const void *from, size_t size)
 {
-	if (size)
-		copy(to, from, size, SITE);
+	(to > from ? copy_from_the_end : copy_pieces)(to, from, size, SITE);
 	return to;
 }
 

@@ -73,6 +73,9 @@ void run_begin(void)
 	stepping = 0;
 	running = 1;
 	explore_setup();
+	if (machine.agents < machine.vcpus)
+		refuse("fewer agents than there are vCPUs: each has to be given something",
+		       (uint64_t)explore_setup);
 	running = 0;
 	for (unsigned i = 0; i < machine.vcpus; i++)
 		machine.vcpu[i] = (struct vcpu){.interrupts = 1};

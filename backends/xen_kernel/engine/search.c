@@ -170,8 +170,8 @@ static void give_task(uint32_t base, uint32_t depth)
 		path[base].next = path[base].question.count;
 }
 
-/* Up to a place that another process has given away. A run can be had again by its answers, or this
- * is no engine. */
+/* Up to a place that another process has given away. A run can be had again by its answers, unless
+ * somebody has learned of a word meanwhile; or this is no engine. */
 static int take_task(uint32_t *depth)
 {
 	size_t size = crew_take(&task, sizeof task);
@@ -182,10 +182,14 @@ static int take_task(uint32_t *depth)
 		return 0;
 	*depth = (uint32_t)(size - offsetof(struct task, answers));
 	run_begin();
-	for (uint32_t i = 0; i < *depth; i++) {
+	for (uint32_t i = 0; i < *depth && !learned_more; i++) {
 		question(&asked);
 		move(asked.moves[task.answers[i]]);
 		answers_put(&taken, i, task.answers[i]);
+	}
+	if (learned_more) {
+		crew_stop(LEARNED);
+		return 0;
 	}
 	question(&asked);
 	if (memcmp(asked.moves, task.place.question.moves, asked.count) ||

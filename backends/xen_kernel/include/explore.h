@@ -40,7 +40,7 @@ void explore_produce(unsigned item);
 void explore_see(unsigned item);
 uint64_t explore_seen(unsigned item);
 /* What the harness wants to be told of an end, beside the page and what was seen. */
-extern volatile uint64_t explore_notes[4];
+extern volatile uint64_t explore_notes[8];
 /* A pass of a demux or a handler begins; an event was delivered, in which a port may be told once. */
 void explore_pass(void);
 void explore_delivered(unsigned port);

@@ -135,7 +135,8 @@ long fifo_init_control(uint64_t gfn, uint32_t offset, uint32_t vcpu)
 {
 	if (vcpu >= explore_vcpus)
 		return -2;	/* ENOENT */
-	if (offset > 4096 - sizeof(struct control_block) || offset & 7 || control[vcpu])
+	if (offset > 4096 - sizeof(struct control_block) || offset & 7 || control[vcpu] ||
+	    !cpu_has_frame(gfn))
 		return -22;	/* EINVAL */
 	control[vcpu] = (struct control_block *)((gfn << 12) + offset);
 	for (unsigned queue = 0; queue < QUEUES; queue++)
@@ -152,6 +153,8 @@ long fifo_expand_array(uint64_t gfn)
 		return -95;	/* EOPNOTSUPP */
 	if (pages == PORTS / WORDS)
 		return -28;	/* ENOSPC */
+	if (!cpu_has_frame(gfn))
+		return -22;	/* EINVAL */
 	page[pages++] = (volatile uint32_t *)(gfn << 12);
 	return 0;
 }

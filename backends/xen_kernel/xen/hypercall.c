@@ -5,6 +5,7 @@
  *
  * Time stands still: a timer that is set may fire at any moment from then on.
  */
+#include "engine.h"
 #include "xen.h"
 
 #define ENOENT (-2l)
@@ -12,7 +13,6 @@
 #define EINVAL (-22l)
 #define ENOSPC (-28l)
 #define ENOSYS (-38l)
-#define NOT_MODELLED 13
 
 enum { TWO_LEVEL_ALONE = 1, FIFO_ASKED_FOR };
 
@@ -25,8 +25,14 @@ unsigned explore_abi, explore_passes;
 void (*explore_on_send)(unsigned port);
 
 static uint8_t timer_set[32];
+static unsigned timers_begin, timers_end;	/* as agents */
 static uint8_t polling[32];
 static uint32_t polled[32];	/* one port, or 0 for any */
+
+static int usable(uint32_t port)
+{
+	return port && port < PORTS && channel[port].state != FREE;
+}
 
 void unlock(volatile uint8_t *is_free)
 {
@@ -75,19 +81,16 @@ unsigned explore_port(unsigned vcpu)
 	static unsigned many;
 	uint32_t port = 0;
 
+	if (vcpu >= explore_vcpus)
+		explore_wrong(NOT_MODELLED, "a port of a vCPU that there is not");
 	bind(explore_spread ? ++many * 64 : free_port(), INTERDOMAIN, vcpu, &port);
 	return port;
 }
 
 void explore_send(unsigned port)
 {
-	if (channel[port].state != FREE && channel[port].state != UNBOUND)
+	if (usable(port) && channel[port].state != UNBOUND)
 		port_operations->set_pending(port);
-}
-
-static int usable(uint32_t port)
-{
-	return port && port < PORTS && channel[port].state != FREE;
 }
 
 static long bind_virq(uint32_t *arg)
@@ -244,7 +247,9 @@ long engine_hypercall(unsigned number, uint64_t one, uint64_t two, uint64_t thre
 		timer_set[vcpu] = one != 0;
 		break;
 	case 24:	/* vcpu_op: singleshot 8 and 9, register_vcpu_info 10 and others */
-		if (one == 8 || one == 9)
+		if (two >= explore_vcpus)
+			answer = ENOENT;
+		else if (one == 8 || one == 9)
 			timer_set[two] = one == 8;
 		break;
 	case 29:
@@ -285,6 +290,13 @@ void explore_timers(void)
 {
 	static const char *const names[] = {"timer 0", "timer 1", "timer 2", "timer 3"};
 
+	timers_begin = machine.agents;
 	for (unsigned vcpu = 0; vcpu < explore_vcpus; vcpu++)
 		explore_agent(names[vcpu], timer, vcpu);
+	timers_end = machine.agents;
+}
+
+int is_timer(unsigned agent)
+{
+	return agent >= timers_begin && agent < timers_end;
 }

@@ -11,19 +11,27 @@
 #define ITEMS 16
 
 static volatile uint64_t produced[ITEMS], seen[ITEMS];	/* a word for each, for fewer steps */
-volatile uint64_t explore_notes[4];
+volatile uint64_t explore_notes[8];
 static uint64_t told[MAX_VCPUS][PORTS / 64];		/* in this pass */
 static uint64_t waiting[PORTS];				/* as it began: 1, and passes before it */
 
 static char text[256];
 
+static unsigned known(unsigned item)
+{
+	if (item >= ITEMS)
+		explore_wrong(NOT_MODELLED, "an item beyond the 16 that there are");
+	return item % ITEMS;
+}
+
 void explore_produce(unsigned item)
 {
-	__atomic_fetch_add(&produced[item], 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&produced[known(item)], 1, __ATOMIC_SEQ_CST);
 }
 
 void explore_see(unsigned item)
 {
+	item = known(item);
 	seen[item] = produced[item];
 }
 
@@ -72,8 +80,10 @@ void explore_pass(void)
 
 void explore_delivered(unsigned port)
 {
-	uint64_t *word = &told[this_vcpu()][port >> 6];
+	uint64_t *word = &told[this_vcpu()][port % PORTS >> 6];
 
+	if (port >= PORTS)
+		explore_wrong(OUTSIDE, "delivers a port beyond the 4,096 that there are");
 	if (was_told(this_vcpu(), port))
 		explore_wrong(OVER_AND_OVER, "one pass delivers the same port twice");
 	*word |= 1ul << (port & 63);
@@ -132,8 +142,8 @@ static enum wrong stands(unsigned agent)
 enum wrong explore_end(const char **said)
 {
 	*said = text;
-	for (unsigned i = explore_vcpus; i < machine.agents; i++)
-		if (machine.agent[i].state == WAITING && agent_name[i][0] != 't')
+	for (unsigned i = 0; i < machine.agents; i++)
+		if (machine.agent[i].state == WAITING && !is_timer(i))
 			return stands(i);
 	for (unsigned port = 1; port < ports_end; port++)
 		if (channel[port].state != FREE && channel[port].state != UNBOUND &&
@@ -154,5 +164,5 @@ int explore_is_masked(unsigned port) { return port_operations->is_masked(port); 
 
 uint64_t explore_seen(unsigned item)
 {
-	return seen[item];
+	return seen[known(item)];
 }

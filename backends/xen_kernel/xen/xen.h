@@ -31,6 +31,7 @@ extern const struct port_operations two_level, fifo, *port_operations;
 
 void mark_events_pending(unsigned vcpu);
 void wake_pollers(unsigned port);
+int is_timer(unsigned agent);
 long fifo_init_control(uint64_t gfn, uint32_t offset, uint32_t vcpu);
 long fifo_expand_array(uint64_t gfn);
 
@@ -39,6 +40,7 @@ void cpu_enter_xen(void);
 void cpu_leave_xen(void);
 void cpu_kick(unsigned vcpu);
 void cpu_block(void);
+int cpu_has_frame(uint64_t number);	/* whether the guest has such a frame of memory */
 unsigned this_vcpu(void);
 
 /* Locked instructions, and full barriers, as Xen's are. */
