@@ -1,7 +1,8 @@
 /*
  * A scenario drawn by chance: the number of sends is its seed. vCPUs, their handler and peers each do
  * a few things with words that all of them see, and note what they have read; and so every order
- * that makes a difference to somebody is an end of its own.
+ * that makes a difference to somebody is an end of its own. Whoever has done all of it sleeps, if it
+ * is a vCPU. The same is drawn, and done, in tests/support/by_chance.py.
  */
 #include "explore.h"
 #include "lower_half.h"
@@ -13,7 +14,6 @@
 enum deed { READ, WRITE, ADD, SEND, OFF, ON, CALL, SLEEP, NOTHING };
 
 static volatile uint64_t word[WORDS];
-static uint64_t noted[16];	/* by each, and by each handler */
 static uint8_t deeds[16][DEEDS], objects[16][DEEDS];
 static unsigned ports[4];
 static uint64_t random_state;
@@ -32,23 +32,32 @@ static void draw_deeds(unsigned who, unsigned many, unsigned all)
 	}
 }
 
+/* By each, and by each handler. */
+static void note(unsigned who, uint64_t read)
+{
+	explore_notes[who] = explore_notes[who] * 16 + 1 + read;
+}
+
+static void sleep(unsigned vcpu)
+{
+	upcalls_off(vcpu);
+	if (own_info(vcpu)->evtchn_upcall_pending)
+		upcalls_on(vcpu);
+	else
+		upcalls_sleep(vcpu);
+}
+
 static void act(unsigned who, unsigned vcpu, enum deed deed, unsigned object)
 {
 	switch (deed) {
-	case READ: noted[who] = noted[who] * 16 + 1 + word[object]; break;
+	case READ: note(who, word[object]); break;
 	case WRITE: word[object] = 1 + who; break;
-	case ADD: noted[who] = noted[who] * 16 + 1 + __atomic_fetch_add(&word[object], 5, 5); break;
+	case ADD: note(who, __atomic_fetch_add(&word[object], 5, __ATOMIC_SEQ_CST)); break;
 	case SEND: explore_send(ports[object % explore_vcpus]); break;
 	case OFF: upcalls_off(vcpu); break;
 	case ON: upcalls_on(vcpu); break;
 	case CALL: hypercall(XEN_VERSION, 0, 0, 0); break;
-	case SLEEP:
-		upcalls_off(vcpu);
-		if (own_info(vcpu)->evtchn_upcall_pending)
-			upcalls_on(vcpu);
-		else
-			upcalls_sleep(vcpu);
-		break;
+	case SLEEP: sleep(vcpu); break;
 	default: break;
 	}
 }
@@ -57,15 +66,23 @@ static void run(unsigned long who)
 {
 	for (unsigned i = 0; i < DEEDS; i++)
 		act((unsigned)who, this_vcpu(), deeds[who][i], objects[who][i]);
+	while (who < explore_vcpus)
+		sleep((unsigned)who);
 }
 
 static void handler(unsigned vcpu)
 {
+	explore_pass();
 	own_info(vcpu)->evtchn_upcall_pending = 0;
 	if (delivery == BY_UPCALL_VECTOR)
 		eoi();
+	if (__atomic_exchange_n(&own_info(vcpu)->evtchn_pending_sel, 0, __ATOMIC_SEQ_CST)) {
+		clear_bit(shared_info.evtchn_pending, ports[vcpu]);
+		explore_delivered(ports[vcpu]);
+	}
 	for (unsigned i = 0; i < 2; i++)
-		act(8 + vcpu, vcpu, deeds[8 + vcpu][i], objects[8 + vcpu][i]);
+		act(4 + vcpu, vcpu, deeds[8 + vcpu][i], objects[8 + vcpu][i]);
+	explore_pass();
 }
 
 void explore_setup(void)

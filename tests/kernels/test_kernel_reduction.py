@@ -90,7 +90,11 @@ CROWDS = ((1, 1), (1, 2), (2, 1), (2, 2))
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 @pytest.mark.parametrize(
-    "seeds", [range(1, 5), pytest.param(range(5, 100), marks=pytest.mark.long)]
+    "seeds",
+    [
+        range(1, 4),
+        *(pytest.param(range(n, n + 8), marks=pytest.mark.long) for n in range(4, 60, 8)),
+    ],
 )
 def test_so_do_scenarios_drawn_by_chance(seeds: range, delivery: Any, tmp_path: Path) -> None:
     by_chance, made = (HERE / "by_chance.c").read_text(), None
