@@ -17,7 +17,7 @@ COMMAND = ("activations", "vchan")
 MUCH = Random(1).randbytes(3_000_001)
 PATIENCE = patience(120)
 
-by_hand = Scenario("files go both ways by hand")
+by_hand = Scenario("long: files go both ways by hand")
 
 
 async def command(*arguments: str, typed: bytes | None = None) -> bytes:
@@ -44,6 +44,22 @@ async def guest(xen: Domain) -> None:
     async with asyncio.timeout(PATIENCE):
         await command("connect", "dom0", "data/up", typed=MUCH)
         assert await command("listen", "--receive-ring", "65536", "0", "data/down") == MUCH
+
+
+short = Scenario("a file goes to a guest by hand")
+
+
+@short.domain("dom0")
+async def speaks_by_hand(xen: Domain) -> None:
+    guest = await xen.find("guest")
+    async with asyncio.timeout(PATIENCE):
+        await command("connect", str(guest), f"/local/domain/{guest}/data/short", typed=MUCH)
+
+
+@short.domain("guest")
+async def hears_by_hand(xen: Domain) -> None:
+    async with asyncio.timeout(PATIENCE):
+        assert await command("listen", "0", "data/short") == MUCH
 
 
 unread = Scenario("a vchan whose output nobody reads any more is left without a word")
