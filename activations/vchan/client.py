@@ -41,7 +41,8 @@ async def _offer(store: Store, path: str) -> tuple[int, int]:
         return await _number(view, path, abi.RING_REF), await _number(view, path, abi.EVENT_CHANNEL)
 
     while True:
-        await store.wait_for(f"{path}/{abi.EVENT_CHANNEL}")
+        for node in (abi.RING_REF, abi.EVENT_CHANNEL):  # one alone is left by who died in between
+            await store.wait_for(f"{path}/{node}")
         try:
             return await store.transact(both)
         except StoreError as error:
