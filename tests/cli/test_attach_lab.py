@@ -183,4 +183,4 @@ def test_a_disk_at_a_url_that_does_not_answer_is_one_error(lab: Lab) -> None:
     url = "http://127.0.0.1:1/disk.img"
     asked = ["activations", "attach", "block", "guest", "--source", url]
     status, said = lab.shell("dom0", asked)
-    assert (status, said) == (2, f"activations: {url}: All connection attempts failed")
+    assert (status, said.strip()) == (2, f"activations: {url}: All connection attempts failed")
