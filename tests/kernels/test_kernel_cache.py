@@ -76,7 +76,10 @@ def test_a_program_that_may_not_be_run_there_is_one_clear_error() -> None:
 
 
 @pytest.mark.long
-def test_thirty_may_fill_it_at_once_and_leave_nothing_behind() -> None:
+def test_thirty_may_fill_it_at_once_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nobody else is making anything there
     build.program(SCENARIO)
     words = ("--kernel", "zephyr", "--sends", "1", "--delivery", "vector")
     command = [sys.executable, "-m", "activations", "explore", *words, "--define", "AT_ONCE"]
