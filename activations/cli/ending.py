@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 
 from activations.cli.output import Reporter
 from activations.cli.status import FAILED, HUNG_UP, INTERRUPTED, NOT_TRIED, TERMINATED, WELL
@@ -83,16 +83,18 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def _insistent() -> Iterator[None]:
     """Inside the block no Ctrl-C is lost. Python drops it where it strikes in a finalizer, or in a
-    callback of the garbage collector's or of an import's: then it comes again a moment later."""
+    callback of the garbage collector's or of an import's: then it comes again a moment later, once
+    Python has told of it, where it would be dropped as well."""
     before, over, one = sys.unraisablehook, threading.Event(), threading.Lock()
+    main = threading.main_thread().ident or 0
 
     def come_again() -> None:
-        over.wait(MOMENT)
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         again = signal.SIGTERM if ignored else signal.SIGINT
-        with one:  # or it would strike what comes after the block
-            if not over.is_set():
-                signal.pthread_kill(threading.main_thread().ident or 0, again)
+        while not over.wait(MOMENT):
+            with one:  # or it would strike what comes after the block
+                if not over.is_set() and not _runs(dropped.__code__, main):
+                    return signal.pthread_kill(main, again)
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if issubclass(what.exc_type, KeyboardInterrupt):
@@ -108,6 +110,14 @@ def _insistent() -> Iterator[None]:
             with one:
                 over.set()
             sys.unraisablehook = before
+
+
+def _runs(code: CodeType, thread: int) -> bool:
+    """Whether this thread is in that function, or in what this one calls."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from support.pace import patience
 import activations
 import xen_sim
 from activations.cli import main
-from activations.cli.ending import ENDS, orderly
+from activations.cli.ending import ENDS, MOMENT, orderly
 
 FOLDERS = tuple(
     str(Path(str(module.__file__)).parent) for module in (activations, xen_sim, asyncio)
@@ -136,9 +136,30 @@ class DroppedCtrlC:
 
 
 def test_a_ctrl_c_that_python_drops_comes_again() -> None:
+    until = time.monotonic() + patience(10)
     with orderly(), pytest.raises(KeyboardInterrupt):
         DroppedCtrlC()
-        while True:
+        while time.monotonic() < until:
+            time.sleep(0.001)
+
+
+def test_nor_is_it_lost_where_python_takes_its_time_to_drop_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be dropped once more, if it came meanwhile."""
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        start(thread)
+        until = time.monotonic() + 10 * MOMENT
+        while time.monotonic() < until:
+            pass
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    until = time.monotonic() + patience(10)
+    with orderly(), pytest.raises(KeyboardInterrupt):
+        DroppedCtrlC()
+        while time.monotonic() < until:
             time.sleep(0.001)
 
 
