@@ -86,7 +86,7 @@ class TestKernel:
         [
             (b"no kernel" * 200, "no bzImage"),
             (bzimage(b"????"), "not known here"),
-            (bzimage(gzip.compress(b"text")), "no ELF"),
+            (bzimage(gzip.compress(b"text")), "not an ELF file"),
         ],
     )
     def test_what_is_no_kernel_is_said(self, broken: bytes, words: str) -> None:
