@@ -74,7 +74,8 @@ def feed_all(given: argparse.Namespace) -> int:
                 failed += 1
                 print(f"✗ {broken}", flush=True)
     what = f"{failed} broken" if failed else "none broken"
-    print(f"hostile inputs: {len(names)} subjects, {what}, {time.monotonic() - begun:,.0f} s")
+    subjects = f"{len(names)} subject{'s' * (len(names) > 1)}"
+    print(f"hostile inputs: {subjects}, {what}, {time.monotonic() - begun:,.0f} s")
     return failed
 
 
