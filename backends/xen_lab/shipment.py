@@ -29,7 +29,11 @@ HERE = Path(__file__).parent
 OURS = ("activations", "xen_linux")
 NEEDED = (
     "anyio",
+    "certifi",
     "dpkt",
+    "h11",
+    "httpcore",
+    "httpx",
     "idna",
     "pytun_pmd3",
     "sniffio",
@@ -38,7 +42,7 @@ NEEDED = (
     "typing_extensions",
 )
 COMMANDS = "activations/cli/"
-NEEDED_BY_COMMAND = ("certifi", "click", "h11", "httpcore", "httpx", "pyroute2", "rich")
+NEEDED_BY_COMMAND = ("click", "pyroute2", "rich")
 SITE = "lab/site"
 COMMAND_SITE = "lab/command"
 """Apart: structlog would import rich if it found it, in every half, and imports are slow there."""
