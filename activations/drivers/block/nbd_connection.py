@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, export: str) -> None:
         self.ready: asyncio.Future[Export] = asyncio.get_running_loop().create_future()
-        self.why = ""
+        self.why: str = ""
         """Why it cannot be used any more."""
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()

@@ -105,7 +105,7 @@ class CPU(Fiber):
         """Its guest is gone, and what would interrupt it."""
         self.line = Unconnected()
         self.idt.clear()
-        self.kept = None
+        self.forget()
 
     # What its guest does
 

@@ -78,6 +78,10 @@ class Fiber:
         self.kept: Kept | None = None
         """What it kept when this fiber last slept: nearly always the same."""
 
+    def forget(self) -> None:
+        """What the thread kept may go: this fiber has slept for the last time."""
+        self.kept = None
+
 
 class Scheduler:
     """Runs one fiber at a time."""
