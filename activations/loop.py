@@ -234,10 +234,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         if descriptors:
             self._process_events(descriptors)
         ntodo = len(ready)
+        handle: asyncio.Handle | None
         for _ in range(ntodo):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
+        handle = None  # what an exception keeps of this frame would keep the loop
 
     # Signals, which `signals` shares out among the loops of this process
 
