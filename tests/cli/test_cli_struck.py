@@ -135,12 +135,16 @@ class DroppedCtrlC:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_ctrl_c_that_python_drops_comes_again() -> None:
+def drop_one_and_wait() -> None:
     until = time.monotonic() + patience(10)
     with orderly(), pytest.raises(KeyboardInterrupt):
         DroppedCtrlC()
         while time.monotonic() < until:
             time.sleep(0.001)
+
+
+def test_a_ctrl_c_that_python_drops_comes_again() -> None:
+    drop_one_and_wait()
 
 
 def test_nor_is_it_lost_where_python_takes_its_time_to_drop_it(
@@ -156,11 +160,7 @@ def test_nor_is_it_lost_where_python_takes_its_time_to_drop_it(
             pass
 
     monkeypatch.setattr(threading.Thread, "start", slowly)
-    until = time.monotonic() + patience(10)
-    with orderly(), pytest.raises(KeyboardInterrupt):
-        DroppedCtrlC()
-        while time.monotonic() < until:
-            time.sleep(0.001)
+    drop_one_and_wait()
 
 
 def test_a_ctrl_c_that_comes_again_does_not_come_after_the_command_has_ended(
