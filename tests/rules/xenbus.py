@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from patience import patience
 from rule import refusal
@@ -161,7 +162,7 @@ async def is_unplugged(xen: Domain) -> None:
     assert "rule 2" in str(await refusal(end.connected(), Unplugged))
 
 
-class Befallen(Back):
+class Befallen(Back, ABC):
     """Something befalls its device while it does this step, `offer` or `connect`."""
 
     def __init__(self, xen: Domain, device: Device, step: str) -> None:
@@ -170,8 +171,8 @@ class Befallen(Back):
         self._device = device
         self._step = step
 
-    async def befall(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def befall(self) -> None: ...
 
     async def offer(self) -> Written:
         if self._step == "offer":
