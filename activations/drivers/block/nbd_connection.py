@@ -33,6 +33,7 @@ _FIXED_NEWSTYLE, _GO, _ACK, _INFO, _ERROR = 1, 7, 1, 3, 1 << 31
 _EXPORT, _BLOCK_SIZE = 0, 3
 READ_ONLY, CAN_FLUSH, CAN_TRIM = 2, 4, 32
 READ, WRITE, _DISCONNECT, FLUSH, TRIM = range(5)
+_LOST = "the connection was lost"
 _LONGEST_REPLY = 64 << 10
 _LONGEST_REQUEST = 32 << 20
 """Bytes to be read or written, where the server says nothing else."""
@@ -81,8 +82,10 @@ class Connection(asyncio.Protocol):
 
     def ask(self, command: int, offset: int, length: int, data: bytes) -> asyncio.Future[bytes]:
         """The answer. One that is cancelled is passed over when it comes."""
-        if self.why or self._transport is None:
-            raise NbdLost(EIO, self.why)
+        if self.why or self._transport is None or self._transport.is_closing():
+            # `connection_lost` comes a turn after the loss. In between, `writelines` of many a
+            # CPython (gh-136234) leaves the closed socket's number watched, to fail its next owner.
+            raise NbdLost(EIO, self.why or _LOST)
         self._cookie += 1
         done: asyncio.Future[bytes] = self.ready.get_loop().create_future()
         self._asked[self._cookie] = (length if command == READ else 0, done)
@@ -117,7 +120,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.fail(f"the connection was lost{f': {error}' if error else ''}")
+        self.fail(f"{_LOST}: {error}" if error else _LOST)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -18,6 +18,7 @@ from activations import Domain
 from activations.drivers import block
 from activations.drivers.block import NbdError, NbdLost, NbdSource
 from activations.drivers.block.nbd import Address, parse
+from activations.drivers.block.nbd_connection import Connection
 from activations.xenbus import Device, front_device, plug
 from xen_sim import Machine
 
@@ -39,6 +40,26 @@ async def opened(source: NbdSource) -> None:
     """Enter its block, which is to fail."""
     async with source:
         raise AssertionError("there is a disk")
+
+
+class Closing(asyncio.Transport):
+    """A transport between the loss of its connection and the turn in which that is said."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def writelines(self, pieces: object) -> None:
+        raise AssertionError("nothing is written to what is lost")
+
+
+def test_nothing_is_asked_on_a_connection_whose_loss_is_about_to_be_said() -> None:
+    async def main() -> None:
+        connection = Connection("a disk")
+        connection.connection_made(Closing())
+        with pytest.raises(NbdLost, match="the connection was lost"):
+            connection.ask(READ, 0, 512, b"")
+
+    asyncio.run(main())
 
 
 # QEMU's server
