@@ -7,6 +7,7 @@ not in it is ignored: the timer's, or one whose port was closed with a delivery 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
+from operator import index
 from typing import TYPE_CHECKING
 from weakref import ReferenceType
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """`xen.events`. Every operation that Xen can refuse raises `XenError`."""
+    """`xen.events`. Every operation that Xen can refuse raises `XenError`; what is not a whole
+    number where one is taken is a `TypeError`."""
 
     def __init__(self, lower: LowerHalf, loop: ReferenceType[AbstractEventLoop]) -> None:
         self.lower = lower
@@ -31,19 +33,19 @@ class Events:
 
     def alloc_unbound(self, remote_domid: int) -> Port:
         """A new port that `remote_domid` may bind to (EVTCHNOP_alloc_unbound)."""
-        number = self.lower.alloc_unbound(remote_domid)
+        number = self.lower.alloc_unbound(index(remote_domid))
         return self._own(self.port_class(self, number, f"domain {remote_domid}"))
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> Port:
         """A new port connected to one that another domain allocated for this one
         (EVTCHNOP_bind_interdomain). Xen sets it pending once: the first wait returns at once."""
-        number = self.lower.bind_interdomain(remote_domid, remote_port)
+        number = self.lower.bind_interdomain(index(remote_domid), index(remote_port))
         remote = f"domain {remote_domid}, port {remote_port}"
         return self._own(self.port_class(self, number, remote))
 
     def bind_virq(self, virq: int) -> Port:
         """A new port on which Xen raises this virtual interrupt (EVTCHNOP_bind_virq)."""
-        return self._own(self.port_class(self, self.lower.bind_virq(virq), f"virq {virq}"))
+        return self._own(self.port_class(self, self.lower.bind_virq(index(virq)), f"virq {virq}"))
 
     def _adopt(self, number: int, remote: str) -> Port:
         """A port that is bound already, as the toolstack's for xenstore and the console."""

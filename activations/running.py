@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from traceback import format_exception
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from activations import backend as backends
@@ -91,5 +94,29 @@ async def _hearing(heard: Callable[[], None], work: Coroutine[Any, Any, T]) -> T
 
 
 async def program(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> T:
-    """`main(domain)` as a coroutine, whatever kind of awaitable it is."""
-    return await main(domain)
+    """`main(domain)` as a coroutine, whatever kind of awaitable it is. Raises `TypeError` for an
+    ordinary function."""
+    begun = main(domain)
+    if not isawaitable(begun):
+        name = getattr(main, "__qualname__", repr(main))
+        raise TypeError(
+            f"{name} returned {begun!r}, and cannot be awaited: a domain's program is a coroutine "
+            f"function, `async def {getattr(main, '__name__', 'main')}(xen)`"
+        )
+    return await begun
+
+
+def told(error: BaseException) -> str:
+    """What a program raised, as Python prints it, from the program on."""
+    return "".join(format_exception(type(error), error, from_program(error)))
+
+
+def from_program(error: BaseException) -> TracebackType | None:
+    """The traceback of what a program raised, without the way to it: through a backend, asyncio and
+    `program`. All of it, where it was raised elsewhere."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is program.__code__:
+            return trace.tb_next or trace
+        trace = trace.tb_next
+    return error.__traceback__

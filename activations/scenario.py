@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack
 
@@ -69,7 +70,14 @@ class Scenario:
         `kind` is `pvh` (the default) or `pv` for a guest; the simulator treats them alike.
         `restart` says to the explorer's faults whether they may kill it (docs/explorer.md): where
         nothing is said a guest they may, and dom0's program not.
+
+        Raises `ScenarioError` for a name that is taken, and where no name is given.
         """
+        if not isinstance(name, str):
+            raise ScenarioError(
+                f"a domain of scenario {self.name!r} has no name: write "
+                f'@{self.name}.domain("guest"), or "dom0"'
+            )
         if name in self.halves:
             raise ScenarioError(f"scenario {self.name!r} has two domains called {name!r}")
 
@@ -182,9 +190,31 @@ HeldT = TypeVar("HeldT", bound=Held)
 
 
 def _held(path: Path, kinds: tuple[type[HeldT], ...]) -> dict[str, HeldT]:
-    if not path.is_file():
-        raise ScenarioError(f"{path}: no such file")
+    if why := _unfit(path):
+        raise ScenarioError(f"{path}: {why}")
     return {each.name: each for each in vars(_import(path)).values() if isinstance(each, kinds)}
+
+
+def _unfit(path: Path) -> str | None:
+    """Why it is not a file that can be imported, and what was meant, as far as one can see."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "no such file" + _meant(path)
+    except OSError as error:
+        return error.strerror
+    if S_ISDIR(mode):
+        return "a folder: name a file in it"
+    return None if S_ISREG(mode) else "not a regular file, and cannot be imported"
+
+
+def _meant(path: Path) -> str:
+    file, colon, name = str(path).rpartition(":")
+    if colon and Path(file).is_file():
+        return f": a scenario of {file} is named with two colons, {file}::{name}"
+    if path.name and (with_suffix := path.with_name(f"{path.name}.py")).is_file():
+        return f": is it {with_suffix}?"
+    return ""
 
 
 class _AsItStands(SourceFileLoader):

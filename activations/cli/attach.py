@@ -200,7 +200,7 @@ def _mac(context: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option(
     "--pcap",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OUT,
     metavar="FILE",
     help="Write every frame into FILE, for tcpdump and Wireshark.",
 )

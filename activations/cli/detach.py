@@ -53,7 +53,7 @@ def block(guest: str, name: str, force: bool, level: str | None, verbose: int, d
 
 @detach.command(short_help="A network interface.")
 @click.argument("guest")
-@click.argument("number", type=click.IntRange(min=0))
+@click.argument("number", type=options.Whole(min=0))
 @force
 @options.diagnostics
 def net(guest: str, number: int, force: bool, level: str | None, verbose: int, debug: bool) -> int:

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -22,9 +23,10 @@ from activations.cli.output import JsonLines, Screen
 from activations.cli.run import load_one
 from activations.cli.status import FAILED, INTERRUPTED, WELL
 
-OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 PREEMPTIONS = "preemptions"
 """The strategy that --preemptions stands for."""
+LOWER_HALF = ("ports", "sends")
+"""Options of what is explored without a FILE."""
 EVERY = 0.1
 """Seconds between two looks of the line that is live."""
 
@@ -48,17 +50,41 @@ def _subject(command: F) -> F:
     """What is explored, on what, and where what is found is written."""
     for option in (
         kernels.options,
-        click.option("--perfetto", type=OUT, metavar="OUT", help="What was found, for Perfetto."),
-        click.option("--html", type=OUT, metavar="OUT", help="What was found, to step through."),
-        click.option("--sends", type=click.IntRange(1), default=2, help="Events a port."),
-        click.option("--ports", type=click.IntRange(1, 64), default=1, help="Ports, with no FILE."),
+        click.option(
+            "--perfetto",
+            type=options.OUT,
+            metavar="OUT",
+            help="Write what was found, for Perfetto.",
+        ),
+        click.option(
+            "--html",
+            type=options.OUT,
+            metavar="OUT",
+            help="Write what was found, as a page to step through.",
+        ),
+        click.option(
+            "--sends",
+            type=options.Whole(1),
+            default=2,
+            metavar="N",
+            show_default=True,
+            help="Without FILE: how many events each port gets.",
+        ),
+        click.option(
+            "--ports",
+            type=options.Whole(1, 64),
+            default=1,
+            metavar="N",
+            show_default=True,
+            help="Without FILE: of how many ports.",
+        ),
         click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain."),
         click.option(
             "--late",
-            type=click.IntRange(0),
+            type=options.Whole(0),
             default=0,
             metavar="K",
-            help="Steps upcalls may be late.",
+            help="Upcalls may come up to K steps late.",
         ),
         click.option(
             "--delivery", metavar="WAY", help="vector (the default), callback, pv; for C all."
@@ -77,14 +103,38 @@ def _subject(command: F) -> F:
 
 @click.command(short_help="Try a program's interleavings until one breaks a promise.")
 @click.argument("files", metavar="[FILE[::NAME]]", nargs=-1, shell_complete=options.complete_file)
-@click.option("--runs", type=click.IntRange(1), metavar="N", help="End after so many runs.")
+@click.option("--runs", type=options.Whole(1), metavar="N", help="End after so many runs.")
 @click.option(
-    "--seconds", type=options.Seconds(0), default=60.0, show_default=True, help="End after."
+    "--seconds",
+    type=options.Seconds(0),
+    default=60.0,
+    show_default=True,
+    help="End after so long.",
 )
 @click.option("--strategy", metavar="NAME", help="How to search: portfolio, if nothing is said.")
-@click.option("--preemptions", type=click.IntRange(0), metavar="K", help="All with at most K.")
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Processes that run.")
-@click.option("--seed", type=int, default=0, help="Of what the search does by chance.")
+@click.option(
+    "--preemptions",
+    type=options.Whole(0),
+    metavar="K",
+    help="Every course with at most K preemptions.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=options.Whole(1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Search in N processes.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    metavar="N",
+    show_default=True,
+    help="What the search does by chance, once more the same.",
+)
 @_subject
 @options.as_json
 def explore(
@@ -184,6 +234,12 @@ def _asked(
     """The explorer, and what it explores, one after the other."""
     if kernel := kernels.chosen(subject, files, effort):
         return kernel
+    for name in LOWER_HALF if files else ():
+        if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--{name} is about a kernel's event code by itself: leave it out, or leave out "
+                f"{files[0]}"
+            )
     if len(files) > 1:
         raise click.UsageError("one FILE, or none: several are of a kernel, with --kernel")
     explorer = registry.find("sim").explorer

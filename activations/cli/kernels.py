@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from activations import registry
-from activations.cli.options import F
+from activations.cli.options import F, Whole
 
 PLACE = click.Path(path_type=Path)
 ALONE = (
@@ -32,10 +32,15 @@ PROGRAMS = ("late", "guest", "faults", "runs", "seed")
 def options(command: F) -> F:
     """`--kernel`, and what goes with it."""
     for option in (
-        click.option("--memory", type=click.IntRange(16), metavar="MIB", help="Of states: 3072."),
+        click.option(
+            "--memory",
+            type=Whole(16),
+            metavar="MIB",
+            help="For the states that were seen.  [default: 3072]",
+        ),
         click.option(
             "--passes",
-            type=click.IntRange(1),
+            type=Whole(1),
             metavar="K",
             help="A pending port is served within K passes, or it starves.",
         ),

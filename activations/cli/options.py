@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isfinite
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -25,10 +26,41 @@ class Seconds(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, context: click.Context | None
     ) -> float:
-        seconds: float = super().convert(value, param, context)
-        if not isfinite(seconds):
+        try:
+            is_time = isfinite(float(value))
+        except ValueError:
+            is_time = False
+        if not is_time:
             self.fail(f"{value!r} is not a number of seconds: give one, as 2.5", param, context)
+        seconds: float = super().convert(value, param, context)
         return seconds
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, which is what an error calls it."""
+
+    name = "whole number"
+
+
+class Written(click.Path):
+    """A file that will be written. Whether it can be is seen before there is anything to lose."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, context)))
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            self.fail(f"no folder {path.parent}", param, context)
+        if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{folder} may not be written to", param, context)
+        return path
+
+
+OUT = Written()
 
 
 def complete_file(

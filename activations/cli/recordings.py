@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from activations.cli.status import FAILED, WELL
 from activations.outcome import Outcome
 from activations.recording.form import RecordingError
 from activations.recording.session import Interrupted, Recording
+from activations.running import told
 
 
 def chosen(words: Sequence[str]) -> bool:
@@ -37,7 +37,7 @@ def replay(words: Sequence[str], reporter: Reporter) -> int:
         reporter.progress(str(over))
     except RecordingError:
         raise
-    except (Exception, SystemExit):
-        outcome.failures[half.name] = traceback.format_exc()
+    except (Exception, SystemExit) as error:
+        outcome.failures[half.name] = told(error)
     reporter.ended(scenario, "a replay", outcome, time.perf_counter() - began)
     return FAILED if outcome.failures else WELL

@@ -31,7 +31,7 @@ from activations.scenario import HeldT, Scenario
 )
 @click.option(
     "--trace",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=options.OUT,
     metavar="OUT",
     help="Write what happened: OUT.html to step through, OUT.pftrace for Perfetto, else a line "
     "of JSON each.",
@@ -49,7 +49,7 @@ from activations.scenario import HeldT, Scenario
 @click.option("--vcpus", type=int, metavar="N", help="vCPUs of each domain (sim).")
 @click.option(
     "--record",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=options.OUT,
     metavar="OUT",
     help="Note what the domain takes in, for `activations replay` (linux, lab).",
 )
@@ -63,9 +63,7 @@ def run(
     level: str | None,
     verbose: int,
     debug: bool,
-    trace: Path | None,
-    record: Path | None,
-    **others: Any,
+    **how: Any,
 ) -> int:
     """Run the scenario in FILE: all of its domains, to their ends.
 
@@ -73,14 +71,9 @@ def run(
     their names. Exit status: 0 if all went well, 1 if a domain's half raised, 2 if the scenario
     could not be run at all, 130 if interrupted.
     """
-    for option, file in (("--trace", trace), ("--record", record)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise click.BadParameter(f"no folder {file.parent}", param_hint=repr(option))
     with options.diagnosing(level, verbose, debug):
         reporter = JsonLines() if as_json else Screen()
-        return perform(
-            target, backend, RunOptions(trace=trace, record=record, **others), reporter, debug
-        )
+        return perform(target, backend, RunOptions(**how), reporter, debug)
 
 
 def perform(

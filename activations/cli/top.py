@@ -45,7 +45,7 @@ Told = dict[str, Any]
 
 
 @click.command(short_help="Ports, rates and latencies of programs that run.")
-@click.argument("pids", metavar="[PID]...", type=click.IntRange(1), nargs=-1)
+@click.argument("pids", metavar="[PID]...", type=options.Whole(1), nargs=-1)
 @click.option(
     "-i",
     "--interval",

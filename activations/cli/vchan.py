@@ -86,7 +86,7 @@ def ring(name: str, what: str) -> Callable[[F], F]:
     """An option for the least size of a ring."""
     return click.option(
         name,
-        type=click.IntRange(1, LARGEST),
+        type=options.Whole(1, LARGEST),
         default=RING_SIZE,
         show_default=True,
         metavar="BYTES",

@@ -7,7 +7,6 @@ time: the others are started, with the same file, in the other domains of the sa
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.recording.session import Recorder, recorded
 from activations.registry import PROTOCOL_VERSION
-from activations.running import program
+from activations.running import program, told
 from activations.scenario import Half, Scenario
 from activations.store.descriptor import DescriptorConnection
 from activations.trace import Notes, Trace, writer
@@ -96,8 +95,8 @@ class LinuxBackend:
                 main = _main(half, runner.get_loop())
                 try:
                     outcome.results[half.name] = runner.run(main)
-                except (Exception, SystemExit):
-                    outcome.failures[half.name] = traceback.format_exc()
+                except (Exception, SystemExit) as error:
+                    outcome.failures[half.name] = told(error)
 
         try:
             if options.record is None:

@@ -6,7 +6,6 @@ every program begins here.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from activations.loop import EventLoop
 from activations.lower import Clock
 from activations.outcome import Observer, Outcome, RunOptions
 from activations.registry import PROTOCOL_VERSION
+from activations.running import told
 from activations.scenario import Scenario
 from activations.trace import Trace, writer
 from xen_sim.guests import catalogue
@@ -148,7 +148,7 @@ def _outcome(machine: Machine, trouble: BaseException | None) -> Outcome:
     outcome = Outcome()
     for life in machine.lives:
         if life.failure is not None:
-            outcome.failures[life.domain.name] = "".join(traceback.format_exception(life.failure))
+            outcome.failures[life.domain.name] = told(life.failure)
         elif not life.cancelled:
             outcome.results[life.domain.name] = life.result
     if trouble is not None and not outcome.failures:

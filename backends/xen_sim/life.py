@@ -16,7 +16,7 @@ from activations.domain import Domain
 from activations.errors import LeakWarning, XenError
 from activations.loop import EventLoop
 from activations.own import disown, own_tasks
-from activations.running import program
+from activations.running import from_program, program
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.plain import PlainGuest
 from xen_sim.schedule.scheduler import Kept, nothing
@@ -156,6 +156,9 @@ class LoopLife(Life):
         except KeyboardInterrupt as interrupt:  # whatever comes of giving everything back
             self._failed(interrupt)
             raise
+
+    def _failed(self, error: BaseException) -> None:
+        super()._failed(error.with_traceback(from_program(error)))
 
     def _shut_down(self, loop: EventLoop) -> None:
         """As `asyncio.Runner` does."""

@@ -117,13 +117,45 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(
         "vchan connect path dom0 --wait",
     ],
 )
-@pytest.mark.parametrize("seconds", ["nan", "inf"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "soon"])
 def test_seconds_that_are_not_a_number_are_refused(
     command: str, seconds: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command.split(), seconds]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "is not a number of seconds: give one, as 2.5" in said or "is not in the range" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("explore it.py --ports 2", "--ports is about a kernel's event code by itself"),
+        ("explore it.py --sends 2", "leave it out, or leave out it.py"),
+        ("replay it.py x1-abc --sends 2", "--sends is about a kernel's event code by itself"),
+        ("explore --html /nosuchfolder/page.html", "no folder /nosuchfolder"),
+        ("explore --perfetto /proc/self/fd", "is a directory"),
+        ("run it.py --record /nosuchfolder/it.recording", "no folder /nosuchfolder"),
+        ("attach net guest --pcap /nosuchfolder/it.pcap", "no folder /nosuchfolder"),
+        ("explore --jobs many", "'many' is not a valid whole number"),
+        ("detach net guest eth0", "'eth0' is not a valid whole number"),
+        ("top python", "'python' is not a valid whole number"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused_before_anything_is_done(
+    command: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in " ".join(err.split())
+
+
+def test_a_file_is_not_written_where_its_folder_may_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["explore", "--html", str(tmp_path / "page.html")]) == 2
+    assert f"{tmp_path} may not be written to" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_table_of_exit_statuses_names_each_that_there_is() -> None:

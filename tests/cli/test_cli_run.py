@@ -309,6 +309,7 @@ def test_a_file_that_is_no_good_is_explained_in_one_line(
         (["--seed", "x"], "'x' is not a valid integer"),
         (["--clock", "sundial"], "'sundial' is not one of"),
         (["--trace", "/nosuchfolder/trace"], "no folder /nosuchfolder"),
+        (["--trace", "/proc/self/fd"], "is a directory"),
         (["--backend", "lab", "--seed", "1"], "a real Xen is not seeded"),
         (["--backend", "lab", "--clock", "virtual"], "a real Xen has real time"),
         (["--log", "loud"], "'loud' is not one of"),

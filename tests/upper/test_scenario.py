@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from activations import ScenarioError, scenario
+from activations import Domain, DomainFailed, Scenario, ScenarioError, run, scenario
 
 
 def write(file: Path, name: str) -> None:
@@ -44,6 +45,82 @@ def test_a_file_that_is_not_python_is_refused(tmp_path: Path) -> None:
     write(file, "left")
     with pytest.raises(ScenarioError, match="is not a Python file"):
         scenario.load(str(file))
+
+
+def test_a_path_that_is_not_a_file_is_told_with_what_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "it.py"
+    write(file, "left")
+    os.mkfifo(tmp_path / "pipe")
+    for path, says in (
+        (tmp_path, "a folder: name a file in it"),
+        (tmp_path / "it", f"no such file: is it {file}?"),
+        (f"{file}:left", f"no such file: a scenario of {file} is named with two colons, {file}::"),
+        (tmp_path / "pipe", "not a regular file"),
+        (tmp_path / "other.py", "no such file"),
+        (file / "other.py", "Not a directory"),
+    ):
+        with pytest.raises(ScenarioError) as error:
+            scenario.load(str(path))
+        assert f"{path}: {says}" in str(error.value)
+
+
+def test_a_folder_that_may_not_be_entered_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ScenarioError, match=r"it\.py: Permission denied"):
+        scenario.load(str(tmp_path / "it.py"))
+
+
+def test_a_domain_has_a_name() -> None:
+    one = Scenario("one")
+    with pytest.raises(ScenarioError, match=r'write @one\.domain\("guest"\), or "dom0"'):
+
+        @one.domain  # type: ignore[arg-type]
+        async def guest(xen: Domain) -> None: ...
+
+
+def test_a_program_that_is_no_coroutine_function_is_told_so() -> None:
+    one = Scenario("one")
+
+    @one.domain("guest")  # type: ignore[arg-type]
+    def ordinary(xen: Domain) -> None: ...
+
+    with pytest.raises(DomainFailed, match=r"ordinary returned None.*`async def ordinary\(xen\)`"):
+        one.run()
+
+
+def test_a_traceback_begins_with_the_program() -> None:
+    """What lies above it, a backend and asyncio, its writer has not written."""
+    one = Scenario("one")
+
+    @one.domain("guest")
+    async def raises(xen: Domain) -> None:
+        raise RuntimeError("broken")
+
+    said = one.outcome().failures["guest"].splitlines()
+    assert said[0].startswith("Traceback")
+    assert "in raises" in said[1]
+    assert f'File "{__file__}"' in said[1]
+    assert said[-1] == "RuntimeError: broken"
+
+
+@pytest.mark.parametrize("number", ["3", 3.0, None])
+def test_a_number_that_is_none_is_refused_before_xen_is_asked(number: Any) -> None:
+    async def main(xen: Domain) -> None:
+        for bind in (
+            lambda: xen.events.bind_interdomain(0, number),
+            lambda: xen.events.bind_interdomain(number, 3),
+            lambda: xen.events.alloc_unbound(number),
+            lambda: xen.events.bind_virq(number),
+        ):
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                bind()
+
+    run(main)
 
 
 @pytest.mark.parametrize("source", [b"\xff", b"x = '\0'", b"# coding: nonsense\n"])

@@ -49,7 +49,7 @@ def wait(command: F) -> F:
 @click.option(
     "-n",
     "--count",
-    type=click.IntRange(min=0),
+    type=options.Whole(min=0),
     default=COUNT,
     show_default=True,
     metavar="N",
@@ -98,7 +98,7 @@ def ping(
 @click.option(
     "-p",
     "--ports",
-    type=click.IntRange(1, 900),
+    type=options.Whole(1, 900),
     default=PORTS,
     show_default=True,
     metavar="N",
@@ -107,14 +107,14 @@ def ping(
 @click.option(
     "-s",
     "--senders",
-    type=click.IntRange(1, 10_000),
+    type=options.Whole(1, 10_000),
     default=SENDERS,
     show_default=True,
     metavar="N",
     help="Tasks that send, each through all channels in turn.",
 )
 @click.option(
-    "-n", "--count", type=click.IntRange(min=1), metavar="N", help="Events, and no time limit."
+    "-n", "--count", type=options.Whole(min=1), metavar="N", help="Events, and no time limit."
 )
 @click.option(
     "-t",

@@ -36,7 +36,7 @@ def virq(context: click.Context, parameter: click.Parameter, value: str) -> int:
 @click.command(short_help="Say when Xen raises a virtual interrupt.")
 @click.argument("number", metavar="VIRQ", callback=virq)
 @click.option(
-    "-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after so many events."
+    "-n", "--count", type=options.Whole(min=1), metavar="N", help="End after so many events."
 )
 @backend
 @options.as_json

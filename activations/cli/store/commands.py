@@ -125,7 +125,7 @@ def rm(path: str, socket: Path | None) -> int:
 @store.command(short_help="Say what changes, as it does.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=options.store_path)
 @click.option(
-    "-n", "--count", type=click.IntRange(min=1), metavar="COUNT", help="End after so many lines."
+    "-n", "--count", type=options.Whole(min=1), metavar="COUNT", help="End after so many lines."
 )
 @click.option(
     "--exec",

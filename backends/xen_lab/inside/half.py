@@ -130,12 +130,12 @@ def _describe(value: Any) -> dict[str, Any]:
 
 
 def _told(error: BaseException) -> str:
-    import traceback
+    from activations.running import told
 
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next  # the way from here to the half is not news
-    return "".join(traceback.format_exception(type(error), error, trace))
+    return told(error.with_traceback(trace))
 
 
 def _write(descriptor: int, data: bytes) -> None:
