@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from support import eager, reporting
 from support.needs import LEFT_OUT, leave_out
 from support.pace import patience
+from support.side_by_side import LAB
 
 import xen_lab
 from activations import BackendError, EventLoop
@@ -147,6 +148,9 @@ def lab(lab_parts: None, lent: Path) -> Iterator[xen_lab.Lab]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is long runs when `-m` speaks of it. No test may hang for ever: how long it has is what
     its mark says, at this machine's pace."""
+    for file in {item.path for item in items if item.get_closest_marker("lab")}:
+        if not LAB.search(file.read_text("utf-8")):
+            raise pytest.UsageError(f"{file} has tests on a real Xen: it has to say mark.lab")
     if "long" not in config.getoption("-m"):
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if not item.get_closest_marker("long")]

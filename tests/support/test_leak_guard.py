@@ -61,14 +61,27 @@ LEAKY = """
 """
 
 
-def test_whatever_is_left_behind_fails_the_test(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ports, grants, tasks, loops, descriptors and sockets do; being tidy does not."""
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     pytester.makeconftest((TESTS / "conftest.py").read_text())
     pytester.makepyprojecttoml((HOME / "pyproject.toml").read_text())
-    pytester.makepyfile(test_leaky=LEAKY)
-    said = str(pytester.runpytest_subprocess("test_leaky.py").stdout)
+    return pytester
+
+
+def test_whatever_is_left_behind_fails_the_test(project: pytest.Pytester) -> None:
+    """Ports, grants, tasks, loops, descriptors and sockets do; being tidy does not."""
+    project.makepyfile(test_leaky=LEAKY)
+    said = str(project.runpytest_subprocess("test_leaky.py").stdout)
     blamed = set(re.findall(r"^(?:FAILED|ERROR) test_leaky.py::(\w+)", said, re.MULTILINE))
     assert blamed == set(re.findall(r"def (test_\w+)", LEAKY)) - {"test_tidy"}
+
+
+def test_a_test_on_a_real_xen_that_the_test_command_would_not_find_is_refused(
+    project: pytest.Pytester,
+) -> None:
+    """side_by_side.py looks for them by the word."""
+    project.makepyfile(marks="from pytest import mark\nREAL = mark.lab\n")
+    project.makepyfile(test_real="from marks import REAL\n@REAL\ndef test_it(): pass\n")
+    said = str(project.runpytest_subprocess("test_real.py").stderr)
+    assert "it has to say mark.lab" in said

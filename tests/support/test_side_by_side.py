@@ -48,7 +48,8 @@ def write(tmp_path: Path) -> Write:
     """Write the tests of a project of their own."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    lab\n    own_lab\n    long\n")
-    return lambda text: (tmp_path / "test_it.py").write_text(textwrap.dedent(text)) and None
+    (tmp_path / "tests").mkdir()
+    return lambda text: (tmp_path / "tests/test_it.py").write_text(textwrap.dedent(text)) and None
 
 
 def run(folder: Path, *parts: str) -> tuple[int, str]:
@@ -65,8 +66,19 @@ def test_all_parts_are_summed_up_as_one(write: Write, tmp_path: Path) -> None:
     status, out = run(tmp_path, "lab", "others")
     assert status == 0
     assert out.endswith("\n2 passed, 0 failed, 0 skipped\n")
-    assert "s  test_it.py::test_on_a_real_xen\n" in out
+    assert "s  tests/test_it.py::test_on_a_real_xen\n" in out
     assert "\non a real Xen: 1 tests in" in out
+
+
+def test_a_part_on_a_real_xen_imports_no_file_without_such_tests(
+    write: Write, tmp_path: Path
+) -> None:
+    write(PASSES)
+    (tmp_path / "tests/test_other.py").write_text("raise ValueError('is imported')")
+    status, out = run(tmp_path, "lab")
+    assert (status, "\non a real Xen: 1 tests in" in out) == (0, True), out
+    status, out = run(tmp_path, "lab", "others")
+    assert (status, "is imported" in out) == (1, True)
 
 
 def test_a_failure_is_told_with_what_the_test_printed(write: Write, tmp_path: Path) -> None:
@@ -89,8 +101,8 @@ def test_that_passes_and_cannot_be_torn_down(torn): pass
     assert "assert 1 == 2" in out
     assert "some words" in out
     assert out.endswith(
-        "\nFAILED without one: test_it.py::test_fails"
-        "\nFAILED without one: test_it.py::test_that_passes_and_cannot_be_torn_down"
+        "\nFAILED without one: tests/test_it.py::test_fails"
+        "\nFAILED without one: tests/test_it.py::test_that_passes_and_cannot_be_torn_down"
         "\n2 passed, 2 failed, 0 skipped\n"
     )
 
@@ -136,7 +148,7 @@ def test_what_tests_took_is_remembered(write: Write, tmp_path: Path) -> None:
     kept.write_text('{"test_long_ago.py::test": 7.0}')
     run(tmp_path, "others")
     seconds = json.loads(kept.read_text())
-    assert seconds.keys() == {"test_long_ago.py::test", "test_it.py::test_elsewhere"}
+    assert seconds.keys() == {"test_long_ago.py::test", "tests/test_it.py::test_elsewhere"}
 
 
 def test_what_computes_is_nice_to_what_waits_for_the_lab(write: Write, tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ def test_against_libxenvchan(target: str, lab_with_peer: Lab) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(1300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("target", scenarios_in(PROXY))
 def test_against_the_socket_proxy(target: str, lab: Lab) -> None:
     """What one end sends the other hears, through a Unix socket and the proxy."""
-    outcome = lab.run(scenario.load(target), Silent(), timeout=1200)
+    outcome = lab.run(scenario.load(target), Silent(), timeout=300)
     assert not outcome.failures
     guest, dom0 = outcome.results["guest"], outcome.results["dom0"]
     assert (dom0["heard"], guest["heard"]) == (guest["sent"], dom0["sent"])
