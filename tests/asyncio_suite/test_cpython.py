@@ -24,8 +24,11 @@ except ModuleNotFoundError:
     version = "{}.{}".format(*sys.version_info)
     leave_out("CPython's own tests", f"Debian: apt-get install libpython{version}-testsuite")
 
+# Up to 3.13 a test of a loop has to set a watcher of child processes, which 3.14 has no more.
+OF_ANY_LOOP: type = getattr(test_events, "UnixEventLoopTestsMixin", test_events.EventLoopTestsMixin)
+
 SUBJECTS: dict[str, tuple[type, ...]] = {
-    "Events": (test_events.UnixEventLoopTestsMixin, test_events.SubprocessTestsMixin),
+    "Events": (OF_ANY_LOOP, test_events.SubprocessTestsMixin),
     "Sockets": (test_sock_lowlevel.BaseSockTestsMixin,),
     "Sendfile": (test_sendfile.SendfileTestsBase,),
 }

@@ -220,7 +220,8 @@ def test_what_is_missing_of_headers_is_said(
     assert "missing: <linux/bitops.h>. Give their folder" in capsys.readouterr().err
     driver.write_text("void f(void) { set_bit(3, MASK); }\n")
     assert main(["explore", "--kernel", str(driver)]) == 2
-    assert "missing: MASK" in capsys.readouterr().err
+    # To gcc up to 13 `set_bit` is no error of its own; from 14 on it names both at once.
+    assert re.search(r"missing: (set_bit, )?MASK\. ", capsys.readouterr().err)
 
 
 # A search that does not come to its end
