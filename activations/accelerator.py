@@ -7,6 +7,7 @@ Everything is complete without it, and nothing behaves otherwise with it (docs/a
 from __future__ import annotations
 
 import os
+import sysconfig
 import warnings
 from binascii import crc32
 from importlib import import_module
@@ -16,6 +17,7 @@ from typing import Any
 PURE = "ACTIVATIONS_PURE"
 """The variable in the environment: anything but 0 chooses what is in Python alone."""
 
+_FREE_THREADED = "it is written for one thread at a time, and this Python is free-threaded"
 _OUT_OF_DATE = "out of date, since it was built from another _accelerator.c"
 
 
@@ -26,6 +28,8 @@ def _load() -> tuple[Any, str]:
     try:
         found = import_module("activations._accelerator")
     except ImportError as error:
+        if sysconfig.get_config_var("Py_GIL_DISABLED"):
+            return None, _FREE_THREADED
         return None, f"{error}: pip install again, with gcc and python3-dev"
     except (AttributeError, TypeError) as error:
         return None, f"not for this Python's asyncio: {error}"

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import weakref
 from binascii import crc32
 from collections import deque
@@ -80,6 +81,20 @@ def test_a_python_with_other_handles_does_without() -> None:
     assert "_callback" in said
 
 
+FREE_THREADED = """
+import sys, sysconfig
+sysconfig.get_config_vars()["Py_GIL_DISABLED"] = 1
+sys.modules["activations._accelerator"] = None
+from activations import accelerator
+print(accelerator.accelerator, accelerator.missing)
+"""
+
+
+def test_a_free_threaded_python_does_without_and_is_not_told_to_install_a_compiler() -> None:
+    why = "it is written for one thread at a time, and this Python is free-threaded"
+    assert python(FREE_THREADED) == f"None {why}\n"
+
+
 def python(program: str, *arguments: str) -> str:
     """What this program prints, in a Python of its own that may have the accelerator."""
     done = subprocess.run(
@@ -143,6 +158,20 @@ def test_without_a_compiler_it_is_left_out_in_silence(
         assert data == {"artifacts": []}
         assert [file.name for file in (root / "activations").iterdir()] == [SOURCE.name]
     assert capfd.readouterr() == ("", "")
+
+
+def test_for_a_free_threaded_python_none_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sysconfig.get_config_vars(), "Py_GIL_DISABLED", 1)
+    monkeypatch.delenv("ACTIVATIONS_ACCELERATOR", raising=False)
+    data: dict[str, Any] = {"artifacts": []}
+    build_hook(monkeypatch, tmp_path).initialize("standard", data)
+    assert data == {"artifacts": []}
+    monkeypatch.setenv("ACTIVATIONS_ACCELERATOR", "required")
+    (tmp_path / "wheel").mkdir()
+    with pytest.raises(SystemExit, match="free-threaded"):
+        build_hook(monkeypatch, tmp_path / "wheel").initialize("standard", data)
 
 
 def test_a_wheel_that_is_to_have_it_fails_without(
