@@ -41,7 +41,7 @@ states are read in words, whatever they are made of."""
 _OURS = (*_BOTH, "-fno-stack-protector", "-Wall", "-Wextra")
 _WATCHED = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 _SEEN = (
-    *("-x", "c", *_BOTH, "-w", "-Werror=implicit-function-declaration"),
+    *("-x", "c", *_BOTH, "-Werror=implicit-function-declaration"),
     *_WATCHED,
     *("-mno-red-zone", "-mgeneral-regs-only", "-fno-common", "-fno-stack-protector"),
     "-fstack-clash-protection",  # a large frame is touched page by page, and finds the stack's end

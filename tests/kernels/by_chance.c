@@ -7,6 +7,8 @@
 #include "explore.h"
 #include "lower_half.h"
 
+unsigned this_vcpu(void); /* Xen's half has it */
+
 #define WORDS 3
 #define DEEDS 4
 
