@@ -45,8 +45,8 @@ class Domain:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that serves it. Not what keeps it alive: a loop that is closed, and that nobody
-        else has, is freed at once. Raises `RuntimeError` from then on."""
+        """The loop that serves it. A domain does not keep it alive: a closed loop to which no other
+        reference is left is freed at once. Raises `RuntimeError` from then on."""
         loop = self._loop()
         if loop is None:
             raise RuntimeError(f"the event loop of {self!r} is gone: keep the loop itself")

@@ -6,7 +6,7 @@ would take its bytes past it (`os.preadv`, `struct.unpack_from`, `hashlib`) is r
 with a `TypeError`: take `bytes(...)` of it.
 
 In a replay the bytes are those that were noted. `known` has what was read and written so far, for
-who looks on with a debugger; to look there is no read.
+a debugger: a look there is not noted as a read.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class End:
         self._notify()
 
     def lose_peer(self) -> None:
-        """The other end's domain is no more, and cannot say so itself."""
+        """The other end's domain is gone, and cannot say so itself."""
         self._control[self._peer_live] = Live.GONE
 
     def release(self) -> None:

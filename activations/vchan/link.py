@@ -39,7 +39,7 @@ class Link:
         self.port = port
         self.closed: bool = False
         self.bereft: bool = False
-        """The other end's domain is no more: see `watch_over`."""
+        """The other end's domain is gone: see `watch_over`."""
         self._fields = fields
         self._control = control
         self._rings = rings

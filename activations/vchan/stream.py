@@ -105,8 +105,8 @@ class VchanStream(ByteStream):
 
     def _write_at_once(self, item: bytes) -> int:
         """How much fits. Most of what is sent does, and then takes no view of it nor a coroutine
-        more, nor a guard, since nobody comes in between; what is wrong is left for `_write` to
-        say."""
+        more, nor a guard, since no other task runs in between; what is wrong is left for `_write`
+        to say."""
         link = self._link
         if link.closed or link.end.peer_left:
             return 0

@@ -173,7 +173,7 @@ def _made(sources: Sequence[Path], flags: Sequence[str], how: _How, *, suffix: s
     name = sources[0].stem.partition("-")[0]
     made = place / f"{name}-{digest.hexdigest()[:24]}{suffix}"
     if _is_sealed(made):
-        with suppress(OSError):  # it is another user's, or nobody may write there
+        with suppress(OSError):  # it is another user's, or a read-only place
             os.utime(made)
         return made
     try:
@@ -289,7 +289,7 @@ def _link(sources: Sequence[Path], flags: Sequence[str], made: Path, work: Path)
 
 
 class _Missing(Exception):
-    """Names that the kernel takes from elsewhere, and nobody gives."""
+    """Names that the kernel takes from elsewhere, and no file defines."""
 
 
 def _missing(piece: Path, given: Sequence[Path]) -> list[str]:

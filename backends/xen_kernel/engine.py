@@ -87,7 +87,7 @@ MOST_MEMORY = 1 << 43
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a search gives up. Raises `KernelError` for what is no limit."""
+    """When a search gives up. Raises `KernelError` for a limit that cannot be."""
 
     seconds: float = 600.0
     """Of processor time, of each process."""

@@ -2,8 +2,8 @@
 
 `apt-get download` checks signatures and hashes. It is asked first with the machine's own package
 lists, which costs nothing; when those are missing or stale, with lists of our own, fetched into
-the cache folder from the machine's own sources. Where the machine is not a Debian 12, whoever runs
-it names the sources of one (`ACTIVATIONS_LAB_SOURCES`): its packages run anywhere, since they are
+the cache folder from the machine's own sources. Where the machine is not a Debian 12,
+`ACTIVATIONS_LAB_SOURCES` names the sources of one: its packages run anywhere, since they are
 never installed. apt is shown an empty status file throughout, so that what happens to be installed
 here has no say.
 """

@@ -2,7 +2,7 @@
 
 It is asked before every step of a guest, and done by the hub: a greenlet of a domain that dies is
 put away as it stands, and ended with the run. What the dead domain would still do (a `finally`, a
-`with` block) is done by nobody within the run, as on any Xen.
+`with` block) is not done within the run, as on any Xen.
 
 What Xen does on a domain's behalf it does to its end: a domain that stands within a hypercall is
 not killed there, and none is migrated meanwhile, since the hypercall may be about its ports.

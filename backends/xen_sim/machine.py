@@ -296,8 +296,8 @@ class Machine:
         cpu.greenlet.switch()
 
     def _until_something_ends(self) -> BaseException | None:
-        """Run until a domain has ended, nobody can run, or an errand is done; give the trouble
-        there is with that."""
+        """Run until a domain has ended, none can run, or an errand is done; give what is wrong
+        then."""
         scheduler = self.xen.scheduler
         scheduler.over = None
         living = [life for life in self.lives if not life.ended]

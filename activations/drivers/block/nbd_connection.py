@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self.fail("the disk was closed")
 
     def fail(self, why: str) -> None:
-        """It is of no more use: all that wait are told."""
+        """It is lost: all that wait are told."""
         self.why = self.why or why
         asked, self._asked = self._asked, {}
         waiting: list[asyncio.Future[Any]] = [self.ready, *(done for _, done in asked.values())]

@@ -1,7 +1,7 @@
 /*
  * Agents: a vCPU, a peer, a timer. Each runs on a stack of its own, up to its next step, and then
  * gives the turn to the scheduler. "About to do this" is what it says when it does; it is done when
- * the agent is resumed, together with all that concerns nobody else up to the next step.
+ * the agent is resumed, together with all that other agents cannot tell, up to the next step.
  *
  * An interrupt is taken by the vCPU that is resumed, on its own stack, before the step it announced.
  */
@@ -66,7 +66,7 @@ uint8_t *stack_base(unsigned agent)
 	return stacks + (size_t)(agent + 1) * (GUARD + STACK);
 }
 
-/* Empty stacks, each above a page that nobody may touch: what overruns one is found out. */
+/* Empty stacks, each above a page without access, so that an overrun is found out. */
 void stacks_reset(void)
 {
 	size_t each = GUARD + STACK;

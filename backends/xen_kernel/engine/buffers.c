@@ -8,7 +8,7 @@
  *     arm64    a store leaves before others, unless they touch the same bytes, a store barrier stands
  *              between the two, or it is a release. A full barrier waits for all; entering Xen and
  *              an interrupt wait for nothing. An atomic operation reads and writes in one, and what
- *              it has written is seen late as well: by a reader. Nobody writes there before
+ *              it has written is seen late as well: by a reader. No other write goes there before
  *
  * Reads are done in the order of the program, and no store before a read that precedes it.
  */
@@ -133,7 +133,7 @@ int buffers_let_leave(unsigned agent, unsigned nth)
 	return one->exclusive || !is_taken(agent, one->address, one->size);
 }
 
-/* Whether whoever runs has stores that are not seen. */
+/* Whether the agent that runs has stores that others do not see yet. */
 int buffers_hold(void)
 {
 	return on_its_way || machine.buffered[machine.current];

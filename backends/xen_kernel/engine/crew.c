@@ -1,8 +1,8 @@
 /*
  * A crew: processes that search together. They are forked where a search begins, and share the
  * states that were seen (seen.c), what leads where (graph.c), what is learned of words (memory.c),
- * and what was found. Whoever comes to a state first goes on from there; so each state is gone on
- * from by one of them.
+ * and what was found. The process that comes to a state first goes on from there; so each state
+ * is gone on from by one of them.
  *
  * Who has nothing to do waits for a message. Who sees that somebody waits gives away the oldest
  * place on its path where moves are left, all of them: the place, and the answers that lead there
@@ -45,7 +45,7 @@ static struct crew {
 } *crew;
 
 static uint8_t *way;	/* to what is wrong */
-static int from, to;	/* messages: a task, or a byte: it has ended. 0 where nobody waits */
+static int from, to;	/* messages: a task, or a byte: it has ended. 0 where none waits */
 
 void *common(size_t bytes)
 {
@@ -165,7 +165,7 @@ void crew_tell(const struct result *result, double seconds)
 	crew->job[crew_self] = (struct job){result->runs, steps, result->depth, seconds};
 }
 
-/* All of them together; seconds of whoever has spent the most. */
+/* All of them together; the seconds are of the process that has spent the most. */
 void crew_sum(struct result *result)
 {
 	result->runs = result->moves = result->depth = 0;

@@ -80,7 +80,7 @@ struct vcpu {
 	uint8_t in_xen;
 };
 
-/* A store that nobody else sees yet. */
+/* A store that no other processor sees yet. */
 struct buffered {
 	uint64_t address, value;
 	uint8_t size, group, release, exclusive, pad[4];

@@ -47,7 +47,7 @@ static uint64_t place(const ucontext_t *context)
 	return at < (uint64_t)engine_begins ? at : last_access;
 }
 
-/* Who has called what is no code: the return address, if it lies on the stack. */
+/* Where a call to no code came from: the return address, if it lies on the stack. */
 static uint64_t caller(const ucontext_t *context)
 {
 	uint64_t top = (uint64_t)context->uc_mcontext.gregs[REG_RSP];

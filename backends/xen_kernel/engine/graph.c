@@ -1,9 +1,9 @@
 /*
  * Which move leads from which state to which, of the states that were seen (seen.c).
  *
- * A state from which no end can be reached any more is a livelock: whoever runs, for however long,
- * nobody is through. It is found backwards from the ends, once all states are known, by one process;
- * the way to it is the shortest there is.
+ * A state from which no end can be reached any more is a livelock: in whatever order
+ * the agents run on, they never come to an end. It is found backwards from the ends, once all
+ * states are known, by one process; the way to it is the shortest there is.
  */
 #include "search.h"
 

@@ -131,7 +131,7 @@ static int is_new(uint64_t digest)
 /* A line for the end at hand. */
 static void tell_end(uint64_t digest)
 {
-	stepping = 0;	/* to look is no step */
+	stepping = 0;	/* a look does not count as a step */
 	printf("{\"end\": \"%016lx\", \"ports\": {", digest);
 	for (unsigned port = 1, many = 0; port < MOST_PORTS; port++)
 		if (explore_is_peers(port))

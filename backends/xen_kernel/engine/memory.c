@@ -156,7 +156,7 @@ static void access_first_half(uint64_t address, unsigned long size, uint64_t sit
 	{ access_memory(STEP_WRITE, (uint64_t)at, size, SITE); }
 PLAIN(1) PLAIN(2) PLAIN(4) PLAIN(8) PLAIN(16)
 
-/* The read of a change that gcc makes in one instruction where nobody watches (assembly.py). */
+/* The read of a change that gcc makes in one instruction where it is not watched (assembly.py). */
 #define FIRST_HALF(size) \
 	void engine_first_half##size(void *at) { access_first_half((uint64_t)at, size, SITE); }
 FIRST_HALF(1) FIRST_HALF(2) FIRST_HALF(4) FIRST_HALF(8)

@@ -1,15 +1,15 @@
 /*
  * Partial-order reduction: of the moves that are possible in a state, some that are enough.
  *
- * Two moves are independent if they come to the same in either order. Where nobody outside of a set
- * of agents can ever do, before these move, what depends on what they do next, it is enough to move
+ * Two moves are independent if they come to the same in either order. Where no agent outside of a
+ * set can ever do, before these move, what depends on what they do next, it is enough to move
  * these: whatever the others do can be done later. So from each agent that can move a set is
- * closed, by adding whoever may do something that its members' next moves depend on; the set with
- * the fewest moves is taken. What each may ever do is learned, as the words that are shared are
- * (memory.c, cpu.c): a search that learns more begins anew.
+ * closed, by adding each agent that may do something that its members' next moves depend on; the
+ * set with the fewest moves is taken. What each may ever do is learned, as the words that are
+ * shared are (memory.c, cpu.c): a search that learns more begins anew.
  *
  * Sets are of contexts: an agent's own code, and a vCPU's handler. What a vCPU does next outside of
- * its handler is independent of an upcall where it is no step about interrupts, is not in Xen, and
+ * its handler is independent of an upcall where it is an access to memory, is not in Xen, and
  * touches nothing that the handler does: the handler would run as a whole before or behind it.
  *
  * No end is left out, nor a run that goes wrong. A move that is put off stays possible, so a run that
@@ -104,7 +104,7 @@ static int quiet(unsigned vcpu)
 	       !(memory_meets(doing) & HANDLER(vcpu));
 }
 
-/* Whom what an agent does next meets, if nobody interrupts it. */
+/* Whose steps an agent's next one depends on, if no interrupt comes first. */
 static uint32_t next_meets(unsigned agent)
 {
 	switch (machine.agent[agent].state) {

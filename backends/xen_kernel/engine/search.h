@@ -40,11 +40,12 @@ void search(const struct limits *limits, struct result *result);
 void search_begun(double spent);	/* seconds, before this */
 void run_begin(void);
 void moves_to_answers(struct answers *way);
-/* COMPLETE; OUT_OF_TIME where it goes on for ever; OUT_OF_STATES where an answer is no option. */
+/* COMPLETE; OUT_OF_TIME where it goes on for ever; OUT_OF_STATES where an answer is not
+ * among the options. */
 enum ended replay(const struct answers *answers,
 		  void (*before)(const struct question *, unsigned answer));
 enum wrong run_end(const char **said);
-extern void (*at_end)(void);	/* called wherever nobody goes on, lost or not */
+extern void (*at_end)(void);	/* called wherever no agent can go on, lost or not */
 extern void (*live)(const struct result *);	/* and now and then, if there is one */
 extern volatile int interrupted;
 

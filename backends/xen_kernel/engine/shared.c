@@ -2,7 +2,7 @@
  * A word is shared if two contexts touch it, and one of them writes. A context is an agent, or an
  * interrupt's handler on its vCPU. Which words these are is learned: a search begins with none; a
  * word that turns out to be shared is kept, and the search begins anew, until there is nothing new.
- * What concerns one context alone needs no step: nobody can tell when it was done.
+ * What concerns one context alone needs no step: the others cannot tell when it was done.
  *
  * Processes that search together (crew.c) learn together: who has touched a word is known to all of
  * them at once, and so the second of two that touch it sees that it is shared.

@@ -26,7 +26,7 @@ void explore_agent(const char *name, void (*run)(unsigned long), unsigned long a
 void explore_handler(void (*upcall)(unsigned vcpu));
 /* While it boots: which vCPU is it that boots now? */
 void explore_on_vcpu(unsigned vcpu);
-/* Sleep until this byte is not 0. For agents that are no vCPUs. */
+/* Sleep until this byte is not 0. For agents other than vCPUs. */
 void explore_wait(const volatile uint8_t *until);
 
 /* Ports and events: Xen's, as a peer's send, a timer or a toolstack causes them. */

@@ -1,6 +1,6 @@
 /*
  * Items: what a peer produces before it sends an event, and what the guest has seen of it. At the
- * end of a run whatever was produced must have been seen: everybody sleeps, and nobody will come.
+ * end of a run all that was produced must have been seen: all agents sleep, and no event will come.
  *
  * Passes: a port that is pending and not masked when one begins, and still when the next does, was
  * passed over, if others were served. It starves where that goes on.
@@ -157,7 +157,7 @@ enum wrong explore_end(const char **said)
 	return RIGHT;
 }
 
-/* How a port is, for whoever looks from outside. */
+/* The state of a port, for a look from outside. */
 int explore_is_peers(unsigned port) { return channel[port].state == INTERDOMAIN; }
 int explore_is_pending(unsigned port) { return port_operations->is_pending(port); }
 int explore_is_masked(unsigned port) { return port_operations->is_masked(port); }

@@ -59,7 +59,7 @@ static inline int test(volatile uint64_t *words, unsigned bit)
 	return __atomic_load_n(&words[bit >> 6], __ATOMIC_RELAXED) >> (bit & 63) & 1;
 }
 
-/* What this says of a port: to look is no step. */
+/* The answer of `says` for a port; a look does not count as a step. */
 int cpu_look(int (*says)(unsigned port), unsigned port);
 
 /* A lock of Xen's is 1 while it is free. */

@@ -75,7 +75,7 @@ class Alone:
 
 
 class _Gone(Exception):
-    """Whoever was about to do a share is no more."""
+    """The process that was to do a share has died."""
 
 
 class WorkersDied(Exception):

@@ -49,7 +49,7 @@ class Redundant(SimulationOver):
 class Footprints:
     """Notes what is touched, and by whom, from one choice to the next.
 
-    A vCPU that runs though nobody was asked has a transition of its own. What it notes is too much
+    A vCPU that runs without a choice has a transition of its own. What it notes is too much
     rather than too little: that costs runs, and hides nothing.
     """
 

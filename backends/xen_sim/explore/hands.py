@@ -199,7 +199,7 @@ class Hand:
         return answer
 
     def end(self) -> str:
-        """It is no more; how it ended."""
+        """Kill it; say how it ended."""
         self._pipe.close()
         self._process.kill()
         return f"exit status {self._process.wait()}"
@@ -218,7 +218,7 @@ def serve(descriptor: int) -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    """Until nothing comes, or nobody listens."""
+    """Until the other end of the pipe is closed."""
     sent = pipe.recv_bytes()
     engine: Engine | None = None
     while pipe.poll(IDLE):

@@ -57,7 +57,7 @@ Body = Callable[[ExploredMachine], object]
 
 
 def fails(error: BaseException) -> bool:
-    """Whether this is a failure of the program's, and not the end of whoever explores it."""
+    """Whether this is a failure of the program's, and not the end of the search."""
     return isinstance(error, Exception | SimulationOver)
 
 

@@ -1,8 +1,8 @@
 """What a machine asks: whether a fault happens, here.
 
 A run has two phases. In the first, faults happen; that nothing is broken by them is its safety. The
-second begins behind the last fault that a run may have, and from then on the world is well: whoever
-has not got through what befell him by its end is found out as for a deadlock or a livelock.
+second begins behind the last fault that a run may have, and from then on the world is well: a
+program that has not recovered by its end is found out as for a deadlock or a livelock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The faults there are, by kind.
 
 Some of them Xen and its world may do to anybody at any time; a program that breaks of these is
-wrong, whatever it is for. The others break many a program by definition: whoever waits for a domain
-that was killed waits for good. Those have to be asked for, by the name of their kind.
+wrong, whatever it is for. The others break many a program by definition: one that waits for a
+domain that was killed waits for good. Those have to be asked for, by the name of their kind.
 """
 
 from __future__ import annotations

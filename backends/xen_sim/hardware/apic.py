@@ -45,6 +45,6 @@ class LocalAPIC:
         return vector
 
     def eoi(self) -> None:
-        """End of interrupt: the highest vector in service is no more."""
+        """End of interrupt: the highest vector in service leaves it."""
         if self.isr:
             self.isr &= ~(1 << (self.isr.bit_length() - 1))

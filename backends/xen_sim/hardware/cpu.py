@@ -151,10 +151,10 @@ class CPU(Fiber):
         """Write to an I/O port: it goes nowhere."""
 
     def step(self, step: Step) -> None:
-        """The guest is about to take this step: nobody comes in between."""
+        """The guest is about to take this step; here no other vCPU runs before it."""
 
     def step_of_xen(self, step: Step) -> None:
-        """Xen is about to take this step on its behalf: nobody comes in between."""
+        """Xen is about to take this step on its behalf; here no other vCPU runs before it."""
 
     @property
     def before(self) -> Before | None:

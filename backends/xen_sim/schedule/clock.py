@@ -121,7 +121,7 @@ class Clock(Protocol):
         """No fiber can run: let the next thing happen. `BlockedForever` if there is none."""
 
     def skip_to(self, when: int) -> bool:
-        """Nobody can run, and `when` is asked for by one who will: if nothing happens before, nor
+        """No fiber can run, and one asks to be woken at `when`: if nothing happens before, nor
         at the same instant, it is then. False where that is not so."""
 
 

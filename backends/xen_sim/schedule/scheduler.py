@@ -57,7 +57,7 @@ def nothing() -> Kept:
 
 
 def unexplained(error: BlockedForever) -> BlockedForever:
-    """The `report` where there is nobody to ask."""
+    """The `report` of a scheduler without a machine."""
     return error
 
 
@@ -189,8 +189,8 @@ class Scheduler:
             fiber.asleep = False
 
     def skip_to(self, fiber: Fiber, when: int) -> bool:
-        """As if this fiber slept until `when`, where that is the next thing that happens and nobody
-        else can tell: it is then at once. False where the fiber has to sleep."""
+        """As if this fiber slept until `when`, where that is the next thing that happens and no
+        other fiber can tell: it is then at once. False where the fiber has to sleep."""
         if self.queue or fiber.kicked or self.interrupted or self.ending:
             return False
         if not self._clock.skip_to(when):
@@ -201,7 +201,7 @@ class Scheduler:
     # Who is put away
 
     def put_away(self, fiber: Fiber) -> None:
-        """This fiber neither runs nor sleeps, and nobody wakes it, until `bring_back`. The running
+        """This fiber neither runs nor sleeps, and cannot be woken, until `bring_back`. The running
         one goes on until it calls `leave`."""
         fiber.asleep = False
         while fiber in self.queue:
@@ -347,7 +347,7 @@ class Scheduler:
     # The end
 
     def ended(self) -> None:
-        """Every fiber has ended. What is still to be given back is nobody's to come in between."""
+        """Every fiber has ended. What is still given back then is not interleaved."""
         self.ending = False
         self.queue.clear()
         self.current = None

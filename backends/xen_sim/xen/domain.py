@@ -143,8 +143,8 @@ class XenDomain:
         self.event_channels.close_all()
 
     def take_apart(self) -> None:
-        """Once it is released, and nobody will ask for anything: have its parts, which know it, be
-        parts of it no more. So it is freed with the loop that it served, by counting references."""
+        """After its release: drop the references between it and its parts. So it is freed with the
+        loop that it served, by counting references."""
         for vcpu in self.vcpus:
             vcpu.take_apart()
         self.vcpus.clear()

@@ -97,8 +97,8 @@ class TwoLevel:
 
 
 class PlainTwoLevel(TwoLevel):
-    """The same where nobody can come in between two steps: the same bytes, in fewer calls. This is
-    what every event of a plain machine goes through."""
+    """The same on a machine that is not explored, where steps are not interleaved: the same
+    bytes, in fewer calls. This is what every event of a plain machine goes through."""
 
     def set_pending(self, vcpu: VCPU, channel: Channel) -> None:
         port = channel.port

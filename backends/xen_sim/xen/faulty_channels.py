@@ -1,7 +1,7 @@
 """Event channels in a world where events are late, coalesced, or for nothing.
 
 A guest may see each of these at any time: a vCPU whose turn does not come finds late what was
-pending long before; of two events with nobody looking in between there is one; and an upcall need
+pending long before; two events without a look in between are one; and an upcall need
 not find any. Only who counts events is harmed by a peer that sends once more for nothing.
 """
 

@@ -104,7 +104,7 @@ class GrantTable:
     def __init__(self, domain: XenDomain) -> None:
         self.domain = domain
         self.generation: int = 0
-        """How often the domain was suspended: what was granted or mapped before is no more."""
+        """How often the domain was suspended: what was granted or mapped before is gone."""
         self._begin()
 
     def _begin(self) -> None:

@@ -119,7 +119,7 @@ class Hypervisor:
             self._names.discard(domain.name)
             if domain.domid:
                 self._tell(partial(toolstack.release, domid=domain.domid))
-        if self.scheduler.hub is None:  # nothing runs, and nobody will look at it
+        if self.scheduler.hub is None:  # nothing runs that will look at it
             domain.take_apart()
             if not self.domains:
                 self.scheduler.report = unexplained

@@ -161,7 +161,7 @@ class PageGrants:
         self.shared.clear()
 
     def let_go(self) -> None:
-        """The domain's program ends: what it maps is unmapped, what it shares is nobody's any more,
+        """The domain's program ends: what it maps is unmapped, what it shares is given back,
         and its peers are told as it has asked."""
         for mapped in list(self.mappings):
             mapped.close()

@@ -22,7 +22,7 @@ _NO_TRANSACTION = 0
 
 
 def nothing() -> bool:
-    """Nobody listens, and nothing moved."""
+    """A connection without a client: nothing moves."""
     return False
 
 

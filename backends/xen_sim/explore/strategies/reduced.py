@@ -238,8 +238,8 @@ class Reduced:
     def _want(
         self, node: _Node, actor: str, passed: Sequence[Passed], earlier: int, seen: int
     ) -> None:
-        """Somebody is to run here who brings the later one before the earlier one: itself, or
-        whoever it happened after; all, where none of them could run."""
+        """Have a vCPU run here that brings the later one before the earlier one: its own, or one
+        that it happened after; all, where none of them could run."""
         if node.free:
             return
         leading = [actor] + [
