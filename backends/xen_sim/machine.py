@@ -129,7 +129,8 @@ class Machine:
         Raises `BackendError` for what cannot be.
         """
         programs = [main] if callable(main) else list(main)
-        built = build(
+        make = partial(
+            build,
             self.xen,
             name,
             kernel,
@@ -138,27 +139,8 @@ class Machine:
             max_ports=max_ports,
             programs=len(programs),
         )
-        lives = [
-            LoopLife(built.domain, number, loop, program)
-            for number, (program, loop) in enumerate(
-                zip(programs, self._loops(built, len(programs)), strict=True)
-            )
-        ]
-        self.lives += lives
-        self._let_idle(built, lives[0], len(programs))
-        lives[0].boots = partial(
-            Machine.boot,
-            self,
-            name,
-            main,
-            kernel=kernel,
-            delivery=delivery,
-            vcpus=vcpus,
-            max_ports=max_ports,
-            restart=restart,
-        )
-        lives[0].mortal = name != "dom0" if restart is None else restart
-        return lives[0]
+        mortal = name != "dom0" if restart is None else restart
+        return self._begin(make, programs, mortal=mortal)
 
     def plain(
         self,
@@ -173,22 +155,36 @@ class Machine:
     ) -> PlainLife:
         """A domain that runs a plain function on vCPU 0, without an event loop: see
         `guests.plain`. Options and errors are those of `boot`; a fault kills it if `restart`."""
-        built = build(self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports)
+        make = partial(
+            build, self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports
+        )
+        return self._begin_plain(make, main, mortal=restart)
+
+    def _begin(
+        self, make: Callable[[], Built], programs: Sequence[Main], *, mortal: bool
+    ) -> LoopLife:
+        """A life of each program in a new domain; the first one knows how to begin anew."""
+        built = make()
+        loops = self._loops(built, len(programs))
+        lives = [
+            LoopLife(built.domain, number, loop, program)
+            for number, (program, loop) in enumerate(zip(programs, loops, strict=True))
+        ]
+        self.lives += lives
+        self._let_idle(built, lives[0], len(programs))
+        lives[0].boots = partial(self._begin, make, programs, mortal=mortal)
+        lives[0].mortal = mortal
+        return lives[0]
+
+    def _begin_plain(
+        self, make: Callable[[], Built], main: Callable[[PlainGuest], Any], *, mortal: bool
+    ) -> PlainLife:
+        built = make()
         life = PlainLife(built, main)
         self.lives.append(life)
         self._let_idle(built, life, 1)
-        life.boots = partial(
-            Machine.plain,
-            self,
-            name,
-            main,
-            kernel=kernel,
-            delivery=delivery,
-            vcpus=vcpus,
-            max_ports=max_ports,
-            restart=restart,
-        )
-        life.mortal = restart
+        life.boots = partial(self._begin_plain, make, main, mortal=mortal)
+        life.mortal = mortal
         return life
 
     def boot_again(self, life: Life) -> Sequence[Life]:

@@ -171,7 +171,7 @@ static void give_task(uint32_t base, uint32_t depth)
 }
 
 /* Up to a place that another process has given away. A run can be had again by its answers, unless
- * a process has learned of a shared word meanwhile; another course would be a fault of the engine. */
+ * a process has learned of a shared word meanwhile; another course is a fault of the engine. */
 static int take_task(uint32_t *depth)
 {
 	size_t size = crew_take(&task, sizeof task);
