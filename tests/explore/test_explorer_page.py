@@ -95,8 +95,8 @@ def test_what_was_found_is_written_as_a_page_and_for_perfetto(
     (tmp_path / "it.html").unlink()
     assert main(["replay", token, *faulty]) == 1
     assert (tmp_path / "it.html").read_text() == page
-    assert main(["explore", "--guest", "solo5-2020", "--html", "/nosuch/it.html"]) == 2
-    assert "the page is lost: /nosuch/it.html: No such file" in capsys.readouterr().err
+    assert main(["explore", "--guest", "solo5-2020", "--html", "/dev/full"]) == 2
+    assert "the page is lost: /dev/full: No space left" in capsys.readouterr().err
 
 
 def test_a_replay_that_breaks_nothing_claims_no_more() -> None:
