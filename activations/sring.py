@@ -45,6 +45,7 @@ class _End:
     protocol's request and response.
     """
 
+    # Where the indices are, in words
     _PROD: int
     _EVENT: int
     _PEER_PROD: int
@@ -87,17 +88,19 @@ class _End:
 
     def _publish(self, produced: int) -> bool:
         """Move our producer's index; whether the peer asked to be notified of that."""
-        before = self._load(self._PROD)
-        self._store(self._PROD, produced)
+        words = self._words
+        before = words[self._PROD]
+        words[self._PROD] = produced
         with self._fence:
-            wanted = self._load(self._PEER_EVENT)
+            wanted = words[self._PEER_EVENT]
         return (produced - wanted) & _U32 < (produced - before) & _U32
 
     def _await(self, consumed: int) -> bool:
         """Ask for a notification of the next entry; whether there is one already."""
-        self._store(self._EVENT, consumed + 1)
+        words = self._words
+        words[self._EVENT] = (consumed + 1) & _U32
         with self._fence:
-            return self._load(self._PEER_PROD) != consumed & _U32
+            return words[self._PEER_PROD] != consumed
 
 
 class FrontRing(_End):
@@ -106,8 +109,8 @@ class FrontRing(_End):
     Lays the ring out anew in `memory`. `start` is where the indices begin, 0 on every real ring.
     """
 
-    _PROD, _EVENT = abi.REQ_PROD, abi.RSP_EVENT
-    _PEER_PROD, _PEER_EVENT = abi.RSP_PROD, abi.REQ_EVENT
+    _PROD, _EVENT = abi.REQ_PROD // 4, abi.RSP_EVENT // 4
+    _PEER_PROD, _PEER_EVENT = abi.RSP_PROD // 4, abi.REQ_EVENT // 4
 
     def __init__(self, memory: memoryview, entry_size: int, *, start: int = 0) -> None:
         super().__init__(memory, entry_size)
@@ -120,7 +123,7 @@ class FrontRing(_End):
     @property
     def free(self) -> int:
         """Requests there is room for."""
-        return self.size - self.in_flight
+        return self.size - ((self._requested - self._answered) & _U32)
 
     @property
     def in_flight(self) -> int:
@@ -143,7 +146,7 @@ class FrontRing(_End):
 
         Raises `RingError` if the peer claims more responses than there were requests.
         """
-        ready = (self._load(abi.RSP_PROD) - self._answered) & _U32
+        ready = (self._words[self._PEER_PROD] - self._answered) & _U32
         if not ready:
             return None
         if ready > self.in_flight:
@@ -164,8 +167,8 @@ class BackRing(_End):
     that a back end which comes back finds the requests that were not answered.
     """
 
-    _PROD, _EVENT = abi.RSP_PROD, abi.REQ_EVENT
-    _PEER_PROD, _PEER_EVENT = abi.REQ_PROD, abi.RSP_EVENT
+    _PROD, _EVENT = abi.RSP_PROD // 4, abi.REQ_EVENT // 4
+    _PEER_PROD, _PEER_EVENT = abi.REQ_PROD // 4, abi.RSP_EVENT // 4
 
     def __init__(self, memory: memoryview, entry_size: int) -> None:
         super().__init__(memory, entry_size)
@@ -204,7 +207,7 @@ class BackRing(_End):
 
         Raises `RingFull` if every request that was taken is answered.
         """
-        if not self.in_hand:
+        if self._answered == self._taken:
             raise RingFull("every request that was taken is answered already")
         self._write(self._answered, response)
         self._answered = (self._answered + 1) & _U32
@@ -219,7 +222,7 @@ class BackRing(_End):
 
     def _claimed(self) -> int:
         """Requests that are in the ring by the peer's word: those in hand, and those to come."""
-        claimed = (self._load(abi.REQ_PROD) - self._answered) & _U32
+        claimed = (self._words[self._PEER_PROD] - self._answered) & _U32
         if claimed > self.size:
             raise RingError(f"the front end claims {claimed} requests in a ring of {self.size}")
         return claimed

@@ -82,6 +82,7 @@ class Disk:
             if view.readonly:
                 raise ValueError("the buffer to read into cannot be written to")
             length = view.nbytes
+        self._check_place(offset, length)
         await self._do(Op.READ, offset, length, buffer)
 
     async def write(self, offset: int, data: ReadableBuffer) -> None:
@@ -92,6 +93,7 @@ class Disk:
         self._check_writable("write")
         with memoryview(data) as view:
             length = view.nbytes
+        self._check_place(offset, length)
         await self._do(Op.WRITE, offset, length, data)
 
     async def flush(self) -> None:
@@ -109,13 +111,12 @@ class Disk:
         """
         self._check_writable("discard")
         self._check_offered(self.can_discard, "discard")
+        self._check_place(offset, length)
         await self._do(Op.DISCARD, offset, length, None)
 
     async def _do(self, op: Op, offset: int, length: int, buffer: ReadableBuffer | None) -> None:
-        if op is not Op.FLUSH_DISKCACHE:
-            self._check_place(offset, length)
-            if not length:
-                return
+        if not length and op is not Op.FLUSH_DISKCACHE:
+            return
         requests = self._requests
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         memory = None if buffer is None else memoryview(buffer).cast("B")
@@ -134,7 +135,7 @@ class Disk:
                 memory.release()
 
     def _check_place(self, offset: int, length: int) -> None:
-        unit = self.geometry.sector_size
+        unit, size = self.geometry.sector_size, self.geometry.sectors * SECTOR_SIZE
         if offset < 0 or length < 0:
             raise ValueError(f"{length} bytes at {offset}: neither can be negative")
         if offset % unit or length % unit:
@@ -142,8 +143,8 @@ class Disk:
                 f"{length} bytes at {offset}: both have to be multiples of {unit}, "
                 "the bytes of a sector of this disk"
             )
-        if offset + length > self.size:
-            raise ValueError(f"{length} bytes at {offset} end beyond the disk's {self.size} bytes")
+        if offset + length > size:
+            raise ValueError(f"{length} bytes at {offset} end beyond the disk's {size} bytes")
 
     def _check_writable(self, what: str) -> None:
         if self.read_only:

@@ -98,12 +98,11 @@ class Piece:
 
     def unload(self, memory: memoryview) -> None:
         """Copy the data that was read to where it is wanted."""
-        at, left = self.at, self.length
+        at, end = self.at, self.at + self.length
         for page in self.pages:
-            size = min(left, PAGE_SIZE)
-            memory[at : at + size] = bytes(page.memory[:size])
-            at += size
-            left -= size
+            chunk = bytes(page.memory[: end - at])
+            memory[at : at + len(chunk)] = chunk
+            at += PAGE_SIZE
 
     def split(self, segments: int) -> list[Piece]:
         """The same in pieces of at most so many pages."""

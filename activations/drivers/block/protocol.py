@@ -133,6 +133,7 @@ _OP_FLUSH, _OP_DISCARD = Op.FLUSH_DISKCACHE.value, Op.DISCARD.value
 _OP_INDIRECT = Op.INDIRECT.value
 """As plain numbers: to find an enum's member takes as long as the rest of a decision."""
 _MAY_BE_EMPTY = (Op.WRITE_BARRIER, Op.FLUSH_DISKCACHE)
+_SEGMENT_SIZE = abi.SEGMENT.size
 
 
 def pages_for(count: int) -> int:
@@ -168,8 +169,8 @@ def decode_response(layout: Layout, entry: bytes) -> Response:
 
 def _encode_direct(layout: Layout, request: Request) -> bytes:
     op, id, sector, handle, segments = request
-    count = len(segments) // abi.SEGMENT.size
-    if op.value not in _DIRECT or count > abi.MAX_SEGMENTS_PER_REQUEST:
+    count = len(segments) // _SEGMENT_SIZE
+    if op not in _DIRECT or count > abi.MAX_SEGMENTS_PER_REQUEST:
         raise ValueError(
             f"{op.name} with {count} segments: a direct request reads, writes or flushes, with "
             f"{abi.MAX_SEGMENTS_PER_REQUEST} segments at most"
@@ -213,13 +214,12 @@ def decode(layout: Layout, entry: bytes, *, max_indirect: int = 0) -> AnyRequest
 def runs_in(segments: bytes, request: Request | Indirect) -> Runs:
     """Look into a request's segments; those of an indirect one are a copy of its pages, one after
     another, or of the beginning of them. Raises `BadRequest` if one does not lie in its page."""
-    size = abi.SEGMENT.size
     if isinstance(request, Indirect):
-        segments = segments[: request.nr_segments * size]
-    count = len(segments) // size
+        segments = segments[: request.nr_segments * _SEGMENT_SIZE]
+    count = len(segments) // _SEGMENT_SIZE
     whole = _whole_pages(count)
     refs = whole.refs.unpack(segments)
-    firsts, lasts = segments[4::size], segments[5::size]
+    firsts, lasts = segments[4::_SEGMENT_SIZE], segments[5::_SEGMENT_SIZE]
     if firsts == whole.firsts and lasts == whole.lasts:  # as nearly always
         return Runs(refs, firsts, lasts, count * abi.SECTORS_PER_PAGE)
     if max(lasts) >= abi.SECTORS_PER_PAGE or not all(map(le, firsts, lasts)):
@@ -235,13 +235,15 @@ def check_range(
     `unit` is the disk's own sector in sectors of 512 bytes; a request has to be aligned to it.
     Raises `BadRequest`.
     """
+    sector = request.sector
+    if sector + sectors > disk_sectors:
+        why = f"sectors {sector} to {sector + sectors} of {disk_sectors}"
+    elif sector % unit or sectors % unit:
+        why = f"{sectors} sectors from {sector} on are not aligned to {unit}"
+    else:
+        return
     op = Op.DISCARD if isinstance(request, Discard) else request.op
-    if request.sector + sectors > disk_sectors:
-        why = f"sectors {request.sector} to {request.sector + sectors} of {disk_sectors}"
-        raise BadRequest(request.id, op, why)
-    if request.sector % unit or sectors % unit:
-        why = f"{sectors} sectors from {request.sector} on are not aligned to {unit}"
-        raise BadRequest(request.id, op, why)
+    raise BadRequest(request.id, op, why)
 
 
 def encode_response(layout: Layout, id: int, op: int, status: Status) -> bytes:
@@ -259,7 +261,7 @@ def _decode_direct(layout: Layout, entry: bytes) -> Request:
     if count and op == _OP_FLUSH:
         raise BadRequest(id, op, f"a flush with {count} segments")
     start = layout.request.size
-    segments = entry[start : start + count * abi.SEGMENT.size]
+    segments = entry[start : start + count * _SEGMENT_SIZE]
     return Request(operation, id, sector, handle, segments)
 
 

@@ -151,7 +151,7 @@ class Requests:
 
     def fill(self) -> None:
         """Put into the rings what there is room for, and tell the back end."""
-        while queue := self._roomiest():
+        while (self._line or self._again) and (queue := self._roomiest()):
             piece = self._next()
             if piece is None:
                 break
@@ -187,9 +187,12 @@ class Requests:
 
     def _roomiest(self) -> RequestRing | None:
         if len(self._queues) == 1:
-            return self._queues[0] if self._queues[0].ring.free else None
-        queue = max(self._queues, key=lambda queue: queue.ring.free, default=None)
-        return queue if queue and queue.ring.free else None
+            (queue,) = self._queues
+        elif not self._queues:
+            return None
+        else:
+            queue = max(self._queues, key=lambda queue: queue.ring.free)
+        return queue if queue.ring.free else None
 
     def _next(self) -> Piece | None:
         """The next piece to be put; None if there is nothing, or not enough pages for it."""
@@ -227,10 +230,12 @@ class Requests:
             most = max(1, min(self._limit, self._pool.size // 2))
             length = min(transfer.length - at, most * PAGE_SIZE)
             pages = -(-length // PAGE_SIZE)
-            if pages + frames_for(pages) > self._pool.free:
+            frames = frames_for(pages)
+            if pages + frames > self._pool.free:
                 return None
             piece = Piece(transfer, at, length, self._pool.take(pages))
-            self._take_frames(piece)
+            if frames:
+                piece.frames = self._pool.take(frames)
             if transfer.op is Op.WRITE:
                 piece.load()
         transfer.cut += piece.length
@@ -246,15 +251,15 @@ class Requests:
         return True
 
     def _give_frames(self, piece: Piece) -> None:
-        if piece.frames:
-            self._pool.give(piece.frames)
-            piece.frames = []
+        self._pool.give(piece.frames)
+        piece.frames = []
 
     def _settle(self, piece: Piece) -> None:
         """A piece is done with: its pages are free, and its transfer may be at its end."""
         transfer = piece.transfer
         self._pool.give(piece.pages)
-        self._give_frames(piece)
+        if piece.frames:
+            self._give_frames(piece)
         transfer.pending -= 1
         if not transfer.pending and (transfer.error or transfer.cut == transfer.length):
             self._line.pop(transfer, None)
