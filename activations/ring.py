@@ -80,10 +80,11 @@ class ByteRing:
     def write(self, data: bytes | bytearray | memoryview, *, in_one_piece: bool = False) -> int:
         """Produce as much of `data` as there is room for, and `in_one_piece` only before the ring's
         end; give how many bytes that was."""
-        size, wanted = self.size, len(data)
-        cons, used = self._span()
-        prod = cons + used
-        count = size - used
+        size, wanted, indices = self.size, len(data), self._indices
+        cons, prod = indices[self._cons], indices[self._prod]
+        count = size - ((prod - cons) & _U32)
+        if count < 0:
+            raise self._broken(cons, prod)
         if wanted < count:
             count = wanted
         if not count:
@@ -97,7 +98,7 @@ class ByteRing:
         else:
             self._data[start:] = data[:head]
             self._data[: count - head] = data[head:count]
-        self._indices[self._prod] = (prod + count) & _U32
+        indices[self._prod] = (prod + count) & _U32
         return count
 
     def release(self) -> None:
@@ -109,8 +110,11 @@ class ByteRing:
         cons, prod = self._indices[self._cons], self._indices[self._prod]
         used = (prod - cons) & _U32
         if used > self.size:
-            raise RingError(
-                f"the other end claims {used} bytes in a ring of {self.size}: "
-                f"cons {cons:#x}, prod {prod:#x}"
-            )
+            raise self._broken(cons, prod)
         return cons, used
+
+    def _broken(self, cons: int, prod: int) -> RingError:
+        return RingError(
+            f"the other end claims {(prod - cons) & _U32} bytes in a ring of {self.size}: "
+            f"cons {cons:#x}, prod {prod:#x}"
+        )

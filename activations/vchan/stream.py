@@ -108,10 +108,11 @@ class VchanStream(ByteStream):
         more, nor a guard, since no other task runs in between; what is wrong is left for `_write`
         to say."""
         link = self._link
-        if link.closed or link.end.peer_left:
+        end = link.end
+        if link.closed or end.peer_left:
             return 0
         self._stint -= 1
-        return link.end.write(item)
+        return end.write(item)
 
     async def _send_some(self, data: memoryview) -> int:
         """Write what there is room for, once there is some."""

@@ -28,6 +28,7 @@ import kernels
 import laboratory
 import scale
 import simulator
+import start
 import vchan_send
 from checkout import Checkout
 from measure import Figure, Table
@@ -109,6 +110,7 @@ def main(
         **scale.TABLES,
         **block.TABLES,
         **vchan_send.TABLES,
+        **start.TABLES,
         **crews.BENCHMARKS,
         **kernels.BENCHMARKS,
     }

@@ -21,7 +21,8 @@ class Checkout:
     """A folder with the package in it, as a context in which that is what is imported."""
 
     def __init__(self, folder: Path, *, pure: bool = False) -> None:
-        self._paths = [str(folder), str(folder / "backends")]
+        self.paths: tuple[str, ...] = (str(folder), str(folder / "backends"))
+        """Where its packages are."""
         self._modules: dict[str, ModuleType] = {}
         self._others: dict[str, ModuleType] = {}
         with self, _environment(ACTIVATIONS_PURE="1" if pure else "0"):
@@ -35,12 +36,12 @@ class Checkout:
     def __enter__(self) -> None:
         self._others = _take_out()
         sys.modules.update(self._modules)
-        sys.path[:0] = self._paths
+        sys.path[:0] = self.paths
 
     def __exit__(self, *_: object) -> None:
         self._modules = _take_out()
         sys.modules.update(self._others)
-        for path in self._paths:
+        for path in self.paths:
             sys.path.remove(path)
 
     def within(self, benchmark: Callable[[Checkout], float]) -> float:
