@@ -245,7 +245,9 @@ def _import(path: Path) -> Any:
     sys.modules[module.__name__] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # `pytest.skip` and a cancelled task are no `Exception`
         raise ScenarioError(f"{path}: {type(error).__name__} on import: {error}") from error
     finally:
         sys.path.remove(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,12 @@ class Whole(click.IntRange):
     name = "whole number"
 
 
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # its name is too long, or lies where nobody may look
+        return path.is_dir()
+    return False
+
+
 class Written(click.Path):
     """A file that will be written. Whether it can be is seen before there is anything to lose."""
 
@@ -53,7 +59,7 @@ class Written(click.Path):
     ) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, context)))
         folder = path.absolute().parent
-        if not folder.is_dir():
+        if not _is_folder(folder):
             self.fail(f"no folder {path.parent}", param, context)
         if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
             self.fail(f"{folder} may not be written to", param, context)

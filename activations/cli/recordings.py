@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from activations.cli.output import Reporter
@@ -16,8 +17,11 @@ from activations.running import told
 
 
 def chosen(words: Sequence[str]) -> bool:
-    """Whether the last of these is a file, and so no token."""
-    return Path(words[-1]).is_file()
+    """Whether the last of these is a file, and so no token. (A token may be longer than a file's
+    name can be, where `Path.is_file` raises.)"""
+    with suppress(OSError):
+        return Path(words[-1]).is_file()
+    return False
 
 
 def replay(words: Sequence[str], reporter: Reporter) -> int:

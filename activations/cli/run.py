@@ -123,10 +123,10 @@ def _place(cause: BaseException | None, file: Path) -> str:
     """`FILE:LINE` of the innermost line beside the scenario's that had a part in this."""
     if cause is None:
         return ""
-    if isinstance(cause, SyntaxError):
+    if isinstance(cause, SyntaxError) and cause.lineno is not None:
         return f"{cause.filename}:{cause.lineno}"
     folder = file.resolve().parent
     for frame in reversed(traceback.extract_tb(cause.__traceback__)):
-        if folder in Path(frame.filename).resolve().parents:
+        if frame.filename[:1] != "<" and folder in Path(frame.filename).resolve().parents:
             return f"{frame.filename}:{frame.lineno}"
     return ""

@@ -22,6 +22,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from stat import S_ISDIR
 from tempfile import TemporaryDirectory
 from time import time
 
@@ -151,9 +152,13 @@ def _seen(source: Path, include: Iterable[Path], defines: Iterable[str]) -> Path
     _content(source)
     flags = [*_SEEN, _CALLS, *(f"-D{define}" for define in defines)]
     for each in include:
-        if not each.exists():
-            raise KernelError(f"--include {each}: there is no folder and no header of this name")
-        flags += [f"-I{each}"] if each.is_dir() else ["-include", str(each)]
+        try:
+            mode = each.stat().st_mode
+        except OSError:
+            raise KernelError(
+                f"--include {each}: there is no folder and no header of this name"
+            ) from None
+        flags += [f"-I{each}"] if S_ISDIR(mode) else ["-include", str(each)]
     return _compiled(source, flags, _instrumented)
 
 

@@ -59,17 +59,17 @@ class SimBackend:
         clock = options.clock or scenario.clock
         machine = Machine(clock=clock, seed=options.seed, trace=trace)
         scheduler = machine.xen.scheduler
-        with (
-            watched.asked(options.top),
-            interruptible(scheduler),
-            lines_by_domain(machine, observer),
-        ):
-            _boot(machine, scenario, options)
-            try:
+        try:
+            with (
+                watched.asked(options.top),
+                interruptible(scheduler),
+                lines_by_domain(machine, observer),
+            ):
+                _boot(machine, scenario, options)
                 trouble = machine.run_out()
-            finally:
-                if trace is not None and options.trace is not None:
-                    writer(options.trace, scenario.name)(trace)
+        finally:  # and not in there: nothing gives the processor away while a file is written
+            if trace is not None and trace.events and options.trace is not None:
+                writer(options.trace, scenario.name)(trace)
         if scheduler.interrupted:  # too late for anybody to take it
             trouble = trouble or KeyboardInterrupt()
         if isinstance(trouble, KeyboardInterrupt):

@@ -230,6 +230,18 @@ def test_a_trace_that_cannot_be_written_is_told_of_in_one_line(
     assert said == "activations: the trace is lost: /dev/full: No space left on device\n"
 
 
+def test_ctrl_c_ends_a_trace_that_takes_for_ever_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FIFO that nobody reads; the simulated processor, which would take it, is not there."""
+
+    def save(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("activations.trace.save", save)
+    assert main(["run", write(tmp_path, HELLO), "--trace", str(tmp_path / "trace")]) == 130
+
+
 def test_a_half_that_raises_ends_the_run_with_1_and_its_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,6 +293,8 @@ def test_a_blocked_simulation_says_who_waits_for_what(
         ("import nosuchmodule", "No module named 'nosuchmodule' (at {file}:1)"),
         ("x = 1\ndef (:", "SyntaxError on import: invalid syntax"),
         ("def (:", "{file}:1)"),
+        ("x = '\0'", "null bytes"),
+        ("import asyncio\nraise asyncio.CancelledError('no')", "on import: no (at {file}:2)"),
         ("import sys; sys.exit(3)", "ends the process when it is imported"),
         ("import activations; s = activations.Scenario('s')", "has no domains"),
         (
@@ -299,6 +313,8 @@ def test_a_file_that_is_no_good_is_explained_in_one_line(
     assert err.startswith("activations: ")
     assert err.count("\n") == 1
     assert says.format(file=file) in err
+    assert "<frozen" not in err
+    assert "None" not in err
 
 
 @pytest.mark.parametrize(
@@ -310,6 +326,7 @@ def test_a_file_that_is_no_good_is_explained_in_one_line(
         (["--clock", "sundial"], "'sundial' is not one of"),
         (["--trace", "/nosuchfolder/trace"], "no folder /nosuchfolder"),
         (["--trace", "/proc/self/fd"], "is a directory"),
+        (["--trace", f"{'a' * 300}/trace"], "no folder aaa"),
         (["--backend", "lab", "--seed", "1"], "a real Xen is not seeded"),
         (["--backend", "lab", "--clock", "virtual"], "a real Xen has real time"),
         (["--log", "loud"], "'loud' is not one of"),
@@ -323,6 +340,28 @@ def test_options_that_do_not_fit_are_refused(
     assert out == ""
     assert says in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [["run"], ["explore"], ["replay", "x1-aaaaaaaa"]])
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [("/", "a folder"), ("/dev/null", "not a regular file"), ("a" * 300, "File name too long")],
+)
+def test_what_is_no_file_is_said_in_one_line(
+    file: str, says: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command[0], file, *command[1:]]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("activations: ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_token_longer_than_a_files_name_can_be_is_a_token(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["replay", "x1-" + "a" * 300]) == 2
+    assert "cut short or mistyped" in capsys.readouterr().err
 
 
 def test_a_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

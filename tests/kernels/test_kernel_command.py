@@ -176,6 +176,7 @@ def test_files_may_follow_the_first(tmp_path: Path, capsys: pytest.CaptureFixtur
             "explore --kernel solo5 --include nowhere",
             "--include nowhere: there is no folder and no header",
         ),
+        (f"explore --kernel solo5 --include {'a' * 300}", "there is no folder and no header"),
         ("explore --kernel solo5 --delivery pigeon", "it has: vector, callback, pv"),
         ("explore --kernel solo5 --abi 3l", "Xen has no ABI '3l'; it has: any, 2l, fifo"),
         ("explore --kernel solo5 --abi fifo", "did not ask for the FIFO ABI"),

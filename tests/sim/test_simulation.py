@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -242,6 +243,45 @@ def test_ports_and_grants_left_open_are_named_and_given_back() -> None:
     assert any("<Port 2 to domain 0: fired" in line for line in said)
     assert any("<Grant [8] shared with domain 0>" in line for line in said)
     assert machine.xen.domains == {}
+
+
+def test_ctrl_c_ends_a_program_that_never_gives_the_processor_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One is enough: who is told to end by a supervisor is told once."""
+    monkeypatch.setattr("xen_sim.interrupt.PATIENCE", 0.01)
+
+    async def computes(xen: Domain) -> None:
+        signal.raise_signal(signal.SIGINT)
+        while True:
+            pass
+
+    machine = Machine()
+    machine.boot("dom0", computes)
+    with pytest.raises(KeyboardInterrupt):
+        machine.run()
+
+
+def test_ctrl_c_that_was_taken_in_time_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xen_sim.interrupt.PATIENCE", 0.01)
+
+    ended = []
+
+    async def cleans_up(xen: Domain) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(1)
+        finally:
+            for thread in threading.enumerate():
+                if thread.name == "Ctrl-C insists":
+                    thread.join()
+            ended.append(xen.name)
+
+    machine = Machine()
+    machine.boot("dom0", cleans_up)
+    with pytest.raises(KeyboardInterrupt):
+        machine.run()
+    assert ended == ["dom0"]
 
 
 def test_a_machine_that_was_interrupted_is_garbage() -> None:
