@@ -27,11 +27,9 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
-from unittest import TestCase
+from unittest import SkipTest, TestCase
 
 import pytest
-
-from activations.errors import SimulationOver
 
 if TYPE_CHECKING:
     from activations.domain import Domain
@@ -341,16 +339,17 @@ class _Once:
         self.program.run(machine, arguments)
 
 
+_ENDS = (KeyboardInterrupt, SkipTest, pytest.skip.Exception, pytest.exit.Exception)
+
+
 def _fails(error: BaseException) -> bool:
-    """Whether a test fails of this: of `pytest.fail`, too. `pytest.skip` and the like end the
-    search, and so does the test's time-out, which is not of this run alone."""
+    """Whether a test fails of this: of `pytest.fail` and `sys.exit`, too. `pytest.skip` and the
+    like end the search, and so does the test's time-out, which is not of this run alone."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_fails, error.exceptions))
     if isinstance(error, pytest.fail.Exception):
         return not (isinstance(error, pytest.xfail.Exception) or _is_time_out(error))
-    return isinstance(error, Exception | SimulationOver) and not isinstance(
-        error, pytest.exit.Exception
-    )
+    return not isinstance(error, _ENDS)
 
 
 def _is_time_out(error: BaseException) -> bool:

@@ -250,6 +250,18 @@ def test_an_exception_is_told_with_its_line() -> None:
     assert "dom0: ValueError: no\n  in test_an_exception" in verdict.found[0].finding.said
 
 
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_what_no_except_exception_takes_is_told_too(error: type[BaseException]) -> None:
+    """It ends a domain; the explorer is not its own to end."""
+
+    async def raises(xen: Domain) -> None:
+        raise error(3)
+
+    verdict = explore(halves(dom0=raises), FEW)
+    assert kind_of(verdict) == EXCEPTION
+    assert f"dom0: {error.__name__}: 3" in verdict.found[0].finding.said
+
+
 def test_an_exception_that_nobody_saw_is_told() -> None:
     async def fails() -> None:
         raise ValueError("unseen")

@@ -212,6 +212,7 @@ def test_so_often():
 
 WAYS_TO_FAIL = {
     "pytest.fail": "if came: pytest.fail('late came first')",
+    "SystemExit": "if came: raise SystemExit('late came first')",
     "pytest.raises": "with pytest.raises(ValueError): int('0' if came else 'none')",
     "in a task group": (
         "async with asyncio.TaskGroup() as group: group.create_task(fails_if(came))"

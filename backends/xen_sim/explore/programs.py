@@ -16,7 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from activations import promises
-from activations.errors import LeakWarning, SimulationOver
+from activations.errors import LeakWarning
 from activations.outcome import RunOptions
 from activations.scenario import Scenario, load, load_one
 from xen_sim.explore import chance
@@ -57,8 +57,11 @@ Body = Callable[[ExploredMachine], object]
 
 
 def fails(error: BaseException) -> bool:
-    """Whether this is a failure of the program's, and not the end of the search."""
-    return isinstance(error, Exception | SimulationOver)
+    """Whether this is a failure of the program's, as `sys.exit` in it is, and not the end of the
+    search."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(fails, error.exceptions))
+    return not isinstance(error, KeyboardInterrupt)
 
 
 class Programs:
