@@ -1,8 +1,8 @@
 """Runs parts of the tests at the same time, each a pytest of its own, and tells of all as of one.
 
-    side_by_side.py PART...        lab, others, labs; these with `:long`; or another Python, which
-                                   with `:eager` has eager tasks on every loop, and with `:pure`
-                                   does without the accelerator
+    side_by_side.py PART...        lab, rules, others, labs; these with `:long`; or another Python,
+                                   which with `:eager` has eager tasks on every loop, and with
+                                   `:pure` does without the accelerator
 
 in the folder of the project.
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = Path(".venv", "seconds.json")
-UNKNOWN = {"lab": 1.5, "labs": 4.0}
+UNKNOWN = {"lab": 1.5, "rules": 2.0, "labs": 4.0}
 SHORT = 0.05
 """Seconds that a test of a part, or of any other part, is thought to take of which nothing is
 known."""
@@ -42,11 +42,15 @@ QUIET = 30.0
 
 PARTS = {
     "lab": ("on a real Xen", "lab and not own_lab"),
+    "rules": ("rules on a real Xen", "lab and not own_lab"),
     "others": ("without one", "not lab"),
     "labs": ("on one each", "own_lab"),
 }
 """What is said of each, and the marks of the tests in it."""
-ON_A_REAL_XEN = "lab", "labs"
+ON_A_REAL_XEN = "lab", "rules", "labs"
+RULES = "tests/test_rules.py", "tests/sim/"
+"""What a real Xen and the simulator are held against each other by. It is near half of what runs on
+the one that all share; apart from the rest, on another, it runs beside it."""
 LAB = re.compile(r"\bmark\.lab\b")
 """What every file says that has a test on a real Xen: conftest.py sees to it."""
 POLITELY = [
@@ -58,11 +62,14 @@ Where Linux shares its processors out among sessions (autogroup), how nice a pro
 within its session: so each part is one, and the session is nice too."""
 
 
-def files_with_a_lab() -> list[str]:
-    """Those with tests on a real Xen, in pytest's order. It imports whatever it looks for tests in,
-    and to import all the others takes longer than to boot a lab."""
+def files_of(part: str) -> list[str]:
+    """Those with tests on a real Xen that are in this part, in pytest's order. It imports whatever
+    it looks for tests in, and all other files have none of these."""
     every = sorted(Path("tests").rglob("test_*.py"))
-    return [str(file) for file in every if LAB.search(file.read_text("utf-8"))]
+    found = [str(file) for file in every if LAB.search(file.read_text("utf-8"))]
+    if part == "labs":
+        return found
+    return [file for file in found if file.startswith(RULES) == (part == "rules")]
 
 
 def span(seconds: float) -> str:
@@ -85,8 +92,8 @@ class Part:
         options = ["--eager"] if form == "eager" else []
         environment = ["env", "ACTIVATIONS_PURE=1"] if form == "pure" else []
         self.name += f", {form}" if options or environment else ""
-        first = [] if what == "lab" else POLITELY
-        files = files_with_a_lab() if what in ON_A_REAL_XEN else []
+        first = [] if what in ON_A_REAL_XEN else POLITELY
+        files = files_of(what) if what in ON_A_REAL_XEN else []
         self.command = [*first, *environment, python, "-m", "pytest", "-m", marks, *options, *files]
         self._known = known
         self._unknown = UNKNOWN.get(what, SHORT)

@@ -81,6 +81,17 @@ def test_a_part_on_a_real_xen_imports_no_file_without_such_tests(
     assert (status, "is imported" in out) == (1, True)
 
 
+def test_rules_run_on_a_real_xen_of_their_own(write: Write, tmp_path: Path) -> None:
+    write(PASSES)
+    (tmp_path / "tests/test_rules.py").write_text(PASSES)
+    (tmp_path / "tests/sim").mkdir()
+    (tmp_path / "tests/sim/test_probe.py").write_text(PASSES)
+    status, out = run(tmp_path, "lab", "rules")
+    assert status == 0, out
+    assert "\non a real Xen: 1 tests in" in out
+    assert "\nrules on a real Xen: 2 tests in" in out
+
+
 def test_a_failure_is_told_with_what_the_test_printed(write: Write, tmp_path: Path) -> None:
     write(
         PASSES
