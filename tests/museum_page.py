@@ -217,6 +217,7 @@ def _trace(one: Found) -> str:
     return f"```\n{one.table(WIDTH)}\n\n{one.finding}\n```\n"
 
 
+@cache
 def fence(*, cure: bool) -> Verdict:
     """What the engine for C says of the missing fence, and of its cure."""
     harness = MUSEUM / f"{IN_C}.c"

@@ -36,6 +36,7 @@ import sys
 from activations.cli import main
 from activations.cli.demo import command
 from activations.demo import Plan
+command.HERE = Plan(size=1 << 18, pings=20, talk=1 << 18)
 command.ELSEWHERE = Plan(size=0, pings=20, talk=1 << 18, every=0.5)
 sys.exit(main(["demo", *sys.argv[1:]]))
 """
@@ -371,7 +372,7 @@ def test_an_output_that_takes_no_more_is_said_in_one_line(as_json: bool) -> None
 
 def test_an_output_without_the_characters_for_it_gets_others() -> None:
     done = subprocess.run(
-        [ACTIVATIONS, "demo"],
+        [sys.executable, "-c", SMALL_DEMO],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=False,

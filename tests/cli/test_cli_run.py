@@ -463,11 +463,12 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_ctrl_c_does_no_harm_wherever_it_strikes(tmp_path: Path) -> None:
-    """It may come between the completion of a future and the waking of who waits for it: twenty
-    runs without rest, each interrupted somewhere else, and each can clean up."""
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
+def test_ctrl_c_does_no_harm_wherever_it_strikes(step: int, tmp_path: Path) -> None:
+    """It may come between the completion of a future and the waking of who waits for it: runs
+    without rest, each interrupted somewhere else, and each can clean up."""
     file = write(tmp_path, SPEAKS_TO_THE_LAST)
-    for wait in range(20):
+    for wait in range(0, 20, step):
         running = subprocess.Popen(
             [ACTIVATIONS, "run", file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

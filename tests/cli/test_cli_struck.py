@@ -207,7 +207,7 @@ async def guest(xen):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("stride", [499, pytest.param(127, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [997, pytest.param(127, marks=pytest.mark.long)])
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_at_any_line_it_ends_a_run_in_order(
     clock: str, stride: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]

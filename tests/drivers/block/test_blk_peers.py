@@ -56,6 +56,8 @@ from xen_sim import Machine
 SIZE = 1 << 20
 SOON = 5
 LATER = 60
+EXAMPLES = pytest.mark.parametrize("examples", [50, pytest.param(300, marks=pytest.mark.long)])
+"""How many draws of all keys."""
 
 NUMBERS = st.integers(-1, 40) | st.integers(0, 1 << 64) | st.sampled_from([511, 512, 513, 4096])
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=30)
@@ -101,33 +103,35 @@ def running(dom0: Any, guest: Any, *, seed: int | None = None) -> Any:
 
 
 @pytest.mark.once
-@settings(max_examples=150)
-@given(FRONT_KEYS, st.integers(0, 1), st.integers(1, 2))
-def test_any_keys_of_a_front_end_are_understood_or_refused(
-    says: Mapping[str, str | None], order: int, queues: int
-) -> None:
-    connected = False
+@EXAMPLES
+def test_any_keys_of_a_front_end_are_understood_or_refused(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(FRONT_KEYS, st.integers(0, 1), st.integers(1, 2))
+    def check(says: Mapping[str, str | None], order: int, queues: int) -> None:
+        connected = False
 
-    async def use(front: RawFront) -> None:
-        nonlocal connected
-        connected = True
+        async def use(front: RawFront) -> None:
+            nonlocal connected
+            connected = True
 
-    async def guest(xen: Domain) -> None:
-        with suppress(HandshakeTimeout):
-            await use_front(xen, use, says=says, order=order, queues=queues, patience=SOON)
-        await xen.store.write("data/done", 1)
-        await asyncio.sleep(SOON)
+        async def guest(xen: Domain) -> None:
+            with suppress(HandshakeTimeout):
+                await use_front(xen, use, says=says, order=order, queues=queues, patience=SOON)
+            await xen.store.write("data/done", 1)
+            await asyncio.sleep(SOON)
 
-    async def dom0(xen: Domain) -> Served:
-        _ = xen.store
-        before = set(xen.events.ports)
-        served = await serve_until_done(xen, MemoryDisk(SIZE))
-        assert not xen.grants.open
-        assert set(xen.events.ports) == before
-        return served
+        async def dom0(xen: Domain) -> Served:
+            _ = xen.store
+            before = set(xen.events.ports)
+            served = await serve_until_done(xen, MemoryDisk(SIZE))
+            assert not xen.grants.open
+            assert set(xen.events.ports) == before
+            return served
 
-    failure = running(dom0, guest).failure
-    assert connected is not bool(failure), failure
+        failure = running(dom0, guest).failure
+        assert connected is not bool(failure), failure
+
+    check()
 
 
 class Says(BackDriver):
@@ -156,42 +160,46 @@ def as_written(says: Mapping[str, str | None], otherwise: Written) -> Written:
 
 
 @pytest.mark.once
-@settings(max_examples=150)
-@given(OFFERS, BACK_KEYS, BACK_KEYS)
-def test_any_keys_of_a_back_end_make_a_disk_or_an_error(
-    offers: Mapping[str, str | None],
-    keys: Mapping[str, str | None],
-    changed: Mapping[str, str | None],
-) -> None:
+@EXAMPLES
+def test_any_keys_of_a_back_end_make_a_disk_or_an_error(examples: int) -> None:
     """Also those that it changes while it is in use."""
 
-    async def dom0(xen: Domain) -> None:
-        device = Device("vbd", DEVID, await xen.find("guest"), 0, "test")
-        await plug(xen, device)
-        driver = Says(as_written(offers, {}), as_written(keys, {abi.SECTORS: 8}))
-        async with BackEnd(xen, device, driver) as end:
-            with suppress(XenbusError):
-                await end.connected(within=SOON)
-                await asyncio.sleep(1)
-                await end.update(as_written(changed, {}))
-            await end.reached(Phase.CLOSED, Phase.FAILED, Phase.UNPLUGGED, within=LATER)
+    @settings(max_examples=examples)
+    @given(OFFERS, BACK_KEYS, BACK_KEYS)
+    def check(
+        offers: Mapping[str, str | None],
+        keys: Mapping[str, str | None],
+        changed: Mapping[str, str | None],
+    ) -> None:
+        async def dom0(xen: Domain) -> None:
+            device = Device("vbd", DEVID, await xen.find("guest"), 0, "test")
+            await plug(xen, device)
+            driver = Says(as_written(offers, {}), as_written(keys, {abi.SECTORS: 8}))
+            async with BackEnd(xen, device, driver) as end:
+                with suppress(XenbusError):
+                    await end.connected(within=SOON)
+                    await asyncio.sleep(1)
+                    await end.update(as_written(changed, {}))
+                await end.reached(Phase.CLOSED, Phase.FAILED, Phase.UNPLUGGED, within=LATER)
 
-    async def guest(xen: Domain) -> None:
-        device = await front_device(xen, "vbd", DEVID)
-        before = set(xen.events.ports)
-        with suppress(DiskError, HandshakeTimeout):
-            async with block.open(xen, device, within=SOON, pages=8) as disk:
-                is_sensible(disk)
-                await asyncio.sleep(2)
-                is_sensible(disk)
-                with suppress(TimeoutError, ValueError):
-                    async with asyncio.timeout(1):
-                        await disk.read(0, disk.sector_size)
-        assert not xen.grants.open
-        assert set(xen.events.ports) == before
-        await asyncio.sleep(SOON)
+        async def guest(xen: Domain) -> None:
+            device = await front_device(xen, "vbd", DEVID)
+            before = set(xen.events.ports)
+            with suppress(DiskError, HandshakeTimeout):
+                async with block.open(xen, device, within=SOON, pages=8) as disk:
+                    is_sensible(disk)
+                    await asyncio.sleep(2)
+                    is_sensible(disk)
+                    with suppress(TimeoutError, ValueError):
+                        async with asyncio.timeout(1):
+                            await disk.read(0, disk.sector_size)
+            assert not xen.grants.open
+            assert set(xen.events.ports) == before
+            await asyncio.sleep(SOON)
 
-    running(dom0, guest)
+        running(dom0, guest)
+
+    check()
 
 
 def is_sensible(disk: Disk) -> None:

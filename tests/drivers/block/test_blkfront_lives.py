@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.block_pages import PAGE, Asked, World
@@ -232,7 +233,13 @@ class Chaos(RuleBasedStateMachine):
         assert self.world.pool.free == self.world.pool.size
 
 
-TestChaos = Chaos.TestCase
+class TestChaos(Chaos.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=30)
+
+
+@pytest.mark.long
+class TestMuchChaos(Chaos.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=300)
 
 
 def test_without_a_connection_all_wait() -> None:
