@@ -219,6 +219,7 @@ class TestRun:
         assert "forgotten" not in left
         assert "/backend/console" in left
 
+    @pytest.mark.long
     def test_a_guest_that_panics_is_an_error_with_its_last_words(self, lab: Lab, scenario) -> None:
         panic = """
             @s.domain("guest", kind="pv")

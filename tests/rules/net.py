@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from struct import pack
 
 from net_world import (
@@ -209,27 +210,19 @@ async def live_through_it(xen: Domain) -> None:
             await until_gone(xen, device)
 
 
-differ = Scenario("a_front_end_and_a_back_end_may_come_back_with_other_queues")
+Backs = Sequence[tuple[type[net.NetBack], int]]
+"""Back ends, one after the other, each with the queues that it offers at most."""
 
 
-@differ.domain("dom0")
-async def offer_otherwise_each_time(xen: Domain) -> None:
+async def offer_otherwise_each_time(xen: Domain, backs: Backs) -> None:
     guest = await xen.find("guest")
     with leaves_nothing(xen):
         async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
-            for life, (driver, queues) in enumerate(BACKS):
+            for life, (driver, queues) in enumerate(backs):
                 near, far = cable()
                 back = driver(xen, device, far, max_queues=queues)
                 async with BackEnd(xen, device, back):
                     await echo_until(xen, near, f"/local/domain/{guest}/data/{life}")
-
-
-BACKS: list[tuple[type[net.NetBack], int]] = [
-    (net.NetBack, 4),
-    (net.NetBack, 1),
-    (Plain, 1),
-    (net.NetBack, 2),
-]
 
 
 async def echo_until(xen: Domain, near: CableEnd, word: str) -> None:
@@ -243,20 +236,19 @@ async def echo_until(xen: Domain, near: CableEnd, word: str) -> None:
     await asyncio.wait([echoing])
 
 
-@differ.domain("guest")
-async def open_otherwise_each_time(xen: Domain) -> None:
-    """Three times with each back end, of which the last time outlives it."""
+async def open_otherwise_each_time(xen: Domain, lives: int, before: Sequence[int]) -> None:
+    """With each back end, with so many queues, and a last time that outlives it."""
     with leaves_nothing(xen):
         async with asyncio.timeout(PATIENCE):
             device = await front_device(xen, KIND, 0)
-            for life in range(len(BACKS)):
-                for queues in (1, 3):
+            for life in range(lives):
+                for queues in before:
                     async with net.open(xen, device, within=SOON, queues=queues) as nic:
                         await hear(nic, b"one life")
                 async with net.open(xen, device, within=SOON, queues=4, pages=32) as nic:
                     await hear(nic, b"the last with this one")
                     await xen.store.write(f"data/{life}", 1)
-                    if life < len(BACKS) - 1:
+                    if life < lives - 1:
                         await hear(nic, b"the first with the next")
             await until_gone(xen, device)
 
@@ -268,6 +260,21 @@ async def hear(nic: Nic, data: bytes) -> None:
         await nic.send(frame(DOM0, nic.mac, data.ljust(46)))
         await asyncio.wait([listening], timeout=A_WHILE)
     assert data_of(listening.result())
+
+
+def differ(name: str, backs: Backs, before: Sequence[int]) -> Scenario:
+    scenario = Scenario(name)
+    scenario.domain("dom0")(partial(offer_otherwise_each_time, backs=backs))
+    guest = partial(open_otherwise_each_time, lives=len(backs), before=before)
+    scenario.domain("guest")(guest)
+    return scenario
+
+
+other_queues = differ(
+    "a_front_end_and_a_back_end_may_come_back_with_other_queues",
+    [(net.NetBack, 4), (Plain, 1), (net.NetBack, 2)],
+    before=[1],
+)
 
 
 async def unplug_it(world: World) -> None:
@@ -362,3 +369,10 @@ async def talk(nic: Nic) -> list[str]:
 
 for _number, _name in enumerate(GUESTS):
     joined.domain(_name)(guest_of(_number))
+
+
+many_other_queues = differ(
+    "they_may_come_back_so_again_and_again",
+    [(net.NetBack, 4), (net.NetBack, 1), (Plain, 1), (net.NetBack, 2)],
+    before=[1, 3],
+)
