@@ -16,6 +16,9 @@ from activations.drivers.block.requests import Requests
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+_READ, _WRITE = Op.READ, Op.WRITE
+"""Found once: to find an enum's member takes as long as to call a function."""
+
 
 class Disk:
     """What `open` gives. Offsets and lengths are in bytes, and multiples of `sector_size`.
@@ -73,7 +76,7 @@ class Disk:
         """The bytes from `offset` on."""
         self._check_place(offset, length)  # before memory is taken for it
         data = bytearray(length)
-        await self._do(Op.READ, offset, length, data)
+        await self._do(_READ, offset, length, data)
         return bytes(data)
 
     async def read_into(self, offset: int, buffer: WriteableBuffer) -> None:
@@ -83,7 +86,7 @@ class Disk:
                 raise ValueError("the buffer to read into cannot be written to")
             length = view.nbytes
         self._check_place(offset, length)
-        await self._do(Op.READ, offset, length, buffer)
+        await self._do(_READ, offset, length, buffer)
 
     async def write(self, offset: int, data: ReadableBuffer) -> None:
         """Write the bytes at `offset`. They are not to change until this returns.
@@ -94,7 +97,7 @@ class Disk:
         with memoryview(data) as view:
             length = view.nbytes
         self._check_place(offset, length)
-        await self._do(Op.WRITE, offset, length, data)
+        await self._do(_WRITE, offset, length, data)
 
     async def flush(self) -> None:
         """Have what was written so far, by calls that returned, survive a loss of power.

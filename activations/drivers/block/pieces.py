@@ -28,6 +28,9 @@ from activations.drivers.block.protocol import (
 
 Finish = Callable[[DiskError | None], None]
 
+_DISCARD = Op.DISCARD
+"""Found once: to find an enum's member takes as long as to call a function."""
+
 
 class Transfer:
     """What a user asked for: `length` bytes from `sector` on.
@@ -120,7 +123,7 @@ class Piece:
     def request(self, id: int, handle: int) -> AnyRequest:
         """The piece as a request; the segments of an indirect one are written to its frames."""
         op, sector = self.transfer.op, self.transfer.sector + self.at // SECTOR_SIZE
-        if op is Op.DISCARD:
+        if op is _DISCARD:
             return Discard(id, sector, self.length // SECTOR_SIZE, handle)
         segments = self._segments()
         if not self.frames:

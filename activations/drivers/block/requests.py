@@ -39,6 +39,8 @@ from activations.sring import FrontRing
 
 MAX_SEGMENTS = MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE
 """What an indirect request can name."""
+_READ, _WRITE, _OKAY = Op.READ, Op.WRITE, Status.OKAY
+"""Found once: to find an enum's member takes as long as to call a function."""
 
 
 class RequestRing:
@@ -166,9 +168,9 @@ class Requests:
         while answer := queue.take():
             piece, status = answer
             transfer = piece.transfer
-            if status != Status.OKAY:
+            if status != _OKAY:
                 transfer.error = transfer.error or refusal(str(transfer), status)
-            elif transfer.op is Op.READ and transfer.memory is not None:
+            elif transfer.op is _READ and transfer.memory is not None:
                 piece.unload(transfer.memory)
             self._settle(piece)
 
@@ -224,7 +226,7 @@ class Requests:
     def _cut(self, transfer: Transfer) -> Piece | None:
         """The next piece of a transfer, if there are pages for it."""
         at = transfer.cut
-        if transfer.op is not Op.READ and transfer.op is not Op.WRITE:
+        if transfer.op is not _READ and transfer.op is not _WRITE:
             piece = Piece(transfer, 0, transfer.length, [])
         else:
             most = max(1, min(self._limit, self._pool.size // 2))
@@ -236,7 +238,7 @@ class Requests:
             piece = Piece(transfer, at, length, self._pool.take(pages))
             if frames:
                 piece.frames = self._pool.take(frames)
-            if transfer.op is Op.WRITE:
+            if transfer.op is _WRITE:
                 piece.load()
         transfer.cut += piece.length
         transfer.pending += 1
