@@ -11,6 +11,7 @@ say until there is room, up to `KEPT` bytes; what is beyond is lost.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import signal
@@ -28,6 +29,10 @@ from activations.cli.ending import ENDING
 from activations.cli.status import INTERRUPTED, NOT_TRIED, PIPE_GONE
 from activations.signals import unheard
 
+PLAIN = dict(zip("│─┼├└⋮·…↷✗✓µ█▉▊▋▌▍▎▏━╸╺⇄“”", '|-+|`:.~>x*u########=---""', strict=True))
+"""What ASCII has for what tables and figures are made of."""
+UNENCODABLE = "activations"
+"""How a stream writes what its encoding lacks, as Python's codecs know it."""
 KEPT = 1 << 20
 PATIENCE = 1.0
 """Seconds that a reader who does not read is given in the end."""
@@ -162,16 +167,25 @@ def _stream(name: str, beneath: Any) -> Any:
     """A stream to where this one goes. One of no descriptor is some caller's, and stays."""
     if beneath is None:
         sink = Sink(name, STREAMS[name])
-        return io.TextIOWrapper(sink, "utf-8", "replace", line_buffering=True)
+        return io.TextIOWrapper(sink, "utf-8", UNENCODABLE, line_buffering=True)
     try:
         descriptor = beneath.fileno()
     except io.UnsupportedOperation:
         if isinstance(beneath, io.TextIOWrapper):
-            beneath.reconfigure(errors="replace")
+            beneath.reconfigure(errors=UNENCODABLE)
         return beneath
     beneath.flush()
     encoding = getattr(beneath, "encoding", None) or "utf-8"
-    return io.TextIOWrapper(Sink(name, descriptor), encoding, "replace", line_buffering=True)
+    return io.TextIOWrapper(Sink(name, descriptor), encoding, UNENCODABLE, line_buffering=True)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(each, "?") for each in lacking), error.end
+
+
+codecs.register_error(UNENCODABLE, _plainly)
 
 
 def _occupy() -> None:

@@ -230,6 +230,7 @@ class Machine:
         The first failure ends the others and is raised; `BlockedForever` says who waits for what.
         Raises `BackendError` for a machine that has run.
         """
+        __tracebackhide__ = True  # in pytest a program's failure stands below the test's own line
         failed = self.run_out()
         if failed is not None:
             raise failed

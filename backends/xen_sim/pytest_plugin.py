@@ -79,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "xen(explore=N, seed=N, domains={name: program}): run the test on a simulated Xen; with "
         "explore, in N interleavings",
     )
+    # the first of all filters: any that a project has goes before it
+    config.getini("filterwarnings").insert(0, "default::activations.errors.LeakWarning")
     if (config.getoption("--xen-explore") or 0) < 0:
         raise pytest.UsageError("--xen-explore takes a number of runs, or 0 for none")
     if (token := config.getoption("--xen-replay")) is not None:

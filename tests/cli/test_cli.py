@@ -150,6 +150,16 @@ def test_an_option_that_does_not_fit_is_refused_before_anything_is_done(
     assert says in " ".join(err.split())
 
 
+def test_a_table_keeps_its_lines_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "activations", "explore", "--guest", "solo5-2020"]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    said = subprocess.run(words, cwd=tmp_path, env=plain, capture_output=True, text=True)
+    assert said.returncode == 1
+    assert "guest                       | dom0\n-----" in said.stdout
+    assert " x lost wake-up" in said.stdout
+    assert "?" not in said.stdout + said.stderr
+
+
 def test_a_file_is_not_written_where_its_folder_may_not_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

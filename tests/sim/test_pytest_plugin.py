@@ -480,6 +480,45 @@ def test_it(booted):
     ran(project, code).stdout.fnmatch_lines(["scheduled by seed 7"])
 
 
+def test_a_programs_failure_is_shown_below_the_tests_own_line(project: pytest.Pytester) -> None:
+    """Without the way there: the machine's code and asyncio's."""
+    project.makepyfile(
+        """
+        async def guest(xen):
+            assert xen.domid == 7
+
+        def test_it(xen_machine):
+            xen_machine.boot("guest", guest)
+            xen_machine.run()
+        """
+    )
+    result = project.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_a_programs_*.py:6:*", ">       assert xen.domid == 7"])
+    for way in ("*life.py*", "*base_events.py*", "*machine.py:*", "*running.py*"):
+        result.stdout.no_fnmatch_line(way)
+
+
+@pytest.mark.parametrize("own", ["", "filterwarnings = error"])
+def test_what_is_left_behind_is_warned_of_though_a_project_asks_for_no_warnings(
+    own: str, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini(f"[pytest]\n{own}")
+    pytester.makepyfile(
+        """
+        async def guest(xen):
+            xen.events.alloc_unbound(0)
+
+        def test_it(xen_machine):
+            xen_machine.boot("guest", guest)
+            xen_machine.run()
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:asyncio", "-p", "no:cacheprovider")
+    result.assert_outcomes(**({"failed": 1} if own else {"passed": 1, "warnings": 1}))
+    result.stdout.fnmatch_lines(["*LeakWarning: *<Port 2 to domain 0*"])
+
+
 def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pytester) -> None:
     said = ran(project, "def test_it(xen_machine):\n    assert not xen_machine.run() == {}")
     said.stdout.fnmatch_lines(["every domain ran in turn", "*--xen-seed 1 *"])

@@ -251,7 +251,9 @@ class _Search:
             try:
                 self._database.keep(token, self._engine.program.identity, kind, account.taken)
             except OSError as error:
-                self._notes.append(f"the failure was not kept: {error}")
+                self._notes.append(
+                    f"the failure was not kept ({error.filename}: {error.strerror}): note its token"
+                )
         return Found(
             account.run.finding,
             token,
