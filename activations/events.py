@@ -7,12 +7,12 @@ not in it is ignored: the timer's, or one whose port was closed with a delivery 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from operator import index
 from typing import TYPE_CHECKING
 from weakref import ReferenceType
 
 from activations.errors import GenerationEnded
 from activations.port import Port
+from activations.unsigned import domain, unsigned
 
 if TYPE_CHECKING:
     from activations.lower import LowerHalf
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class Events:
     """`xen.events`. Every operation that Xen can refuse raises `XenError`; what is not a whole
-    number where one is taken is a `TypeError`."""
+    number where one is taken is a `TypeError`, and one that Xen has no room for a `ValueError`."""
 
     def __init__(self, lower: LowerHalf, loop: ReferenceType[AbstractEventLoop]) -> None:
         self.lower = lower
@@ -33,19 +33,21 @@ class Events:
 
     def alloc_unbound(self, remote_domid: int) -> Port:
         """A new port that `remote_domid` may bind to (EVTCHNOP_alloc_unbound)."""
-        number = self.lower.alloc_unbound(index(remote_domid))
+        number = self.lower.alloc_unbound(domain(remote_domid))
         return self._own(self.port_class(self, number, f"domain {remote_domid}"))
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> Port:
         """A new port connected to one that another domain allocated for this one
         (EVTCHNOP_bind_interdomain). Xen sets it pending once: the first wait returns at once."""
-        number = self.lower.bind_interdomain(index(remote_domid), index(remote_port))
+        far = unsigned("port", remote_port)
+        number = self.lower.bind_interdomain(domain(remote_domid), far)
         remote = f"domain {remote_domid}, port {remote_port}"
         return self._own(self.port_class(self, number, remote))
 
     def bind_virq(self, virq: int) -> Port:
         """A new port on which Xen raises this virtual interrupt (EVTCHNOP_bind_virq)."""
-        return self._own(self.port_class(self, self.lower.bind_virq(index(virq)), f"virq {virq}"))
+        number = self.lower.bind_virq(unsigned("virq", virq))
+        return self._own(self.port_class(self, number, f"virq {virq}"))
 
     def _adopt(self, number: int, remote: str) -> Port:
         """A port that is bound already, as the toolstack's for xenstore and the console."""

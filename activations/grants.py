@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import TYPE_CHECKING
 
 from activations.abi.grant_table import PAGE_SIZE, GntStatus
 from activations.errors import XenError
 from activations.lower import Foreign, Segment
+from activations.unsigned import DOMID_BITS, NUMBER_BITS, domain, unsigned
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -87,7 +89,8 @@ class Grant:
 
 
 class Grants:
-    """`xen.grants`. Every operation that Xen can refuse raises `XenError`."""
+    """`xen.grants`. Every operation that Xen can refuse raises `XenError`; what is not a whole
+    number where one is taken is a `TypeError`, and one that Xen has no room for a `ValueError`."""
 
     def __init__(self, table: GrantTable) -> None:
         self._table = table
@@ -100,15 +103,18 @@ class Grants:
 
     def share(self, domid: int, *, pages: int = 1, writable: bool = True) -> Grant:
         """Fresh zeroed pages that `domid` may map."""
-        if pages < 1:
+        if index(pages) < 1:
             raise ValueError(f"{pages} pages to share: it must be 1 or more")
-        return self._own(Grant("shared", self._table.share(domid, pages, writable), self._forget))
+        shared = self._table.share(domain(domid), pages, writable)
+        return self._own(Grant("shared", shared, self._forget))
 
     def map(self, domid: int, refs: Sequence[int], *, writable: bool = True) -> Grant:
         """The pages that `domid` granted under these references, one after another."""
         if not refs:
             raise ValueError("no grant references to map")
-        return self._own(Grant("mapped", self._table.map(domid, refs, writable), self._forget))
+        numbers = [unsigned("grant reference", ref) for ref in refs]
+        mapped = self._table.map(domain(domid), numbers, writable)
+        return self._own(Grant("mapped", mapped, self._forget))
 
     def copy(self, segments: Sequence[Segment]) -> None:
         """Have Xen copy between granted pages and this domain's memory, mapping nothing.
@@ -165,7 +171,7 @@ def _check(number: int, segment: Segment) -> None:
             foreign += 1
             if not 0 <= end.offset <= PAGE_SIZE - length:
                 raise _refused(errno.EINVAL, number, segment, GntStatus.BAD_COPY_ARG)
-            if not (0 <= end.domid < 1 << 16 and 0 <= end.ref < 1 << 32):
+            if not (0 <= end.domid < 1 << DOMID_BITS and 0 <= end.ref < 1 << NUMBER_BITS):
                 raise ValueError(
                     f"segment {number}: {end}: a domid has 16 bits, and a reference 32"
                 )

@@ -71,7 +71,12 @@ def run_on(
     debug: bool | None = None,
 ) -> T:
     """As `asyncio.run`, of what `work` gives for a loop that `make_loop` makes. Ctrl-C may come at
-    any moment of it, and finds no loop half made, and nothing that was begun and is never run."""
+    any moment of it, and finds no loop half made, and nothing that was begun and is never run.
+    Raises `RuntimeError` where a loop runs in this thread already."""
+    if asyncio._get_running_loop() is not None:  # said before a loop is made that nobody closes
+        raise RuntimeError(
+            "an event loop runs in this thread: await what is to run, or run it in another thread"
+        )
     runner = asyncio.Runner(loop_factory=make_loop, debug=debug)
     begun: list[Coroutine[Any, Any, T]] = []
     try:

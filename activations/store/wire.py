@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import index
 
 from activations.abi.xs_wire import HEADER, PAYLOAD_MAX
 from activations.store.errors import WireError
@@ -82,10 +83,16 @@ def text(data: bytes) -> str:
 
 
 def octets(value: str | bytes | int) -> bytes:
-    """A value as xenstore keeps it: text as UTF-8, a number in decimal, bytes as they are."""
-    if isinstance(value, bytes):
-        return value
-    return str(value).encode("utf-8", "surrogateescape")
+    """A value as xenstore keeps it: text as UTF-8, a number in decimal, bytes as they are. True is
+    the number 1. Raises `TypeError` for anything else: its repr is no value."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    try:
+        return b"%d" % index(value)
+    except TypeError:
+        raise TypeError(f"{value!r} is not text, bytes or a whole number") from None
 
 
 def join(*parts: str) -> bytes:

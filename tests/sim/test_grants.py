@@ -142,6 +142,28 @@ def test_a_page_the_peer_still_maps_at_the_end_hides_no_other_leak():
 # Many of them
 
 
+@pytest.mark.parametrize("number", [-1, 1 << 32, 1 << 70])
+def test_a_number_that_xen_has_no_room_for_is_refused_and_takes_nothing(number: int):
+    async def main(xen: Domain) -> None:
+        with xen.grants.share(0) as first:
+            pass
+        for taken in (
+            lambda: xen.grants.share(number),
+            lambda: xen.grants.map(number, [8]),
+            lambda: xen.grants.map(0, [number]),
+            lambda: xen.events.alloc_unbound(number),
+            lambda: xen.events.bind_interdomain(number, 1),
+            lambda: xen.events.bind_interdomain(0, number),
+            lambda: xen.events.bind_virq(number),
+        ):
+            with pytest.raises(ValueError, match=f"{number}: it must be from 0 to "):
+                taken()
+        with xen.grants.share(0) as second:
+            assert second.refs == first.refs
+
+    activations.run(main)
+
+
 def test_opening_and_closing_one_of_thousands_looks_at_no_other(monkeypatch: Any):
     """A list would compare it with all that lie before it."""
 

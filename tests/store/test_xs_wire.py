@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,20 @@ def test_bytes_that_are_no_text_survive_reading_and_writing(value: bytes) -> Non
 
 def test_a_number_is_written_in_decimal() -> None:
     assert octets(4096) == b"4096"
+    assert octets(True) == b"1"
+
+
+@pytest.mark.parametrize(
+    "value", [b"a c", bytearray(b"a c"), memoryview(b"a c"), memoryview(b"axxc")[::-1]]
+)
+def test_bytes_of_every_kind_are_written_as_they_are(value: Any) -> None:
+    assert octets(value) == bytes(value)
+
+
+@pytest.mark.parametrize("value", [None, 1.5, object(), ["a"]])
+def test_what_has_no_value_but_a_repr_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="is not text, bytes or a whole number"):
+        octets(value)
 
 
 @given(st.integers(0, 65535), st.sampled_from("nrwb"))

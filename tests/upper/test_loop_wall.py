@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from support.pace import patience
 
 import activations
 from activations import Domain, EventLoop, Port
+from activations.lower import Clock
 from xen_sim import Machine
 
 
@@ -204,6 +206,17 @@ def test_asyncio_run_takes_our_loop() -> None:
         return activations.current().domid
 
     assert asyncio.run(main(), loop_factory=new_loop) == 0
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_a_run_within_a_run_is_refused_and_leaves_nothing(clock: Clock) -> None:
+    async def main(xen: Domain) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a coroutine that was begun, or a loop that was made
+            with pytest.raises(RuntimeError, match="an event loop runs in this thread: await "):
+                activations.run(main, clock=clock)
+
+    activations.run(main, clock=clock)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks come with 3.12")
