@@ -6,7 +6,7 @@ Both folders are made in one step, with the permissions that each end needs; the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from activations.abi.xenbus import XenbusState as State
@@ -74,7 +74,7 @@ async def unplug(
             if await read_state(nodes, device.back_path) is not State.CLOSED:
                 await nodes.write(f"{device.back_path}/state", int(State.CLOSING))
 
-    await store.transact(ask)
+    await _change(store, device.back_path, ask)
     try:
         async with asyncio.timeout(within):
             await _closed(store, device)
@@ -86,12 +86,13 @@ async def unplug(
 
     await _remove(store, device, "front")
     await _remove(store, device, "back")
-    await store.transact(partial(_remove_if_empty, device.back_path.rpartition("/")[0]))
+    folder = device.back_path.rpartition("/")[0]
+    await _change(store, folder, partial(_remove_if_empty, folder))
 
 
 async def _remove(store: Store, device: Device, side: Side) -> None:
-    """Remove an end's folder, whether or not it is there: its domain may end in this very moment.
-    A front end's that points to another back end is another device's by now."""
+    """Remove an end's folder, whether or not it is there. A front end's that points to another back
+    end is another device's by now."""
     path = device.path(side)
 
     async def change(nodes: Nodes) -> None:
@@ -99,6 +100,12 @@ async def _remove(store: Store, device: Device, side: Side) -> None:
         if side == "back" or pointed_at in ("", device.back_path):
             await nodes.rm(path)
 
+    await _change(store, path, change)
+
+
+async def _change(store: Store, path: str, change: Callable[[Nodes], Awaitable[None]]) -> None:
+    """Change what is in this folder. Its domain may end in this very moment, and the folder go with
+    it: then xenstored refuses (ENOMEM), and there is nothing to be changed."""
     try:
         await store.transact(change)
     except StoreError:
