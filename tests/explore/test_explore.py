@@ -428,6 +428,16 @@ def test_whatever_else_lies_among_the_kept_failures_is_passed_over(
     assert not list(Database(tmp_path).of("mine"))
 
 
+def test_a_fifo_among_the_kept_failures_is_not_waited_for(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    kept = tmp_path / "x1-aaaa.json"
+    os.mkfifo(kept)
+    assert not list(database.of("mine"))
+    database.keep("x1-aaaa", "mine", "lost", ())
+    assert kept.is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {".gitignore", "x1-aaaa.json"}
+
+
 def test_the_table_ends_where_it_went_wrong() -> None:
     verdict = explore(lower_half(with_faults(4)), FEW)
     lines = verdict.found[0].table().splitlines()

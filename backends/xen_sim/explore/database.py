@@ -8,6 +8,7 @@ that no longer comes is forgotten.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,18 +35,22 @@ class Database:
         self._folder = folder
 
     def keep(self, token: str, identity: str, kind: str, taken: tuple[Taken, ...]) -> None:
-        """Raises `OSError` where it cannot be written."""
+        """Whole or not at all: others may be reading. Raises `OSError` where it cannot be."""
         self._folder.mkdir(exist_ok=True)
         ignored = self._folder / ".gitignore"
         if not ignored.exists():
             ignored.write_text("*\n")
         said = {"token": token, "program": identity, "found": kind, "taken": taken}
-        (self._folder / f"{token}.json").write_text(json.dumps(said) + "\n")
+        fresh = self._folder / f"{token}.{os.getpid()}"
+        fresh.write_text(json.dumps(said) + "\n")
+        fresh.replace(fresh.with_suffix(".json"))
 
     def of(self, identity: str) -> Iterator[Kept]:
         """The failures of this program. A file that is none is passed over."""
         for path in sorted(self._folder.glob("x*.json")):
             try:
+                if not path.is_file():  # a FIFO would be waited for
+                    continue
                 said = json.loads(path.read_text())
                 if said["program"] == identity:
                     taken = tuple(
