@@ -62,11 +62,16 @@ class _End:
         self.entry_size = entry_size
         self._fence = Fence()
         self._entries = memory[abi.ENTRIES :]
+        self._places: list[memoryview | None] = [None] * self.size
+        """Where each entry is, as soon as one was read there."""
         with memory[: abi.ENTRIES] as header:
             self._words = header.cast("I")
 
     def release(self) -> None:
         """Give up the views of the memory: it cannot be unmapped while one lives."""
+        for place in self._places:
+            if place is not None:
+                place.release()
         self._entries.release()
         self._words.release()
 
@@ -77,8 +82,14 @@ class _End:
         self._words[offset // 4] = value & _U32
 
     def _read(self, index: int) -> bytes:
-        start = (index & (self.size - 1)) * self.entry_size
-        return bytes(self._entries[start : start + self.entry_size])
+        number = index & (self.size - 1)
+        place = self._places[number]
+        return (self._place(number) if place is None else place).tobytes()
+
+    def _place(self, number: int) -> memoryview:
+        start = number * self.entry_size
+        self._places[number] = place = self._entries[start : start + self.entry_size]
+        return place
 
     def _write(self, index: int, entry: bytes) -> None:
         if len(entry) > self.entry_size:

@@ -31,6 +31,8 @@ from activations.errors import ActivationsError
 VERSION = 1
 MAGIC = b"activations rec"
 _FRAME = struct.Struct("<II")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+"""What is noted is made of what was just said: nothing of it holds itself."""
 FULL = 4096
 """Events in a frame."""
 
@@ -53,7 +55,7 @@ class Writer:
         self._frame(events)
 
     def _frame(self, content: Any) -> None:
-        data = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)
+        data = zlib.compress(_ENCODER.encode(content).encode(), 1)
         self._write(_FRAME.pack(len(data), zlib.crc32(data)) + data)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from activations.errors import BackendError, SimulationOver, XenError
-from activations.recording.form import FULL, Writer, whole
+from activations.recording.form import Writer, whole
 
 HOME = str(Path(__file__).parent.parent)
 
@@ -37,8 +37,9 @@ class Noting:
 
     def __init__(self, write: Callable[[bytes], object], header: dict[str, Any]) -> None:
         self._writer = Writer(write, header)
-        self._events: list[Any] = []
-        self.note: Callable[[Any], None] = self._events.append
+        self.events: list[Any] = []
+        """What is not written yet."""
+        self.note: Callable[[Any], None] = self.events.append
         """Adds an event as it is written."""
 
     def ask(self, kind: str, arguments: list[Any], answer: Callable[[], Any]) -> Any:
@@ -53,19 +54,15 @@ class Noting:
     def heard(self, kind: str, *what: Any) -> None:
         self.note([kind, list(what), None])
 
-    def turn(self) -> None:
-        """No program runs now: what was noted may be written."""
-        if len(self._events) >= FULL:
-            self._flush()
-
     def end(self, how: Any) -> None:
         """The run is over."""
         self.note(["end", how])
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
-        self._writer.events(self._events)
-        self._events.clear()
+    def flush(self) -> None:
+        """Write what was noted. No program runs meanwhile."""
+        self._writer.events(self.events)
+        self.events.clear()
 
 
 class Reading:
@@ -175,9 +172,10 @@ def _said(kind: str, arguments: list[Any]) -> str:
 
 
 def _place() -> str:
-    """Where the program stands: outside of what carries it, and inside of a turn of its loop."""
+    """Where the program stands: outside of what carries it, and inside of a turn of its loop, which
+    has no frame where it is the accelerator's."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "_run_once":
+    while frame is not None and frame.f_code.co_name not in ("_run_once", "run_forever"):
         file = frame.f_code.co_filename
         if not file.startswith((HOME, sys.base_prefix + "/lib", "<")):
             return f" at {file}:{frame.f_lineno}"

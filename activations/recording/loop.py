@@ -39,9 +39,6 @@ class RecordedLoop(EventLoop):
         gc.collect()
         await super().shutdown_asyncgens()
 
-    def _accelerated(self) -> None:
-        """Its turns are Python's, here and there: the accelerator's ask for the time less often."""
-
 
 refuse_outside(RecordedLoop, refuse)
 

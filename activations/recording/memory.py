@@ -11,7 +11,7 @@ a debugger: a look there is not noted as a read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from activations.lower import GrantedPages
@@ -22,28 +22,26 @@ from activations.recording.journal import Noting, Reading
 class View:
     """Some bytes of pages, or words of them."""
 
-    __slots__ = ("_journal", "_name", "_offset", "_whole", "known", "readonly")
+    __slots__ = ("_by", "_name", "_offset", "_whole", "known")
 
     contiguous = c_contiguous = True
 
     def __init__(
-        self,
-        journal: Any,
-        name: str,
-        whole: memoryview,
-        known: memoryview,
-        offset: int,
-        readonly: bool,
+        self, by: Any, name: str, whole: memoryview, known: memoryview, offset: int
     ) -> None:
-        self._journal = journal
+        self._by = by
+        """What it goes by: in a recording what notes, in a replay the journal."""
         self._name = name
         self._whole = whole
         self.known: memoryview[int] = known
         self._offset = offset
-        self.readonly: bool = readonly
 
     def __repr__(self) -> str:
         return f"<{len(self.known)} of {self.format!r} at {self._offset} of {self._name}>"
+
+    @property
+    def readonly(self) -> bool:
+        return self._whole.readonly
 
     @property
     def nbytes(self) -> int:
@@ -67,40 +65,39 @@ class View:
         """A part, or a byte or word: a read."""
         raise NotImplementedError
 
-    def _part(self, index: slice) -> View:
+    def _part(self, index: slice, part: memoryview) -> View:
         """A part of it: making it is not a read yet."""
-        start, _, step = index.indices(len(self._whole))
+        whole = self._whole
+        start, _, step = index.indices(len(whole))
         if step != 1:
             raise TypeError("a recorded page is sliced in one piece: take bytes(...) of it")
-        offset = self._offset + start * self._whole.itemsize
-        return self._of(self._whole[index], self.known[index], offset)
+        offset = self._offset + start * whole.itemsize
+        return type(self)(self._by, self._name, part, self.known[index], offset)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if self.readonly:
-            raise TypeError("cannot modify read-only memory")
-        data = bytes(value) if isinstance(value, View) else value
-        self._whole[index] = data
-        self.known[index] = data
-
-    def __bytes__(self) -> bytes:
-        return self._all()
+        if value.__class__ is self.__class__:
+            value = bytes(value)
+        self._whole[index] = value  # raises what it raises
+        self.known[index] = value
 
     def tobytes(self) -> bytes:
-        return self._all()
+        """All bytes of it: one read."""
+        raise NotImplementedError
+
+    def __bytes__(self) -> bytes:
+        return self.tobytes()
 
     def hex(self) -> str:
-        return self._all().hex()
+        return self.tobytes().hex()
 
     def __eq__(self, other: object) -> bool:
-        return self._all() == other
+        return self.tobytes() == other
 
     def cast(self, code: Any) -> View:
-        return self._of(self._whole.cast(code), self.known.cast(code), self._offset)
+        return self._of(self._whole.cast(code), self.known.cast(code))
 
     def toreadonly(self) -> View:
-        view = self._of(self._whole[:], self.known[:], self._offset)
-        view.readonly = True
-        return view
+        return self._of(self._whole.toreadonly(), self.known[:])
 
     def release(self) -> None:
         self._whole.release()
@@ -111,41 +108,39 @@ class View:
     def __exit__(self, *exc: object) -> None:
         self.release()
 
-    def _of(self, whole: memoryview, known: memoryview, offset: int) -> View:
-        return type(self)(self._journal, self._name, whole, known, offset, self.readonly)
+    def _of(self, whole: memoryview, known: memoryview) -> View:
+        return type(self)(self._by, self._name, whole, known, self._offset)
 
     def _where(self, index: int) -> int:
-        return self._offset + (index % len(self._whole)) * self.itemsize
-
-    def _all(self) -> bytes:
-        """All bytes of it: one read."""
-        raise NotImplementedError
+        whole = self._whole
+        return self._offset + (index % len(whole)) * whole.itemsize
 
 
 class Noted(View):
-    """In a recording. What is as it was known to be is not noted again."""
+    """In a recording. What is as it was known to be is not noted again. (Events are tuples here: of
+    lists, by the thousand, the garbage collector would look at each.)"""
 
     __slots__ = ()
-    _journal: Noting
+    _by: Callable[[Any], None]
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self._part(index)
-        value = self._whole[index]
+        value: Any = self._whole[index]
+        if index.__class__ is slice:
+            return self._part(index, value)
         if self.known[index] == value:
-            self._journal.note("read")
+            self._by("read")
         else:
             self.known[index] = value
-            self._journal.note(["read", [self._name, self._where(index), self.format], value])
+            self._by(("read", (self._name, self._where(index), self._whole.format), value))
         return value
 
-    def _all(self) -> bytes:
-        data = bytes(self._whole)
-        if bytes(self.known) == data:
-            self._journal.note("read")
+    def tobytes(self) -> bytes:
+        data, known = self._whole.tobytes(), self.known
+        if known.tobytes() == data:
+            self._by("read")
         else:
-            self.known.cast("B")[:] = data
-            self._journal.note(["read", [self._name, self._offset, len(data)], text(data)])
+            (known if known.itemsize == 1 else known.cast("B"))[:] = data
+            self._by(("read", (self._name, self._offset, len(data)), text(data)))
         return data
 
 
@@ -153,21 +148,21 @@ class Replayed(View):
     """In a replay. Nothing is there but what is known."""
 
     __slots__ = ()
-    _journal: Reading
+    _by: Reading
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self._part(index)
-        value = self._whole[index]  # raises what it raised: there is no such word
-        read = self._journal.read(self._name, self._where(index), self.format)
+        value: Any = self._whole[index]  # raises what it raised: there is no such word
+        if index.__class__ is slice:
+            return self._part(index, value)
+        read = self._by.read(self._name, self._where(index), self.format)
         if read is None:
             return value
         self.known[index] = read
         return read
 
-    def _all(self) -> bytes:
+    def tobytes(self) -> bytes:
         size = self._whole.nbytes
-        if (said := self._journal.read(self._name, self._offset, size)) is not None:
+        if (said := self._by.read(self._name, self._offset, size)) is not None:
             self.known.cast("B")[:] = octets(said)
         return bytes(self.known)
 
@@ -178,6 +173,6 @@ def view(
     """A view of all of these pages."""
     known = memoryview(bytearray(4096 * pages))
     if isinstance(journal, Reading):
-        return Replayed(journal, name, known[:], known, 0, not writable)
+        return Replayed(journal, name, known[:] if writable else known.toreadonly(), known, 0)
     assert below is not None
-    return Noted(journal, name, below.memory, known, 0, below.memory.readonly)
+    return Noted(journal.note, name, below.memory, known, 0)

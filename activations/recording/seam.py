@@ -16,6 +16,7 @@ from typing import Any
 
 from activations.lower import Adopt, Clock, GrantTable, LowerHalf, Ready, StoreConnection
 from activations.recording.connection import PSEUDO, Connection
+from activations.recording.form import FULL
 from activations.recording.journal import Journal, Noting, Reading, written_error
 from activations.recording.loop import Descriptors
 from activations.recording.table import JournalTable
@@ -109,13 +110,18 @@ class JournalHalf:
                 note(["demux", [], list(taken)])
             return taken
 
-        def turned(kind: str, ready: Ready | None) -> Ready | None:
-            """Which connections are ready, by their numbers."""
-            noting.turn()
-            if ready and (numbers := self._numbers(ready)):
-                note([kind, [], numbers])
-            else:
-                note(kind)
+        def block(deadline: int | None) -> Ready | None:
+            ready = wait(deadline)
+            if len(events) >= FULL:
+                noting.flush()
+            note(self._turned("block", ready) if ready else "block")
+            return ready
+
+        def poll() -> Ready | None:
+            ready = look()
+            if len(events) >= FULL:
+                noting.flush()
+            note(self._turned("poll", ready) if ready else "poll")
             return ready
 
         def notify(port: int) -> None:
@@ -126,18 +132,20 @@ class JournalHalf:
                 raise
             note(f"notify{port}")
 
-        wait, look = below.block, below.poll
+        wait, look, events = below.block, below.poll, noting.events
         self.time_ns = time_ns
-        self.block = lambda deadline: turned("block", wait(deadline))
-        self.poll = lambda: turned("poll", look())
+        self.block = block
+        self.poll = poll
         self.demux = demux
         self.unmask = below.unmask
         self.notify = notify
 
-    def _numbers(self, ready: Ready) -> list[int]:
-        return sorted(
+    def _turned(self, kind: str, ready: Ready) -> Any:
+        """That it waited, or looked, and which connections are ready, by their numbers."""
+        numbers = sorted(
             {each.number for each in self._connections for key, _ in ready if each.has(key)}
         )
+        return [kind, [], numbers] if numbers else kind
 
     def mask(self, port: int) -> None:
         self._journal.ask("mask", [port], lambda: self._below.mask(port))

@@ -26,6 +26,7 @@ import crews
 import history
 import kernels
 import laboratory
+import recording
 import scale
 import simulator
 import start
@@ -110,6 +111,7 @@ def main(
         **scale.TABLES,
         **block.TABLES,
         **vchan_send.TABLES,
+        **recording.TABLES,
         **start.TABLES,
         **crews.BENCHMARKS,
         **kernels.BENCHMARKS,

@@ -15,6 +15,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 from support.linux_fakes import FakeEventDevice, FakeResumes
 from support.places import EXAMPLES
+from support.pure import in_python_alone, needed_accelerator
 from support.served_store import served_store
 from support.whole import frame
 
@@ -308,6 +310,46 @@ def test_asyncios_debug_mode_is_that_of_the_recording(
     assert not linux.record(two_ports).failures
     monkeypatch.delenv("PYTHONASYNCIODEBUG")
     assert Recording(linux.path).replay(two_ports) == 1
+
+
+@pytest.mark.parametrize("first", ["with it", "without it"])
+def test_what_was_recorded_with_the_accelerator_is_replayed_without_it_and_the_other_way_round(
+    linux: OnStandIn, first: str
+) -> None:
+    """Their turns ask the same, in the same order."""
+    needed_accelerator()
+
+    async def main(xen: Domain) -> list[Any]:
+        told: list[Any] = []
+        async with xen.store.watch("/tool") as changes:
+            with xen.events.alloc_unbound(1) as port, xen.events.alloc_unbound(1) as other:
+                for number in range(20):
+                    linux.peer(lambda: linux.device.fire(port.number, other.number))
+                    waits = [asyncio.create_task(each.wait()) for each in (port, other)]
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.0005 * (number % 3)):
+                            told.append(await waits[0])
+                    await asyncio.wait(waits)
+                    await xen.store.write("/tool/a", number)
+                    told += [xen.loop.time(), port.statistics(), await anext(changes)]
+        return told
+
+    with in_python_alone() if first == "without it" else nullcontext():
+        outcome = linux.record(main)
+    assert not outcome.failures
+    with in_python_alone() if first == "with it" else nullcontext():
+        assert Recording(linux.path).replay(main) == outcome.results["dom0"]
+
+
+def test_a_difference_is_found_at_its_line_with_the_accelerator(linux: OnStandIn) -> None:
+    assert not linux.record(two_ports).failures
+
+    async def asks_otherwise(xen: Domain) -> None:
+        xen.events.alloc_unbound(17)
+
+    line = asks_otherwise.__code__.co_firstlineno + 1
+    with pytest.raises(RecordingError, match=f"at {__file__}:{line}; "):
+        Recording(linux.path).replay(asks_otherwise)
 
 
 def test_a_run_that_ctrl_c_ended_is_replayed_as_far_as_that(linux: OnStandIn) -> None:
