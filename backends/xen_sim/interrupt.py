@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from _signal import getsignal as handler_of  # type: ignore[import-not-found]
+from _signal import signal as handle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,6 +24,9 @@ from xen_sim.schedule.scheduler import Scheduler
 
 PATIENCE = 3.0
 """Seconds."""
+_SIGINT = int(signal.SIGINT)
+"""`signal.signal` makes enumerations of what it is given and gives, which explored runs, by the
+thousand, can do without."""
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def interruptible(scheduler: Scheduler) -> Iterator[None]:
     """Inside the block, Ctrl-C is the processor's. Not where somebody else has taken charge of
     it, nor outside the main thread, which alone has a part in signals."""
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not ours or handler_of(_SIGINT) is not signal.default_int_handler:
         yield
         return
 
@@ -39,13 +44,13 @@ def interruptible(scheduler: Scheduler) -> Iterator[None]:
         scheduler.interrupt()
         insisting.append(_Insistence(scheduler))
 
-    signal.signal(signal.SIGINT, on_sigint)
+    handle(_SIGINT, on_sigint)
     try:
         yield
     finally:
         for each in insisting:
             each.end()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        handle(_SIGINT, signal.default_int_handler)
 
 
 class _Insistence:

@@ -3,7 +3,9 @@
 Where other work shares the processors, the wall says more of that than of the search. So a figure
 is of the runs for each second that the search needs where it has a processor for each job: the time
 of the process that takes the most, be it a worker or the one that gives out the shares, or that of
-all together on so many processors, if that is more. The wall's stands in its name.
+all together on so many processors, if that is more. The wall's stands in its name, and how often a
+worker let go of its processor by itself, as one does that waits for more: one that others keep from
+it does not.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from measure import Figure
 from support.places import EXAMPLES
 
 from activations.scenario import load
+from xen_sim.explore.crew import NEAR
 from xen_sim.explore.engine import Engine
 from xen_sim.explore.lower_half import lower_half
 from xen_sim.explore.programs import of_scenario
@@ -30,19 +33,24 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Children:
-    """Seconds of processor time of this process's children, as they were last seen."""
+    """This process's children, as they were last seen."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    """Of a processor's time."""
+    waits: dict[str, int] = field(default_factory=dict)
+    """How often each let go of its processor by itself."""
 
     def look(self, *_: object) -> None:
         for task in Path("/proc/self/task").iterdir():
             for child in (task / "children").read_text().split():
                 fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
                 self.seconds[child] = (int(fields[11]) + int(fields[12])) / TICKS
+                told = Path(f"/proc/{child}/status").read_text()
+                self.waits[child] = int(told.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
-def rates(engine: Engine, runs: int, jobs: int) -> tuple[float, float]:
-    """Runs a second where each job has a processor, and of the wall's."""
+def rates(engine: Engine, runs: int, jobs: int) -> tuple[float, float, int]:
+    """Runs a second where each job has a processor, and of the wall's; how often workers waited."""
     children = Children()
     effort = Effort(runs=runs, seconds=None, strategy="delays", jobs=jobs)
     wall, mine = time.perf_counter(), time.process_time()
@@ -50,7 +58,7 @@ def rates(engine: Engine, runs: int, jobs: int) -> tuple[float, float]:
     wall, mine = time.perf_counter() - wall, time.process_time() - mine
     each = [mine, *children.seconds.values()]
     made = verdict.figures.runs
-    return made / max(*each, sum(each) / jobs, 0.0), made / wall
+    return made / max(*each, sum(each) / jobs, 0.0), made / wall, sum(children.waits.values())
 
 
 def crews(engine: Engine, runs: int) -> list[Figure]:
@@ -58,13 +66,16 @@ def crews(engine: Engine, runs: int) -> list[Figure]:
         {said: rates(engine, runs, jobs) for said, jobs in CREWS.items()} for _ in range(ROUNDS)
     ]
     figures = []
-    for said in CREWS:
+    for said, jobs in CREWS.items():
         busiest, wall = (median(each[said][part] for each in rounds) for part in (0, 1))
         times, by_wall = (
             median(each[said][part] / each["one process"][part] for each in rounds)
             for part in (0, 1)
         )
         name = f"{said}: {wall:,.0f} a second of the wall, {by_wall:.2f} times"
+        if jobs > 1:
+            waited = median(each[said][2] for each in rounds)
+            name += f"; workers waited {waited:.0f} times for {runs // NEAR} shares"
         figures.append(Figure(name, busiest, "runs a second", times))
     return figures
 

@@ -40,17 +40,22 @@ class Words(Protocol):
 class Frame:
     """A page of memory. `fields` names what lies in it, for reports."""
 
-    __slots__ = ("bytes", "name", "number")
+    __slots__ = ("_views", "bytes", "name", "number")
 
     def __init__(self, number: int, name: str = "memory") -> None:
         self.number: int = number
         """Its frame number, by which a guest names it to Xen."""
         self.name: str = name
         self.bytes: bytearray = bytearray(PAGE_SIZE)
+        self._views: dict[tuple[int, int, str], Words] = {}
 
     def plain(self, offset: int, size: int, code: str) -> Words:
-        """A view that costs nothing. `code` is struct's: `B`, `I`, `Q`."""
-        words: Words = memoryview(self.bytes)[offset : offset + size].cast(code)  # type: ignore
+        """A view that costs nothing, the same for all who look there. `code` is struct's: `B`, `I`,
+        `Q`."""
+        words = self._views.get((offset, size, code))
+        if words is None:
+            words = memoryview(self.bytes)[offset : offset + size].cast(code)  # type: ignore
+            self._views[offset, size, code] = words
         return words
 
     def view(self, field: str, offset: int, size: int, code: str, before: Before | None) -> Words:
