@@ -21,7 +21,7 @@ from activations.cli.ending import status_of
 from activations.cli.options import F
 from activations.cli.output import JsonLines, Screen
 from activations.cli.run import load_one
-from activations.cli.status import FAILED, INTERRUPTED, WELL
+from activations.cli.status import FAILED, INTERRUPTED, NOT_TRIED, WELL
 
 PREEMPTIONS = "preemptions"
 """The strategy that --preemptions stands for."""
@@ -158,7 +158,7 @@ def explore(
 
     What is found is shrunk to the fewest deviations from the ordinary course and shown with a token
     for `activations replay`. Exit status: 0 if nothing was found, 1 if something was, 2 if nothing
-    could be explored, 130 if interrupted before anything was found.
+    could be explored or its workers died, 130 if interrupted before anything was found.
     """
     if preemptions is not None and strategy not in (None, PREEMPTIONS):
         raise click.UsageError(
@@ -187,6 +187,8 @@ def explore(
             found_in += verdict.found
             if verdict.interrupted:
                 return FAILED if found_in else INTERRUPTED
+            if verdict.broken_off and not found_in:
+                return NOT_TRIED
         return FAILED if found_in else WELL
 
     return status_of(search, screen)

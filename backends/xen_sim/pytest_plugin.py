@@ -41,8 +41,17 @@ MACHINE, DOMAIN = "xen_machine", "xen_domain"
 """The fixtures that a test takes."""
 _HAS_MACHINE = pytest.StashKey[bool]()
 """Of a test for which a machine was made that runs in one order alone."""
-SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults"}
+_RAISED = pytest.StashKey[BaseException | None]()
+"""Of an explored test that fails: what it raised in the run that is told."""
+SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults", "late"}
 """What a mark says of a search: any of them asks for one."""
+NUMBERS = {
+    "explore": ("runs", 1),
+    "jobs": ("processes", 1),
+    "limit": ("deviations", 0),
+    "late": ("steps", 0),
+}
+"""Those that are numbers: of what, and the least that each may be."""
 OPTIONS = SEARCH | {"seed", "domains"}
 CAPTURES = {"capsys", "capsysbinary", "capteesys", "capfd", "capfdbinary"}
 """Fixtures by which a test reads what is printed; elsewhere that is part of the one run told."""
@@ -134,8 +143,9 @@ def _wrong_in_marks(item: pytest.Function) -> str | None:
         return "xen() is told its options by name: xen(explore=200)"
     if unknown := said.keys() - OPTIONS:
         return f"xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
-    if "explore" in said and not (_is_number(said["explore"]) and said["explore"] > 0):
-        return f"explore={said['explore']!r} is not a number of runs: give 1 or more"
+    for name, (counted, least) in NUMBERS.items():
+        if name in said and not (_is_number(said[name]) and said[name] >= least):
+            return f"{name}={said[name]!r} is not a number of {counted}: give {least} or more"
     if not _is_number(said.get("seed", 0)):
         return f"seed={said['seed']!r} is not a whole number"
     if "domains" in said and not is_coroutine:
@@ -194,12 +204,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         pyfuncitem.obj = own
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, trylast=True)  # before `xfail(raises=...)` is looked at
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that failed on a machine, and was not explored, says by which schedule."""
+    """A test that failed on a machine, and was not explored, says by which schedule. One that was
+    explored is for other plugins, and a debugger, one that raised what it raised in the run that is
+    told."""
     report = yield
+    raised = item.stash.get(_RAISED, None)
+    if raised is not None and call.when == "call":
+        item.stash[_RAISED] = None
+        if isinstance(call.excinfo and call.excinfo.value, pytest.fail.Exception):
+            call.excinfo = pytest.ExceptionInfo.from_exception(raised)
     if report.failed and item.stash.get(_HAS_MACHINE, False):
         report.sections.append(("Xen", _schedule(item)))
     return report
@@ -369,7 +386,7 @@ class _Explored:
     runs: int
 
     def __call__(self, **arguments: Any) -> None:
-        engine = self._engine(arguments).faulty(_said(self.item).get("faults", "none"))
+        engine = self._engine(arguments)
         token = self.item.config.getoption("--xen-replay")
         if token is not None:
             engine.again(token)
@@ -380,24 +397,31 @@ class _Explored:
         from xen_sim.explore.engine import Program
         from xen_sim.explore.programs import Programs
 
-        module = self.item.module.__name__.rpartition(".")[2]
-        program = Program(self.item.name, f"{module}::{self.item.name}")
+        module, said = self.item.module.__name__.rpartition(".")[2], _said(self.item)
+        identity, late = f"{module}::{self.item.name}", said.get("late", 0)
+        program = Program(self.item.name, f"{identity} late {late}" if late else identity)
         out = sys.stdout
 
         def run(machine: Machine) -> None:
             for name, forget in FORGET.items():
                 if name in arguments:
                     getattr(arguments[name], forget)()
-            with redirect_stdout(out) if CAPTURES & arguments.keys() else nullcontext():
-                self.program.run(machine, arguments)
+            self.item.stash[_RAISED] = None
+            try:
+                with redirect_stdout(out) if CAPTURES & arguments.keys() else nullcontext():
+                    self.program.run(machine, arguments)
+            except BaseException as error:
+                self.item.stash[_RAISED] = error
+                raise
 
-        return Programs(program, run, fails=_fails)
+        engine = Programs(program, run, fails=_fails, late=late)
+        return engine.faulty(said.get("faults", "none"))
 
     def _explore(self, engine: Programs) -> None:
         from xen_sim.explore.database import FOLDER, Database
         from xen_sim.explore.search import Effort, explore
 
-        said = {key: value for key, value in _said(self.item).items() if key in SEARCH}
+        said = {key: value for key, value in _said(self.item).items() if key in SEARCH - {"late"}}
         how = {"seconds": None, **said, "seed": _seed(self.item) or 0}
         how["runs"] = self.runs
         how.pop("explore", None)
@@ -405,6 +429,8 @@ class _Explored:
         verdict = explore(engine, effort, database=Database(self.item.config.rootpath / FOLDER))
         if verdict.interrupted:
             raise KeyboardInterrupt
+        if verdict.broken_off:
+            pytest.fail(f"{verdict}\n{verdict.notes[-1]}", pytrace=False)
         for found in verdict.found:
             told = f"\n{found.table()}\n" if found.moments else ""
             again = f'pytest "{self.item.nodeid}" --xen-replay {found.token}'

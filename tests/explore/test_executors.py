@@ -188,6 +188,7 @@ def test_a_run_that_ends_its_process_is_reported_and_its_share_done_again(
         (tmp_path / "left").write_text(str(deaths))
         verdict = explore(engine, Effort(strategy="delays"), executor=Elsewhere())
         assert (verdict.kind, verdict.notes) == (kind, notes)
+        assert verdict.broken_off == (deaths == 3)
 
 
 def test_what_comes_of_another_order_of_sets_says_what_to_do(

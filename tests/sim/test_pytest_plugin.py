@@ -274,6 +274,101 @@ def test_what_is_no_failure_ends_a_search_with_the_outcome_it_is(
     ran(project, code).assert_outcomes(**{outcome: 1})
 
 
+@pytest.mark.parametrize(
+    ("raises", "outcome"), [("AssertionError", "xfailed"), ("(KeyError, OSError)", "failed")]
+)
+def test_an_explored_test_is_expected_to_raise_what_its_program_raises(
+    project: pytest.Pytester, raises: str, outcome: str
+) -> None:
+    code = RACE.replace(
+        "@pytest.mark.xen(", f"@pytest.mark.xfail(raises={raises})\n@pytest.mark.xen("
+    )
+    ran(project, code).assert_outcomes(**{outcome: 1})
+
+
+def test_an_explored_test_is_searched_by_several_processes(project: pytest.Pytester) -> None:
+    project.makepyfile(PROGRAMS + RACE.replace("explore=200", "explore=200, jobs=2"))
+    said = project.runpytest_subprocess("-p", "no:cacheprovider")
+    said.assert_outcomes(failed=1)
+    said.stdout.fnmatch_lines(["*--xen-replay*"])
+
+
+def test_a_search_whose_workers_died_is_not_one_that_found_nothing(
+    project: pytest.Pytester,
+) -> None:
+    code = """
+import os
+
+HERE = os.getpid()
+
+
+@pytest.mark.xen(explore=20, jobs=2)
+def test_it(xen_machine):
+    if os.getpid() != HERE:
+        os._exit(1)
+    xen_machine.boot("dom0", serve)
+    xen_machine.boot("guest", client)
+    xen_machine.run()
+"""
+    project.makepyfile(PROGRAMS + code)
+    said = project.runpytest_subprocess("-p", "no:cacheprovider")
+    said.assert_outcomes(failed=1)
+    said.stdout.fnmatch_lines(["*3 workers died: *"])
+
+
+def test_what_was_found_without_an_error_is_pytests_own_failure(project: pytest.Pytester) -> None:
+    code = """
+from activations.promises import sometimes
+
+
+async def says(xen):
+    sometimes(False, "never")
+
+
+@pytest.mark.xfail(raises=pytest.fail.Exception)
+@pytest.mark.xen(explore=5)
+def test_it(xen_machine):
+    xen_machine.boot("dom0", says)
+    xen_machine.run()
+"""
+    ran(project, code).assert_outcomes(xfailed=1)
+
+
+LATE = """
+async def dom0(xen):
+    await asyncio.sleep(1)
+
+
+def guest(xen):
+    xen.xen.yield_()
+
+
+@pytest.mark.xen(explore=2{late})
+def test_it(xen_machine):
+    lives = xen_machine.boot("dom0", dom0), xen_machine.plain("guest", guest)
+    assert [life.vcpu.cpu.late for life in lives] == [{steps}] * 2
+    xen_machine.run()
+"""
+
+
+@pytest.mark.parametrize(("late", "steps"), [(", late=3", 3), ("", 0)])
+def test_upcalls_of_an_explored_test_are_as_late_as_its_mark_says(
+    project: pytest.Pytester, late: str, steps: int
+) -> None:
+    ran(project, LATE.format(late=late, steps=steps)).assert_outcomes(passed=1)
+
+
+def test_a_token_is_for_as_late_as_the_mark_says(project: pytest.Pytester) -> None:
+    said = str(ran(project, RACE.replace("explore=200", "explore=200, late=2")).stdout)
+    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', said)
+    assert found is not None
+    project.runpytest_inprocess(found[1], "--xen-replay", found[2]).assert_outcomes(failed=1)
+    other = ran(
+        project, RACE.replace("explore=200", "explore=200, late=1"), "--xen-replay", found[2]
+    )
+    other.stdout.fnmatch_lines(["*TokenError*another program*"])
+
+
 @pytest.mark.parametrize("capture", ["capsys", "capfd"])
 def test_an_explored_test_reads_what_its_domains_print(
     project: pytest.Pytester, capture: str
@@ -564,6 +659,13 @@ def test_a_failure_without_a_seed_says_how_to_try_others(project: pytest.Pyteste
             "@pytest.mark.xen(explore=-5)\ndef test_it(xen_machine): ...",
             "explore=-5 is not a number",
         ),
+        (
+            "@pytest.mark.xen(late=-1)\ndef test_it(xen_machine): ...",
+            "late=-1 is not a number",
+        ),
+        ("@pytest.mark.xen(late='2')\ndef test_it(xen_machine): ...", "give 0 or more"),
+        ("@pytest.mark.xen(jobs=0)\ndef test_it(xen_machine): ...", "jobs=0 is not a number of p"),
+        ("@pytest.mark.xen(limit=.5)\ndef test_it(xen_machine): ...", "limit=0.5 is not a number"),
         ("@pytest.mark.xen(explore=True)\ndef test_it(xen_machine): ...", "explore=True is not a"),
         (
             "@pytest.mark.xen(domains=[client])\nasync def test_it(xen_domain): ...",

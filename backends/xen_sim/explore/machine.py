@@ -27,6 +27,7 @@ from xen_sim.hardware.cpu import SteppedCPU, TripleFault
 from xen_sim.life import LoopLife, Main, PlainLife
 from xen_sim.machine import Machine
 from xen_sim.schedule.tape import Diverged
+from xen_sim.xen.domain import XenDomain
 
 
 class ExploredMachine(Machine):
@@ -75,7 +76,9 @@ class ExploredMachine(Machine):
         kernel: type[Kernel] | None = None,
         **how: Any,
     ) -> PlainLife:
-        return super().plain(name, main, kernel=watched(kernel or self._kernel), **how)
+        life = super().plain(name, main, kernel=watched(kernel or self._kernel), **how)
+        self._may_be_late(life.domain)
+        return life
 
     def invariant(self, check: Callable[[], object], said: str) -> None:
         """This is so before every step of the run."""
@@ -84,13 +87,16 @@ class ExploredMachine(Machine):
             self._conductor.footprints.all_meet()
 
     def _loops(self, built: Built, count: int) -> list[EventLoop]:
-        for vcpu in built.domain.vcpus:
-            assert isinstance(vcpu.cpu, SteppedCPU)
-            vcpu.cpu.late = self._late
+        self._may_be_late(built.domain)
         loops = super()._loops(built, count)
         for each in loops:
             each.set_exception_handler(self._exception)
         return loops
+
+    def _may_be_late(self, domain: XenDomain) -> None:
+        for vcpu in domain.vcpus:
+            assert isinstance(vcpu.cpu, SteppedCPU)
+            vcpu.cpu.late = self._late
 
     # Whom promises are told
 

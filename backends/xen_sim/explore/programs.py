@@ -80,7 +80,7 @@ class Programs:
         reducible: bool = False,
         fails: Callable[[BaseException], bool] = fails,
     ) -> None:
-        """Upcalls of event loops may come up to `late` steps late."""
+        """Upcalls may come up to `late` steps late."""
         self._well = program
         """The program as it is where nothing goes wrong."""
         self.faults: Enabled = parse(faults)

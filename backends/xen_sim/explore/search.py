@@ -119,6 +119,7 @@ class _Search:
         self._coverage: set[int] = set()
         self._sometimes: dict[str, bool] = {}
         self._notes: list[str] = []
+        self._broken_off = False
         self._began = perf_counter()
 
     def verdict(self) -> Verdict:
@@ -133,9 +134,11 @@ class _Search:
         except KeyboardInterrupt:
             self._notes.append(INTERRUPTED)
         except WorkersDied:
-            pass
+            self._broken_off = True
         self._tick()
-        return self._conclude(found)
+        verdict = self._conclude(found)
+        verdict.broken_off = self._broken_off
+        return verdict
 
     # The search
 

@@ -92,6 +92,9 @@ class Verdict:
     leaves_out: Sequence[str] = PYTHON_GRAIN
     notes: list[str] = field(default_factory=list)
     """What else is to be known: a worker that died, what was cut."""
+    broken_off: bool = False
+    """The workers died, one after the other, and what they were about to do was left out: that
+    nothing was found says nothing."""
 
     @property
     def interrupted(self) -> bool:
