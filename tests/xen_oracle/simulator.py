@@ -66,6 +66,11 @@ class Simulated:
                 self.acknowledge(domain.domid, vcpu.number)
                 self.interrupts(domain.domid, vcpu.number, False)
 
+    def __del__(self) -> None:
+        """Who sleeps still is ended before any of this is taken apart: a garbage collection says
+        not in which order it does that, and from Python 3.15 on domains may go before sleepers."""
+        self._scheduler.end()
+
     @property
     def signals(self) -> Sequence[int]:
         return self._signals
@@ -206,6 +211,12 @@ class _Scheduler(Scheduler):
             signals, at = self.watched[fiber]
             signals[at] = 0
             self._woken.append(fiber)
+
+    def end(self) -> None:
+        for fiber in self.watched:
+            if fiber.asleep:
+                fiber.greenlet.parent = getcurrent()
+                fiber.greenlet.throw()
 
     def resume(self) -> None:
         """Whoever was woken ends its hypercall."""
