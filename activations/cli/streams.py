@@ -167,6 +167,7 @@ def _stream(name: str, beneath: Any) -> Any:
     """A stream to where this one goes. One of no descriptor is some caller's, and stays."""
     if beneath is None:
         sink = Sink(name, STREAMS[name])
+        sink.silence()  # a file that something imported keeps open may have this number by now
         return io.TextIOWrapper(sink, "utf-8", UNENCODABLE, line_buffering=True)
     try:
         descriptor = beneath.fileno()

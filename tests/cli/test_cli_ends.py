@@ -398,3 +398,25 @@ def test_kill_ends_what_a_shell_has_started_in_the_background(tmp_path: Path, st
             running.says(running.command.begun)
             running.process.send_signal(signal.SIGTERM)
             assert running.ended() == running.command.status(signal.SIGTERM)
+
+
+TAKEN = """
+import os, sys
+kept = os.open(sys.argv[1], os.O_RDONLY)
+assert kept == 1
+from activations.cli import main
+sys.exit(main(["doctor", "sim"]))
+"""
+
+
+def test_an_output_that_is_closed_is_not_the_file_that_has_its_number_by_now(
+    tmp_path: Path,
+) -> None:
+    """As where a library that is imported before keeps a file open; some do on Python 3.14."""
+    kept = tmp_path / "kept"
+    kept.touch()
+    command = [sys.executable, "-c", TAKEN, str(kept)]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
