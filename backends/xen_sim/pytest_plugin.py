@@ -27,9 +27,22 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
-from unittest import SkipTest, TestCase
+from unittest import SkipTest
 
 import pytest
+
+from xen_sim.pytest_marks import (
+    DOMAIN,
+    MACHINE,
+    SEARCH,
+    body_of,
+    is_explorable,
+    is_ours,
+    options_of,
+    runs_of,
+    seed_of,
+    wrong_with,
+)
 
 if TYPE_CHECKING:
     from activations.domain import Domain
@@ -37,28 +50,14 @@ if TYPE_CHECKING:
     from xen_sim.life import Main
     from xen_sim.machine import Machine
 
-MACHINE, DOMAIN = "xen_machine", "xen_domain"
-"""The fixtures that a test takes."""
 _HAS_MACHINE = pytest.StashKey[bool]()
 """Of a test for which a machine was made that runs in one order alone."""
 _RAISED = pytest.StashKey[BaseException | None]()
 """Of an explored test that fails: what it raised in the run that is told."""
-SEARCH = {"explore", "seconds", "strategy", "limit", "jobs", "faults", "late"}
-"""What a mark says of a search: any of them asks for one."""
-NUMBERS = {
-    "explore": ("runs", 1),
-    "jobs": ("processes", 1),
-    "limit": ("deviations", 0),
-    "late": ("steps", 0),
-}
-"""Those that are numbers: of what, and the least that each may be."""
-OPTIONS = SEARCH | {"seed", "domains"}
 CAPTURES = {"capsys", "capsysbinary", "capteesys", "capfd", "capfdbinary"}
 """Fixtures by which a test reads what is printed; elsewhere that is part of the one run told."""
 FORGET = dict.fromkeys(CAPTURES, "readouterr") | {"caplog": "clear"}
 """How pytest's own fixtures forget the run before: what a test reads of them is of its run."""
-RUNS = 1000
-"""Of a search whose mark does not say."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,8 +112,8 @@ def xen_machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     from xen_sim.machine import Machine
 
     item: pytest.Item = request.node
-    item.stash[_HAS_MACHINE] = _runs(item) is None
-    machine = Machine(seed=_seed(item))
+    item.stash[_HAS_MACHINE] = runs_of(item) is None
+    machine = Machine(seed=seed_of(item))
     yield machine
     machine.close()
 
@@ -128,67 +127,8 @@ def xen_domain() -> Domain:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Raises `UsageError` for a test that cannot be what its mark and its fixtures say."""
     for item in items:
-        if isinstance(item, pytest.Function) and (wrong := _wrong(item)):
+        if isinstance(item, pytest.Function) and (wrong := wrong_with(item)):
             raise pytest.UsageError(f"{item.nodeid}: {wrong}")
-
-
-def _wrong(item: pytest.Function) -> str | None:
-    """What is wrong with a test, and what would be right."""
-    return _wrong_in_marks(item) or _wrong_with_fixtures(item)
-
-
-def _wrong_in_marks(item: pytest.Function) -> str | None:
-    said, is_coroutine = _said(item), iscoroutinefunction(_body(item))
-    if any(mark.args for mark in item.iter_markers("xen")):
-        return "xen() is told its options by name: xen(explore=200)"
-    if unknown := said.keys() - OPTIONS:
-        return f"xen() knows no {', '.join(unknown)}: {', '.join(sorted(OPTIONS))}"
-    for name, (counted, least) in NUMBERS.items():
-        if name in said and not (_is_number(said[name]) and said[name] >= least):
-            return f"{name}={said[name]!r} is not a number of {counted}: give {least} or more"
-    if not _is_number(said.get("seed", 0)):
-        return f"seed={said['seed']!r} is not a whole number"
-    if "domains" in said and not is_coroutine:
-        return "domains= is for coroutine functions; a plain one boots its own"
-    domains = said.get("domains", {})
-    if not isinstance(domains, Mapping) or "dom0" in domains:
-        return "domains= says what runs beside dom0, which the test is: {'guest': client}"
-    if _is_marked(item) and is_coroutine and item.cls and issubclass(item.cls, TestCase):
-        return (
-            "unittest runs its coroutine functions on a loop of its own: write a class that is not "
-            "a TestCase"
-        )
-    return None
-
-
-def _wrong_with_fixtures(item: pytest.Function) -> str | None:
-    is_marked, is_coroutine = _is_marked(item), iscoroutinefunction(_body(item))
-    takes = _takes(item)
-    if is_marked and getattr(item.obj, "is_hypothesis_test", False):
-        return (
-            "hypothesis calls it once for each example, and each needs a machine of its own: make "
-            "it in the test, by xen_sim.Machine(), and leave out the mark"
-        )
-    if DOMAIN in _fixtures_take(item):
-        return f"a fixture takes `{DOMAIN}`, which is there as the test runs, and no sooner"
-    if DOMAIN in takes and not is_coroutine:
-        return (
-            f"`{DOMAIN}` is the domain that a coroutine function runs in: write `async def`, or "
-            f"take `{MACHINE}`"
-        )
-    if DOMAIN in takes and not is_marked:
-        return (
-            f"`{DOMAIN}` is for tests marked xen; where another plugin runs the test on our loop, "
-            "its domain is activations.current()"
-        )
-    if is_marked and not is_coroutine and MACHINE not in item.fixturenames:
-        return f"a test marked xen takes `{MACHINE}`"
-    if SEARCH & _said(item).keys() and not _explorable(item):
-        return (
-            f"a test that is explored takes `{MACHINE}` itself, and no fixture of its does: it is "
-            "new in each run"
-        )
-    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -223,54 +163,16 @@ def pytest_runtest_makereport(
 
 
 def _schedule(item: pytest.Item) -> str:
-    seed = _seed(item)
+    seed = seed_of(item)
     if seed is not None:
         return f'scheduled by seed {seed}\npytest "{item.nodeid}" --xen-seed {seed}'
     said = "every domain ran in turn\n"
     said += f'pytest "{item.nodeid}" --xen-seed 1        another order'
-    if _explorable(item):
+    if is_explorable(item):
         said += (
             f'\npytest "{item.nodeid}" --xen-explore 1000  a thousand, and the shortest that fails'
         )
     return said
-
-
-# What is asked of a test
-
-
-def _is_marked(item: pytest.Item) -> bool:
-    return item.get_closest_marker("xen") is not None
-
-
-def _said(item: pytest.Item) -> dict[str, Any]:
-    """What its marks say; of what several say, the nearest one's."""
-    said: dict[str, Any] = {}
-    for mark in reversed(list(item.iter_markers("xen"))):
-        said |= mark.kwargs
-    return said
-
-
-def _is_number(said: object) -> bool:
-    return isinstance(said, int) and not isinstance(said, bool)
-
-
-def _seed(item: pytest.Item) -> int | None:
-    """By which its machine is scheduled, or its search goes: the command line's, or its mark's."""
-    given: int | None = item.config.getoption("--xen-seed")
-    return given if given is not None else _said(item).get("seed")
-
-
-def _runs(item: pytest.Item) -> int | None:
-    """In how many runs it is explored, a token's one among them; None where it is not."""
-    if not _explorable(item):
-        return None
-    if item.config.getoption("--xen-replay") is not None:
-        return RUNS
-    given: int | None = item.config.getoption("--xen-explore")
-    if given is not None:
-        return given or None
-    said = _said(item)
-    return said.get("explore", RUNS) if SEARCH & said.keys() else None
 
 
 # The test
@@ -278,47 +180,10 @@ def _runs(item: pytest.Item) -> int | None:
 
 def _test(item: pytest.Function) -> _Once | _Explored | None:
     """What takes the test's place; None where it is a test like any other."""
-    if not _is_ours(item):
+    if not is_ours(item):
         return None
-    program, runs = _Program(_body(item), _said(item).get("domains", {})), _runs(item)
+    program, runs = _Program(body_of(item), options_of(item).get("domains", {})), runs_of(item)
     return _Once(item, program) if runs is None else _Explored(item, program, runs)
-
-
-def _is_ours(item: pytest.Function) -> bool:
-    """Whether it runs in a domain, or takes a machine."""
-    return _is_marked(item) if iscoroutinefunction(_body(item)) else MACHINE in _takes(item)
-
-
-def _explorable(item: pytest.Item) -> bool:
-    """Whether it can be run again and again, on a machine that is new each time: what a fixture has
-    done to one is done once."""
-    return (
-        isinstance(item, pytest.Function) and _is_ours(item) and MACHINE not in _fixtures_take(item)
-    )
-
-
-def _takes(item: pytest.Function) -> set[str]:
-    """The fixtures that the test itself takes."""
-    return set(item._fixtureinfo.argnames)
-
-
-def _fixtures_take(item: pytest.Function) -> set[str]:
-    """The fixtures that its fixtures take."""
-    taken: set[str] = set()
-    for name, definitions in item._fixtureinfo.name2fixturedefs.items():
-        for definition in reversed(definitions):
-            taken.update(definition.argnames)
-            if name not in definition.argnames:  # else it takes the one that it overrides
-                break
-    return taken
-
-
-def _body(item: pytest.Function) -> Any:
-    """The test as it was written. pytest-asyncio has a plain function in a coroutine's place."""
-    body = item.obj
-    while not iscoroutinefunction(body) and hasattr(body, "__wrapped__"):
-        body = body.__wrapped__
-    return body if iscoroutinefunction(body) else item.obj
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +262,7 @@ class _Explored:
         from xen_sim.explore.engine import Program
         from xen_sim.explore.programs import Programs
 
-        module, said = self.item.module.__name__.rpartition(".")[2], _said(self.item)
+        module, said = self.item.module.__name__.rpartition(".")[2], options_of(self.item)
         identity, late = f"{module}::{self.item.name}", said.get("late", 0)
         program = Program(self.item.name, f"{identity} late {late}" if late else identity)
         out = sys.stdout
@@ -421,8 +286,10 @@ class _Explored:
         from xen_sim.explore.database import FOLDER, Database
         from xen_sim.explore.search import Effort, explore
 
-        said = {key: value for key, value in _said(self.item).items() if key in SEARCH - {"late"}}
-        how = {"seconds": None, **said, "seed": _seed(self.item) or 0}
+        said = {
+            key: value for key, value in options_of(self.item).items() if key in SEARCH - {"late"}
+        }
+        how = {"seconds": None, **said, "seed": seed_of(self.item) or 0}
         how["runs"] = self.runs
         how.pop("explore", None)
         effort = Effort(**how)
