@@ -54,6 +54,8 @@ _HAS_MACHINE = pytest.StashKey[bool]()
 """Of a test for which a machine was made that runs in one order alone."""
 _RAISED = pytest.StashKey[BaseException | None]()
 """Of an explored test that fails: what it raised in the run that is told."""
+_EFFORT = SEARCH - {"explore", "late"}
+"""Those that `Effort` is told of by the same name."""
 CAPTURES = {"capsys", "capsysbinary", "capteesys", "capfd", "capfdbinary"}
 """Fixtures by which a test reads what is printed; elsewhere that is part of the one run told."""
 FORGET = dict.fromkeys(CAPTURES, "readouterr") | {"caplog": "clear"}
@@ -286,13 +288,10 @@ class _Explored:
         from xen_sim.explore.database import FOLDER, Database
         from xen_sim.explore.search import Effort, explore
 
-        said = {
-            key: value for key, value in options_of(self.item).items() if key in SEARCH - {"late"}
-        }
-        how = {"seconds": None, **said, "seed": seed_of(self.item) or 0}
-        how["runs"] = self.runs
-        how.pop("explore", None)
-        effort = Effort(**how)
+        said = options_of(self.item)
+        how = {name: said[name] for name in said.keys() & _EFFORT}
+        seed = seed_of(self.item) or 0
+        effort = Effort(**{"seconds": None, **how, "seed": seed, "runs": self.runs})
         verdict = explore(engine, effort, database=Database(self.item.config.rootpath / FOLDER))
         if verdict.interrupted:
             raise KeyboardInterrupt
