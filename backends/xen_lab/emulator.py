@@ -23,7 +23,9 @@ MEND = f"apt-get install {PACKAGE}"
 FAULTY_FROM = 10
 """QEMU's major version since which a PVHv2 guest dies at once (seen on 10.0; 7.2 works)."""
 
-LINKER = "lib64/ld-linux-x86-64.so.2"
+LINKER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+"""Under its own name: the one in `lib64` is a link to an absolute path, so to the machine's linker,
+and another Debian's is none for this C library."""
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 MODULES = "usr/lib/x86_64-linux-gnu/qemu"
 FIRMWARE = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")

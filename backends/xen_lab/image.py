@@ -16,6 +16,7 @@ from pathlib import Path
 
 from activations.errors import BackendError
 from xen_lab import cache, cpio, kernel, packages, recipe
+from xen_lab.emulator import LINKER
 from xen_lab.process import end_with_parent
 
 PREFIX = "image-"
@@ -141,7 +142,7 @@ def _compile(root: Path) -> None:
     """
     libraries = f"{root}/lib/x86_64-linux-gnu:{root}/usr/lib/x86_64-linux-gnu"
     _run(
-        root / "lib64/ld-linux-x86-64.so.2",
+        root / LINKER,
         *("--library-path", libraries, f"{root}/usr/bin/python3.11", "-I", "-m", "compileall"),
         *("-qq", "--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"),
         f"{root}/usr/lib/python3.11",
