@@ -101,6 +101,11 @@ async def _hearing(heard: Callable[[], None], work: Coroutine[Any, Any, T]) -> T
 async def program(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> T:
     """`main(domain)` as a coroutine, whatever kind of awaitable it is. Raises `TypeError` for an
     ordinary function."""
+    # Only the await holds it: where a signal handler's exception strikes here, it ends at once.
+    return await _begun(main, domain)
+
+
+def _begun(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> Awaitable[T]:
     begun = main(domain)
     if not isawaitable(begun):
         name = getattr(main, "__qualname__", repr(main))
@@ -108,7 +113,7 @@ async def program(main: Callable[[Domain], Awaitable[T]], domain: Domain) -> T:
             f"{name} returned {begun!r}, and cannot be awaited: a domain's program is a coroutine "
             f"function, `async def {getattr(main, '__name__', 'main')}(xen)`"
         )
-    return await begun
+    return begun
 
 
 def told(error: BaseException) -> str:
