@@ -168,9 +168,9 @@ class Control:
             case "noise":
                 self._tails[domain].append(message["text"])
                 if PANIC in message["text"]:
-                    self._lose(domain)
+                    self.lose(domain)
             case "gone":
-                self._lose(domain)
+                self.lose(domain)
             case "stream":
                 request = self._open.get(message["id"])
                 if request is not None and request.stream is not None:
@@ -178,7 +178,8 @@ class Control:
             case _:
                 self._answer(self._open.pop(message["id"], None), message)
 
-    def _lose(self, domain: str) -> None:
+    def lose(self, domain: str) -> None:
+        """It is gone: nothing that it was asked will be answered."""
         self.gone.add(domain)
         for request in [r for r in self._open.values() if r.domain == domain]:
             self._answer(self._open.pop(request.number), {"is": "gone"})

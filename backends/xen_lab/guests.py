@@ -145,16 +145,29 @@ class Pool:
             raise BackendError(f"cannot suspend {guest.name}: {output.decode().strip()}")
         self._attach(guest, output)
 
+    def replace(self, guest: Guest, progress: Progress) -> Guest:
+        """Destroy a guest, and make another in its place, by its name. What the dead has left with
+        others stays there: nobody tidies up."""
+        self.destroy(guest)
+        new = self._booted(self._create(guest.kind), progress)
+        argv = ["xl", "rename", str(new.domid), guest.name]
+        status, output = run(self._control, "dom0", argv, timeout=self._timeout)
+        if status:
+            raise BackendError(f"cannot rename {new.label}: {output.decode().strip()}")
+        new.name = guest.name
+        return new
+
     def destroy(self, guest: Guest) -> None:
-        """End a guest for good: it hangs, or crashed."""
-        self._control.call("dom0", "detach", label=guest.label, timeout=self._timeout)
+        """End a guest for good: it hangs, or crashed, or is to. What its console had passed on by
+        then is heard."""
         self._end(guest)
+        self._control.call("dom0", "detach", label=guest.label, timeout=self._timeout)
 
     def _end(self, guest: Guest, *others: str) -> None:
         """Destroy its domain, and others by their names, which may be gone; forget it."""
         for domain in (str(guest.domid), *others):
             run(self._control, "dom0", ["xl", "destroy", domain], timeout=self._timeout)
-        self._control.gone.add(guest.label)
+        self._control.lose(guest.label)
         self.guests.pop(guest.label, None)
 
     def _free(self, name: str, kind: GuestKind, taken: Mapping[str, Guest]) -> Guest | None:

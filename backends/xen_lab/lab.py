@@ -14,7 +14,7 @@ from activations.scenario import Scenario
 from activations.trace import Trace
 from xen_lab import cache, commands, emulator, image, shipment
 from xen_lab.control import Control
-from xen_lab.guests import Pool
+from xen_lab.guests import Guest, Pool
 from xen_lab.machine import Machine, Shape, Xenstored
 from xen_lab.pace import BOOT, Pace
 from xen_lab.running import Run
@@ -185,12 +185,16 @@ class Lab:
     def suspend(self, name: str) -> int:
         """Save a guest and restore it (`xl save`, `xl restore`); its domid from now on. What runs
         in it goes on, and was suspended. Not while a scenario runs."""
-        _, pool = self._up()
-        guest = pool.find(name)
-        if guest is None:
-            raise BackendError(f"the lab has no guest {name!r}")
+        pool, guest = self._guest(name)
         pool.suspend(guest)
         return guest.domid
+
+    def replace(self, name: str) -> int:
+        """Destroy a guest in the midst of whatever it does (`xl destroy`), and boot another in its
+        place, by its name; the new one's domid. Nothing runs in it. What the dead has left with
+        other domains, in xenstore for one, stays. Not while a scenario runs."""
+        pool, guest = self._guest(name)
+        return pool.replace(guest, self._progress).domid
 
     def reach(self, domain: str) -> tuple[Control, str]:
         """The control channel, and the label by which it knows this domain."""
@@ -221,6 +225,13 @@ class Lab:
         self.packages = found.versions
         last = self._shape.cpus - 1
         self._pool = Pool(self._control, self._guest_memory, self._guest_timeout, cpu=last)
+
+    def _guest(self, name: str) -> tuple[Pool, Guest]:
+        _, pool = self._up()
+        guest = pool.find(name)
+        if guest is None:
+            raise BackendError(f"the lab has no guest {name!r}")
+        return pool, guest
 
     def _up(self) -> tuple[Control, Pool]:
         if self._control is None or self._pool is None:
