@@ -8,10 +8,10 @@
     --short             little of each: half a minute on an idle machine
     --many N            so many inputs, kills, events or schedules, in place of each part's own
     --seed N            other ones; the same for the same number, in every process
-    --only NAME         the subjects, kinds of kill, or searches, whose name begins so
+    --only NAME[,NAME]  the subjects, kinds of kill, or searches, whose names begin so
     --batch N           begin with this batch: the line that a failure prints does it again
     --jobs N            so many subjects at once
-    --lab               kills on a real Xen under QEMU, of programs: 17 of each kind
+    --lab               kills on a real Xen under QEMU, of programs and domains: five of each kind
 
 Exits 0 where all held, 1 where something did not, with a line that repeats it.
 """
@@ -31,12 +31,13 @@ from xen_oracle.pieces import number
 from activations.errors import BackendError, BlockedForever
 from xen_lab import Lab
 
-from . import flat, hostile, kills, on_lab
+from . import at_once, flat, hostile, kills, on_lab
 from .hostile import Broken, Fed
 from .live import LIVE
 from .peers import LostWrite
 from .subjects import SUBJECTS
 
+KINDS = {**kills.KINDS, **at_once.KINDS}
 ALL = {each.name: each for each in (*SUBJECTS, *LIVE)}
 NEWS = 30.0
 """Seconds from one line of progress to the next."""
@@ -62,7 +63,7 @@ def main() -> int:
 
 def feed_all(given: argparse.Namespace) -> int:
     inputs = given.many or (2_000 if given.short else 1_000_000)
-    names = [name for name in ALL if name.startswith(given.only)]
+    names = only(given, ALL)
     if not names:
         return none_begins("subject", given.only, ALL)
     begun, failed = time.monotonic(), 0
@@ -79,6 +80,11 @@ def feed_all(given: argparse.Namespace) -> int:
     subjects = f"{len(names)} subject{'s' * (len(names) > 1)}"
     print(f"hostile inputs: {subjects}, {what}, {time.monotonic() - begun:,.0f} s")
     return failed
+
+
+def only(given: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Those that were asked for."""
+    return [name for name in names if name.startswith(tuple(given.only.split(",")))]
 
 
 def none_begins(what: str, only: str, there: Iterable[str]) -> int:
@@ -100,35 +106,34 @@ def kill_all(given: argparse.Namespace) -> int:
     if given.lab:
         return kill_all_on_lab(given)
     many = given.many or (30 if given.short else 1_000)
-    pairs = {f"{name}-{who}": (name, who) for name in kills.DEVICES for who in kills.VICTIMS}
-    asked = [pair for pair in pairs if pair.startswith(given.only)]
+    asked = only(given, KINDS)
     if not asked:
-        return none_begins("kind of kill", given.only, pairs)
-    return sum(kill_one(*pairs[pair], many, given) for pair in asked)
+        return none_begins("kind of kill", given.only, KINDS)
+    return sum(kill_one(kind, many, given) for kind in asked)
 
 
-def kill_one(name: str, victim: str, many: int, given: argparse.Namespace) -> int:
+def kill_one(kind: str, many: int, given: argparse.Namespace) -> int:
     """Machines with kills, until there are so many."""
     begun, batch = time.process_time(), given.batch
     so_far, news = kills.Killed(), News()
     while so_far.kills < many:
         try:
-            so_far.add(kills.kill(name, victim, given.seed, batch))
+            so_far.add(kills.kill(kind, KINDS[kind], given.seed, batch))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            print(f"✗ {name}, {victim} killed: {type(error).__name__}: {error}")
-            print(f"  kills --only {name}-{victim} --seed {given.seed} --batch {batch}", flush=True)
+            print(f"✗ {kind} killed: {type(error).__name__}: {error}")
+            print(f"  kills --only {kind} --seed {given.seed} --batch {batch}", flush=True)
             return 1
         batch += 1
-        news(f"{name}, {victim} killed: {so_far.kills:,} of {many:,}")
-    print(f"✓ {name}, {victim} killed: {so_far}, {time.process_time() - begun:,.0f} s", flush=True)
+        news(f"{kind} killed: {so_far.kills:,} of {many:,}")
+    print(f"✓ {kind} killed: {so_far}, {time.process_time() - begun:,.0f} s", flush=True)
     return 0
 
 
 def kill_all_on_lab(given: argparse.Namespace) -> int:
-    many = given.many or (1 if given.short else 17)
-    asked = [kind for kind in on_lab.KINDS if kind.startswith(given.only)]
+    many = given.many or (1 if given.short else 5)
+    asked = only(given, on_lab.KINDS)
     if not asked:
         return none_begins("kind of kill", given.only, on_lab.KINDS)
     with Lab(progress=lambda text: print(f"  {text}", flush=True)) as lab:
@@ -136,8 +141,11 @@ def kill_all_on_lab(given: argparse.Namespace) -> int:
 
 
 def kill_one_on_lab(lab: Lab, kind: str, many: int, seed: int) -> int:
+    def say(outcome: on_lab.Survived) -> None:
+        print(f"  {kind}: {outcome.kills} of {many}: {outcome.seconds[-1]:.1f} s", flush=True)
+
     try:
-        print(f"✓ {kind}, on a real Xen: {on_lab.kill(lab, kind, many, seed)}", flush=True)
+        print(f"✓ {kind}, on a real Xen: {on_lab.kill(lab, kind, many, seed, say)}", flush=True)
     except (AssertionError, LostWrite, BackendError) as error:
         print(f"✗ {kind}, on a real Xen: {error}", flush=True)
         return 1
@@ -163,7 +171,7 @@ def send_all(given: argparse.Namespace) -> int:
 
 def explore_all(given: argparse.Namespace) -> int:
     many = given.many or (5_000 if given.short else 1_000_000)
-    asked = [name for name in flat.SEARCHES if name.startswith(given.only)]
+    asked = only(given, flat.SEARCHES)
     if not asked:
         return none_begins("search", given.only, flat.SEARCHES)
     return sum(explore_one(name, many, given.seed) for name in asked)

@@ -1,9 +1,9 @@
-"""The same peers on a real Xen under QEMU: a program at either end is killed, by SIGKILL, at any
-moment while it reads and writes, and started again.
+"""The same peers on a real Xen under QEMU: at any moment while they read and write a program at
+either end is killed, by SIGKILL, or its whole domain destroyed; and another takes its place.
 
 Each half is a process of its own; this one, outside of the emulated machine, starts and kills them,
-and reads what the client prints: that outlives the client. With its process goes what its domain's
-console had not yet passed on, so a sector may be further than was heard, and never less far.
+and reads what the client prints: that outlives the client. With a domain goes what its console had
+not yet passed on, so a sector may be further than was heard, and never less far.
 """
 
 from __future__ import annotations
@@ -21,15 +21,30 @@ from xen_lab.inside import records
 from xen_lab.running import Lines
 from xen_lab.shipment import Bundle, bundle
 
-from .peers import Sectors
+from .peers import WRITERS, Sectors
 
 PEERS = Path(__file__).parent / "peers.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of kill: in which scenario, and of which of its halves."""
+
+    scenario: str
+    victim: str
+    destroyed: bool = False
+    """Whether its whole domain is."""
+
+
 KINDS = {
-    "disk-client": ("disk", "guest"),
-    "disk-server": ("disk", "dom0"),
-    "net-client": ("net", "guest"),
+    "disk-client": Kind("disk", "guest"),
+    "disk-server": Kind("disk", "dom0"),
+    "net-client": Kind("net", "guest"),
+    "vchan-client": Kind("vchan", "guest"),
+    "vchan-server": Kind("vchan", "dom0"),
+    "vchan-guest": Kind("vchan", "guest", destroyed=True),
+    "vchan-driver": Kind("vchan-driver", "driver", destroyed=True),
 }
-"""For each kind of kill, the scenario, and which of its halves is killed."""
 SOON = 60.0
 """Seconds of an idle machine until an answer has come."""
 ANSWERS = 30
@@ -90,38 +105,44 @@ class Survived:
     kills: int = 0
     answers: int = 0
     seconds: list[float] = field(default_factory=list)
-    """From a kill to the next answer."""
+    """From a kill to an answer to what was asked after it; where a domain was destroyed, from when
+    the next one had booted."""
 
     def __str__(self) -> str:
         in_order = sorted(self.seconds)
         middle, most = in_order[len(in_order) // 2], in_order[-1]
-        took = f"{middle:.1f} s to the next one, {most:.1f} at most"
+        took = f"{middle:.1f} s to the next one in the middle, {most:.1f} at most"
         return f"{self.kills:,} kills, {self.answers:,} answers, {took}"
 
 
 class Killing:
     """A device on a lab, one of whose peers is killed over and over."""
 
-    def __init__(self, lab: Lab, kind: str, random: Random) -> None:
-        scenario, self._victim = KINDS[kind]
+    def __init__(
+        self, lab: Lab, kind: Kind, random: Random, say: Callable[[Survived], object]
+    ) -> None:
         self._lab = lab
+        self._say = say
+        self._kind = kind
         self._random = random
-        self._sent = bundle(load(f"{PEERS}::{scenario}"))
+        self._scenario = load(f"{PEERS}::{kind.scenario}")
+        self._sent = bundle(self._scenario)
         self._sectors = Sectors(all_heard=False)
         self._lives: dict[str, Life] = {}
         self.outcome = Survived()
 
     def run(self, kills: int) -> Survived:
         """So many; raises what is wrong."""
-        self._lab.guests({"guest": "pvh"})
+        self._lab.guests({name: "pvh" for name in self._scenario.halves if name != "dom0"})
         try:
-            for half in ("dom0", "guest"):
+            for half in self._scenario.halves:
                 self._start(half)
             self._until_answers(1)
             for _ in range(kills):
                 self._until_answers(1 + self._random.randrange(ANSWERS))
                 self._kill()
                 self.outcome.kills += 1
+                self._say(self.outcome)
             self._read_all_again()
         finally:
             for life in self._lives.values():
@@ -154,13 +175,18 @@ class Killing:
             raise AssertionError(f"no answer {control.pace.within(SOON)}")
 
     def _kill(self) -> None:
+        victim = self._kind.victim
         time.sleep(self._random.random() * 0.01)  # anywhere between two answers
         begun = time.monotonic()
-        self._lives[self._victim].kill()
-        if self._victim != "guest":
+        if self._kind.destroyed:
+            self._lab.replace(victim)
+            begun = time.monotonic()
+        else:
+            self._lives[victim].kill()
+        if victim != "guest":
             self._lab.shell("guest", ["true"])  # behind it, what was answered before is heard
-        self._start(self._victim)
-        self._until_answers(1)
+        self._start(victim)
+        self._until_answers(1 + WRITERS)  # each may yet tell of one that was answered before
         self.outcome.seconds.append(time.monotonic() - begun)
 
     def _read_all_again(self) -> None:
@@ -170,6 +196,13 @@ class Killing:
         self._until_answers(1)
 
 
-def kill(lab: Lab, kind: str, kills: int, seed: int) -> Survived:
-    """So many kills of this kind. Raises what is wrong; and `BackendError`, of the lab."""
-    return Killing(lab, kind, Random(f"{kind} {seed}")).run(kills)
+def nobody(outcome: Survived) -> None:
+    """Hears how far it is."""
+
+
+def kill(
+    lab: Lab, kind: str, kills: int, seed: int, say: Callable[[Survived], object] = nobody
+) -> Survived:
+    """So many kills of this kind; `say` is told after each. Raises what is wrong; and
+    `BackendError`, of the lab."""
+    return Killing(lab, KINDS[kind], Random(f"{kind} {seed}"), say).run(kills)

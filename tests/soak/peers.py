@@ -61,6 +61,9 @@ class Told(Protocol):
     def done(self) -> bool:
         """Whether everybody may end."""
 
+    def changes(self) -> None:
+        """The device is about to be let go, or taken away, and to come back as another."""
+
     def opened(self) -> None:
         """The device is there, and connected."""
 
@@ -134,11 +137,26 @@ class Peers(ABC):
     kind = ""
     devid = 0
 
-    def __init__(self, told: Told, random: Random, *, slow: float = 1.0) -> None:
+    def __init__(
+        self, told: Told, random: Random, *, slow: float = 1.0, restless: bool = False
+    ) -> None:
         self.told = told
         self.random = random
         self.slow = slow
         """How many times longer than in the simulator one is to wait for what may not come."""
+        self.restless = restless
+        """A client leaves and comes back every now and then, with other numbers of queues and
+        pages; and a toolstack takes the device away, and makes it anew."""
+
+    def leaves(self) -> bool:
+        """Whether this end parts now."""
+        if self.restless and self.random.random() < 0.2:
+            self.told.changes()
+            return True
+        return self.told.done
+
+    def queues(self) -> int:
+        return self.random.randint(1, 4) if self.restless else 1
 
     # Where dom0 serves
 
@@ -165,7 +183,7 @@ class Peers(ABC):
             guest, driver = await xen.find("guest"), await xen.find("driver")
             with typed():
                 await self.make(xen, guest, driver)
-                while not self.told.done and await both_there(xen, guest, driver):
+                while not self.leaves() and await both_there(xen, guest, driver):
                     await asyncio.sleep(0.01 * self.slow)
                 await self.unmake(xen, guest, driver)
 
@@ -226,10 +244,20 @@ class DiskPeers(Peers):
     kind, devid = "vbd", 51712
 
     def __init__(
-        self, told: Told, random: Random, disk: Callable[[], ServedDisk], *, slow: float = 1.0
+        self,
+        told: Told,
+        random: Random,
+        disk: Callable[[], ServedDisk],
+        *,
+        sectors: int = SECTORS,
+        writers: int = WRITERS,
+        slow: float = 1.0,
+        restless: bool = False,
     ) -> None:
-        super().__init__(told, random, slow=slow)
+        super().__init__(told, random, slow=slow, restless=restless)
         self.disk = disk
+        self.sectors = sectors
+        self.writers = writers
 
     async def serve(self, xen: Domain, device: Device) -> None:
         async with block.serve(xen, device, self.disk()) as end:
@@ -237,15 +265,19 @@ class DiskPeers(Peers):
 
     async def use(self, xen: Domain) -> None:
         device = await front_device(xen, self.kind, self.devid)
-        async with block.open(xen, device, within=self.slow, pages=8, ring_order=0) as disk:
+        queues = self.queues()
+        async with block.open(
+            xen, device, within=self.slow, pages=8 * queues, ring_order=0, queues=queues
+        ) as disk:
             self.told.opened()
-            held = [await self.look(disk, sector) for sector in range(SECTORS)]
+            held = [await self.look(disk, sector) for sector in range(self.sectors)]
             async with asyncio.TaskGroup() as tasks:
-                for writer in range(WRITERS):
-                    tasks.create_task(self.write(disk, held, range(writer, SECTORS, WRITERS)))
+                for writer in range(self.writers):
+                    mine = range(writer, self.sectors, self.writers)
+                    tasks.create_task(self.write(disk, held, mine))
 
     async def write(self, disk: block.Disk, held: list[int], mine: Sequence[int]) -> None:
-        while not self.told.done:
+        while not self.leaves():
             sector = self.random.choice(mine)
             number = held[sector] + 1
             self.told.writing(sector, number)
@@ -286,10 +318,10 @@ class NetPeers(Peers):
 
     async def use(self, xen: Domain) -> None:
         device = await front_device(xen, self.kind, self.devid)
-        async with net.open(xen, device, within=self.slow, pages=32) as nic:
+        async with net.open(xen, device, within=self.slow, pages=32, queues=self.queues()) as nic:
             self.told.opened()
             number = 0
-            while not self.told.done:
+            while not self.leaves():
                 number += 1
                 frame = number.to_bytes(14, "big") + self.random.randbytes(100)
                 asked = self.told.asked()
@@ -337,7 +369,10 @@ class VchanPeers(Peers):
                 if self.told.done or not await self.expected(xen, guest):
                     accepting.cancel()  # nobody comes any more
             async with accepting.result() as stream:
-                await echo(stream.receive, stream.send)
+                await self.talk(stream)
+
+    async def talk(self, stream: vchan.VchanStream) -> None:
+        await echo(stream.receive, stream.send)
 
     async def expected(self, xen: Domain, guest: int) -> bool:
         """Whether that guest is there. A driver domain has its toolstack's word for it."""
@@ -354,7 +389,7 @@ class VchanPeers(Peers):
             stream = await vchan.connect(xen, server, self.path(server, xen.domid))
         async with stream:
             self.told.opened()
-            while not self.told.done:
+            while not self.leaves():
                 said = self.random.randbytes(self.random.randint(1, 1500))
                 asked = self.told.asked()
                 async with asyncio.timeout(patience):
@@ -380,6 +415,9 @@ class Printed:
     """Tells by printing, so that who is killed has told what it was told."""
 
     done = False
+
+    def changes(self) -> None:
+        """Nobody waits for that moment."""
 
     def opened(self) -> None:
         print("opened")
@@ -410,12 +448,30 @@ def image() -> FileDisk:
 
 
 def scenario(name: str, peers: Callable[[], Peers]) -> Scenario:
+    """Where dom0 serves."""
     made = Scenario(name)
     made.domain("dom0")(lambda xen: peers().dom0(xen))
     made.domain("guest")(lambda xen: peers().guest(xen))
     return made
 
 
+def driven(name: str, peers: Callable[[], Peers]) -> Scenario:
+    """Where a driver domain does."""
+    made = Scenario(name)
+    made.domain("dom0")(lambda xen: peers().toolstack(xen))
+    made.domain("driver")(lambda xen: peers().driver(xen))
+    made.domain("guest")(lambda xen: peers().guest(xen))
+    return made
+
+
 SLOW = 10 * PACE
+
+
+def on_vchan() -> Peers:
+    return VchanPeers(Printed(), Random(), slow=SLOW)
+
+
 on_disk = scenario("disk", lambda: DiskPeers(Printed(), Random(), image, slow=SLOW))
 on_net = scenario("net", lambda: NetPeers(Printed(), Random(), slow=SLOW))
+vchan_of_dom0 = scenario("vchan", on_vchan)
+vchan_of_driver = driven("vchan-driver", on_vchan)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from support.parameters import one_in
 
 from activations.drivers.block import MemoryDisk
 from activations.drivers.block.disks import Buffers
 from activations.sring import BackRing
 
-from . import flat, kills
-from .__main__ import ALL, main
+from . import at_once, flat, kills
+from .__main__ import ALL, KINDS, main
 from .hostile import Broken, Subject, feed
 from .live import LIVE
 from .peers import LostWrite, Sectors
@@ -36,10 +37,14 @@ def test_a_live_driver_stands_a_peer_that_scribbles_and_its_neighbours_do_not_no
     assert ALL[name].make()(Random(3)) > 50
 
 
-@pytest.mark.parametrize("victim", kills.VICTIMS)
-@pytest.mark.parametrize("name", kills.DEVICES)
-def test_either_peer_may_be_killed_at_any_step(name: str, victim: str) -> None:
-    assert kills.kill(name, victim, seed=2, batch=0).kills >= 3
+@pytest.mark.parametrize("name", kills.KINDS)
+def test_either_peer_may_be_killed_at_any_step(name: str) -> None:
+    assert kills.kill(name, KINDS[name], seed=4, batch=0).kills >= 3
+
+
+@pytest.mark.parametrize("name", one_in(3, at_once.KINDS))
+def test_several_things_may_go_wrong_at_once(name: str) -> None:
+    assert kills.kill(name, KINDS[name], seed=2, batch=0).kills >= 1
 
 
 def test_events_are_all_taken_and_memory_is_flat() -> None:
@@ -50,6 +55,24 @@ def test_events_are_all_taken_and_memory_is_flat() -> None:
 def test_schedules_leave_nothing_in_memory(name: str) -> None:
     many = 300 // flat.SEARCHES[name].one_in
     assert flat.schedules(name, many, seed=2, looks=4)[0] == many
+
+
+def test_a_blow_falls_whole_unless_an_answer_comes_in_between() -> None:
+    scene = kills.Scene(KINDS["vchan-both"], Random(2))
+    scene.run()
+    assert scene.tape.deeds >= 2 * scene.tape.kills >= 2
+
+
+def test_many_disks_have_an_answer_when_the_last_of_them_has() -> None:
+    heard: list[int] = []
+    scene = kills.Scene(KINDS["vchan-both"], Random(2))
+    scene.answered = heard.append  # type: ignore[method-assign]
+    shares: list[at_once.Share] = []
+    shares += (at_once.Share(scene, shares) for _ in range(3))
+    for share, asked in ((0, 1), (1, 1), (2, 0), (2, 1), (0, 2)):
+        shares[share].answered(asked)
+    assert heard == [-1, -1, 0, 1, 1]
+    scene.machine.close()
 
 
 # Whether it would be found
@@ -93,7 +116,7 @@ class Forgetful(MemoryDisk):
 def test_a_disk_that_loses_a_write_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "MemoryDisk", Forgetful)
     with pytest.raises(LostWrite, match=r"sector .* holds write 0, and .* was acknowledged"):
-        kills.kill("disk", "guest", seed=2, batch=0)
+        kills.kill("disk-guest", KINDS["disk-guest"], seed=2, batch=0)
 
 
 def test_where_not_all_is_heard_a_sector_may_be_further_and_never_less_far() -> None:
@@ -127,7 +150,7 @@ def test_the_command_says_what_it_killed(
     soak: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert soak("kills --only vchan-dom0 --many 2 --batch 7") == 0
-    assert "✓ vchan, dom0 killed" in capsys.readouterr().out
+    assert "✓ vchan-dom0 killed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ from . import on_lab
 
 pytestmark = pytest.mark.lab
 
+PROGRAMS = [name for name, kind in on_lab.KINDS.items() if not kind.destroyed]
+DOMAINS = [name for name, kind in on_lab.KINDS.items() if kind.destroyed]
 
-@pytest.mark.parametrize("kind", one_in(3, on_lab.KINDS))
+
+@pytest.mark.parametrize("kind", one_in(6, PROGRAMS))
 def test_a_program_at_either_end_may_be_killed(lab: Lab, kind: str) -> None:
+    assert on_lab.kill(lab, kind, kills=1, seed=2).kills == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", DOMAINS)
+def test_a_domain_at_either_end_may_be_destroyed(lab: Lab, kind: str) -> None:
     assert on_lab.kill(lab, kind, kills=1, seed=2).kills == 1
