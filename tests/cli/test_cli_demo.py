@@ -378,7 +378,7 @@ def test_an_output_without_the_characters_for_it_gets_others() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert b"? disk" in done.stdout
+    assert b"* disk" in done.stdout
 
 
 # Interrupted
