@@ -35,6 +35,8 @@
 extern struct shared_info shared_info;
 #define HYPERVISOR_shared_info (&shared_info)
 
+void *memset(void *start, int byte, size_t bytes);
+
 /* Processors, and what each has for itself. */
 unsigned this_vcpu(void);
 #define smp_processor_id() this_vcpu()
