@@ -39,7 +39,10 @@ class Kind:
 KINDS = {
     "disk-client": Kind("disk", "guest"),
     "disk-server": Kind("disk", "dom0"),
+    "disk-guest": Kind("disk", "guest", destroyed=True),
     "net-client": Kind("net", "guest"),
+    "net-server": Kind("net", "dom0"),
+    "net-guest": Kind("net", "guest", destroyed=True),
     "vchan-client": Kind("vchan", "guest"),
     "vchan-server": Kind("vchan", "dom0"),
     "vchan-guest": Kind("vchan", "guest", destroyed=True),

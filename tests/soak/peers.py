@@ -15,6 +15,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -441,7 +442,9 @@ class Printed:
 IMAGE = Path("/run/soak.img")
 
 
+@cache
 def image() -> FileDisk:
+    """Opened once in a process: who opens a file that is served is refused, itself included."""
     if not IMAGE.exists():
         IMAGE.write_bytes(bytes(SECTORS * SECTOR))
     return FileDisk(IMAGE)
