@@ -111,6 +111,7 @@ OF_A_FILE = """
 import os, random, time, uuid
 from pathlib import Path
 
+from activations import promises
 from xen_sim.explore.engine import Program
 from xen_sim.explore.programs import Programs
 
@@ -142,6 +143,20 @@ def deadly(machine):
     return machine.run()
 
 
+def mortal(machine):
+    def main(guest):
+        promises.sometimes(False, "the moon is blue")
+        if os.getpid() != int(os.environ["ASKS"]):
+            with (HERE / "runs").open("a") as runs:
+                runs.write(".")
+                if runs.tell() > 200:
+                    os._exit(0)
+
+    machine.plain("dom0", main)
+    machine.plain("guest", main)
+    return machine.run()
+
+
 def by_order(machine):
     def main(guest):
         if os.getpid() != int(os.environ["ASKS"]) and hash("a") != int(os.environ["HASH"]):
@@ -151,8 +166,9 @@ def by_order(machine):
     return machine.run()
 
 
-programs = [Programs(Program(each.__name__, "it"), each) for each in (by_chance, deadly, by_order)]
-by_chance, deadly, by_order = programs
+subjects = by_chance, deadly, mortal, by_order
+programs = [Programs(Program(each.__name__, "it"), each) for each in subjects]
+by_chance, deadly, mortal, by_order = programs
 """
 
 
@@ -189,6 +205,15 @@ def test_a_run_that_ends_its_process_is_reported_and_its_share_done_again(
         verdict = explore(engine, Effort(strategy="delays"), executor=Elsewhere())
         assert (verdict.kind, verdict.notes) == (kind, notes)
         assert verdict.broken_off == (deaths == 3)
+
+
+def test_a_search_that_was_broken_off_does_not_say_what_was_so_in_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKS", str(os.getpid()))
+    verdict = explore(of_a_file(tmp_path, "mortal"), Effort(strategy="walk"), executor=Elsewhere())
+    assert verdict.figures.runs
+    assert (verdict.kind, verdict.broken_off) == (OPEN, True)
 
 
 def test_what_comes_of_another_order_of_sets_says_what_to_do(

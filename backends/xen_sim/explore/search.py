@@ -281,7 +281,7 @@ class _Search:
         if found is not None:
             return Verdict(name, FOUND, figures, [found], notes=notes)
         never = [said for said, kept in self._sometimes.items() if not kept]
-        if never and INTERRUPTED not in notes:
+        if never and not self._broken_off and INTERRUPTED not in notes:
             finding = Finding(SOMETIMES, f"in no run: {never[0]}")
             token = self._token(ORDINARY, ())
             return Verdict(name, FOUND, figures, [Found(finding, token, ())], notes=notes)
