@@ -1,5 +1,6 @@
 """Recordings: what a domain takes in on `linux` is noted, and makes the same program do the same
-without it. The device is a stand-in, the store a simulated one behind a real socket."""
+without it. The device is a stand-in, the store a simulated one behind a real socket.
+"""
 
 from __future__ import annotations
 
@@ -9,129 +10,28 @@ import os
 import random
 import secrets
 import signal
-import sys
 import textwrap
 import time
 import uuid
-import zlib
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.linux_fakes import FakeEventDevice, FakeResumes
 from support.places import EXAMPLES
 from support.pure import in_python_alone, needed_accelerator
-from support.served_store import served_store
-from support.whole import frame
+from support.stand_in import PEER, OnStandIn, linux, two_ports
 
-import xen_linux.lower
-from activations import Domain, GenerationEnded, Scenario, XenError, vchan
+from activations import Domain, GenerationEnded, XenError, vchan
 from activations.cli import main as command
-from activations.errors import BackendError
 from activations.lower import Foreign, Segment
-from activations.outcome import Outcome, RunOptions
 from activations.recording.form import RecordingError
 from activations.recording.session import Interrupted, Recording
 from activations.ring import ByteRing
 from activations.scenario import Silent, load
 from activations.sring import BackRing, FrontRing
-from xen_linux.grants import LinuxGrantTable
-from xen_linux.identity import Identity
-from xen_linux.lower import LinuxLowerHalf
 
-PEER = random.Random(1)
-"""Chance of the other domain's, which is no part of a recording."""
-
-
-class FakePages:
-    def __init__(self, domid: int, refs: Sequence[int], writable: bool) -> None:
-        self.domid, self.refs = domid, tuple(refs)
-        self.bytes = bytearray(4096 * len(refs))
-        self.memory = memoryview(self.bytes) if writable else memoryview(self.bytes).toreadonly()
-
-    def notify_on_close(self, *, clear_byte: int | None = None, port: int | None = None) -> None:
-        pass
-
-    def close(self) -> None:
-        self.memory.release()
-
-
-class FakeGrantTable(LinuxGrantTable):
-    """Pages that the test writes as the peer does."""
-
-    def __init__(self) -> None:
-        super().__init__(3, "PVH")
-        self.made: list[FakePages] = []
-
-    def share(self, domid: int, pages: int, writable: bool) -> Any:
-        return self.map(domid, range(8, 8 + pages), True)
-
-    def map(self, domid: int, refs: Sequence[int], writable: bool) -> Any:
-        if domid == 66:
-            raise XenError(22, "GNTTABOP_map_grant_ref", "domain 66", "there is none")
-        self.made.append(FakePages(domid, refs, writable))
-        return self.made[-1]
-
-    def copy(self, segments: Sequence[Segment]) -> list[int]:
-        for segment in segments:
-            if not isinstance(segment.dest, Foreign):
-                memoryview(segment.dest).cast("B")[: segment.length] = PEER.randbytes(
-                    segment.length
-                )
-        return [0] * len(segments)
-
-
-class OnStandIn:
-    """`linux`, where devices are stand-ins."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.device: FakeEventDevice
-        self.resumes: FakeResumes
-        self.table: FakeGrantTable
-        self.live = False
-        """Whether there is anything below: not in a replay."""
-        self.path = folder / "it.rec"
-        backend = sys.modules["xen_linux.backend"]
-        patch.setattr(backend, "new_lower_half", self._make)
-        patch.setattr(xen_linux.lower, "identify", lambda: Identity(4, "guest", "PVH"))
-
-    def _make(self, name: str | None) -> LinuxLowerHalf:
-        self.device, self.resumes, self.table = FakeEventDevice(), FakeResumes(), FakeGrantTable()
-        return LinuxLowerHalf(0, name or "dom0", self.device, self.table, self.resumes)
-
-    def peer(self, act: Callable[[], object]) -> None:
-        """What another domain does, while there is one."""
-        if self.live:
-            act()
-
-    def record(self, main: Any, trace: Path | None = None) -> Outcome:
-        scenario = Scenario("it")
-        scenario.domain("dom0")(main)
-        self.live = True
-        try:
-            how = RunOptions(only="dom0", record=self.path, trace=trace)
-            outcome: Outcome = xen_linux.backend.run(scenario, how, Silent())
-        finally:
-            self.live = False
-        return outcome
-
-    def twice(self, main: Any) -> Any:
-        """What it gave as it was recorded, and in its replay: the same."""
-        outcome = self.record(main)
-        assert not outcome.failures
-        replayed = Recording(self.path).replay(main)
-        assert replayed == outcome.results["dom0"]
-        return replayed
-
-
-@pytest.fixture
-def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[OnStandIn]:
-    with served_store(tmp_path, monkeypatch):
-        yield OnStandIn(monkeypatch, tmp_path)
-
+__all__ = ["linux"]
 
 # The same state
 
@@ -364,162 +264,6 @@ def test_a_run_that_ctrl_c_ended_is_replayed_as_far_as_that(linux: OnStandIn) ->
     with pytest.raises(Interrupted, match="replayed as far as Ctrl-C"):
         Recording(linux.path).replay(main)
     assert told[0] == told[1]
-
-
-# What does not fit
-
-
-async def two_ports(xen: Domain) -> int:
-    with xen.events.alloc_unbound(1) as one, xen.events.alloc_unbound(2):
-        one.notify()
-        await xen.store.write("/tool/x", 1)
-        return one.number
-
-
-async def other_domain(xen: Domain) -> None:
-    xen.events.alloc_unbound(9).close()
-
-
-async def other_value(xen: Domain) -> None:
-    with xen.events.alloc_unbound(1) as one, xen.events.alloc_unbound(2):
-        one.notify()
-        await xen.store.write("/tool/x", 2)
-
-
-async def looks_at_its_clock(xen: Domain) -> None:
-    xen.time_ns()
-
-
-async def too_little(xen: Domain) -> None:
-    with xen.events.alloc_unbound(1), xen.events.alloc_unbound(2):
-        try:
-            await asyncio.sleep(0)
-        finally:
-            await asyncio.sleep(0)
-
-
-async def catches_all(xen: Domain) -> None:
-    while True:
-        try:
-            xen.events.alloc_unbound(9)
-        except Exception:
-            await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize(
-    ("program", "says"),
-    [
-        (
-            other_domain,
-            r"event \d+ of \d+: the program asks for alloc_unbound 9 at .*test_recording",
-        ),
-        (other_domain, r"when it was recorded, it asks for alloc_unbound 1$"),
-        (
-            other_value,
-            r"the program asks for send 0, .*/tool/x.*; when it was recorded, it asks for",
-        ),
-        (looks_at_its_clock, "the program looks at its clock at .*test_recording.*; when it was"),
-        (too_little, r"the program looks whether .*; when it was recorded, it asks for notify 1$"),
-        (catches_all, "alloc_unbound 9"),
-    ],
-)
-def test_the_first_difference_is_named_and_ends_the_replay(
-    program: Any, says: str, linux: OnStandIn
-) -> None:
-    linux.record(two_ports)
-    with pytest.raises(RecordingError, match=says):
-        Recording(linux.path).replay(program)
-
-
-async def leaves_a_task(xen: Domain, at_the_end: Callable[[Domain], object]) -> None:
-    async def left() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            at_the_end(xen)
-
-    xen.loop.create_task(left())
-    await asyncio.sleep(0)
-
-
-def test_a_difference_as_the_loop_is_closed_is_told_as_any(linux: OnStandIn) -> None:
-    linux.record(partial(leaves_a_task, at_the_end=lambda xen: None))
-    with pytest.raises(RecordingError, match="the program looks at its clock"):
-        Recording(linux.path).replay(partial(leaves_a_task, at_the_end=Domain.time_ns))
-
-
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (lambda data: data[:-1], "was cut short in its frame"),
-        (lambda data: data[:40], "was cut short in its frame 0: copy it again"),
-        (lambda data: data[:16], "has no end: the run was killed, or still goes on"),
-        (lambda data: b"", "is not a recording: `activations run --record`"),
-        (lambda data: b"#!/bin/sh\n" + data, "is not a recording"),
-        (lambda data: data[:15] + b"\x02" + data[16:], "is a recording of version 2, this reads"),
-        (lambda data: data[:-3] + b"abc", "is damaged: at byte"),
-        (lambda data: data[:16] + frame(b"[" * 100_000), "is damaged: what begins at byte"),
-    ],
-)
-def test_a_file_that_is_broken_is_told_in_one_error(
-    harm: Callable[[bytes], bytes], says: str, linux: OnStandIn
-) -> None:
-    linux.record(two_ports)
-    linux.path.write_bytes(harm(linux.path.read_bytes()))
-    with pytest.raises(RecordingError, match=says):
-        Recording(linux.path)
-
-
-def test_no_part_of_a_recording_is_taken_for_one(linux: OnStandIn) -> None:
-    """However it was cut, and whichever byte is wrong; as a run that was killed leaves it too."""
-    linux.record(two_ports)
-    data = linux.path.read_bytes()
-    for cut in range(len(data)):
-        linux.path.write_bytes(data[:cut])
-        with pytest.raises(RecordingError):
-            Recording(linux.path)
-    for at in range(len(data)):
-        linux.path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        with pytest.raises(RecordingError):
-            Recording(linux.path)
-
-
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="nosuch: No such file"):
-        Recording(tmp_path / "nosuch")
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(
-    "does",
-    [
-        lambda loop: loop.run_in_executor(None, print),
-        lambda loop: loop.add_signal_handler(signal.SIGUSR1, print),
-        lambda loop: loop.add_reader(0, print),
-        lambda loop: loop.subprocess_exec(asyncio.SubprocessProtocol, "true"),
-    ],
-)
-def test_what_would_not_be_noted_is_refused_as_it_is_recorded(does: Any, linux: OnStandIn) -> None:
-    async def main(xen: Domain) -> None:
-        does(xen.loop)
-
-    assert "cannot be recorded" in linux.record(main).failures["dom0"]
-
-
-def test_a_page_is_no_buffer_while_it_is_recorded(linux: OnStandIn) -> None:
-    async def main(xen: Domain) -> None:
-        with xen.grants.share(1) as pages:
-            zlib.crc32(pages.memory)
-
-    assert "TypeError" in linux.record(main).failures["dom0"]
-
-
-def test_a_recording_that_cannot_be_written_is_told(linux: OnStandIn) -> None:
-    linux.path = Path("/dev/full")
-    with pytest.raises(BackendError, match="the recording is lost: /dev/full: No space left"):
-        linux.record(two_ports)
 
 
 # As a user does it
