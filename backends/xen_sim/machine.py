@@ -224,6 +224,11 @@ class Machine:
 
     # Running
 
+    @property
+    def has_run(self) -> bool:
+        """Whether it ran, or was closed: then it does not run any more."""
+        return self._run
+
     def run(self) -> dict[str, Any]:
         """Run every booted domain to its end; give what each returned, by name.
 

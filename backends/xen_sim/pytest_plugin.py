@@ -21,6 +21,7 @@ again: by a token, or by the seed of its schedule. docs/pytest.md is the user's 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 
 _HAS_MACHINE = pytest.StashKey[bool]()
 """Of a test for which a machine was made that runs in one order alone."""
+_PASSED = pytest.StashKey[bool]()
+"""Of a test that is being torn down: whether it passed."""
+_NEVER_RAN = pytest.StashKey[str]()
+"""Of a test that booted domains and did not run them: their names."""
 _RAISED = pytest.StashKey[BaseException | None]()
 """Of an explored test that fails: what it raised in the run that is told."""
 _EFFORT = SEARCH - {"explore", "late"}
@@ -117,7 +122,16 @@ def xen_machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     item.stash[_HAS_MACHINE] = runs_of(item) is None
     machine = Machine(seed=seed_of(item))
     yield machine
+    _note_what_never_ran(item, machine)
     machine.close()
+    if _NEVER_RAN in item.stash and item.stash.get(_PASSED, False):
+        said = f"{item.stash[_NEVER_RAN]} booted and never ran: a test runs its machine, or tests "
+        warnings.warn(said + "nothing (xen_machine.run())", pytest.PytestWarning, stacklevel=1)
+
+
+def _note_what_never_ran(item: pytest.Item, machine: Machine) -> None:
+    if machine.lives and not machine.has_run:
+        item.stash[_NEVER_RAN] = ", ".join(life.name for life in machine.lives)
 
 
 @pytest.fixture
@@ -154,6 +168,8 @@ def pytest_runtest_makereport(
     explored is for other plugins, and a debugger, one that raised what it raised in the run that is
     told."""
     report = yield
+    if call.when == "call":
+        item.stash[_PASSED] = report.passed
     raised = item.stash.get(_RAISED, None)
     if raised is not None and call.when == "call":
         item.stash[_RAISED] = None
@@ -277,6 +293,7 @@ class _Explored:
             try:
                 with redirect_stdout(out) if CAPTURES & arguments.keys() else nullcontext():
                     self.program.run(machine, arguments)
+                _note_what_never_ran(self.item, machine)
             except BaseException as error:
                 self.item.stash[_RAISED] = error
                 raise

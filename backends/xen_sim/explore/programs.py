@@ -161,6 +161,7 @@ class Programs:
             failure = error
         finally:
             promises.unwatch()
+            machine.close()  # it has not run where the body raised before
         finding = machine.finding(failure)
         del failure
         return Run(
@@ -189,6 +190,7 @@ class Programs:
                 result = self._body(machine)
         finally:
             promises.unwatch()
+            machine.close()
         if tape.rest:
             raise Diverged(f"the run was over {len(tape.rest)} deviations before the token's end")
         return result

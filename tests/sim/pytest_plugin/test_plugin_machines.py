@@ -76,6 +76,40 @@ def test_nothing_is_left():
     ran(project, code).assert_outcomes(failed=1, passed=1)
 
 
+NEVER_RAN = """
+{mark}
+def test_it({takes}):
+    {takes}.boot("dom0", serve)
+    {takes}.boot("guest", client)
+    assert {holds}
+"""
+BOOTED_BEFORE = """
+@pytest.fixture
+def machine(xen_machine):
+    return xen_machine
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "takes"),
+    [("", "xen_machine"), ("", "machine"), ("@pytest.mark.xen(explore=5)", "xen_machine")],
+    ids=["its own", "of a fixture", "explored"],
+)
+def test_who_boots_domains_and_never_runs_them_is_warned(
+    project: pytest.Pytester, mark: str, takes: str
+) -> None:
+    test = BOOTED_BEFORE + NEVER_RAN.format(mark=mark, takes=takes, holds=True)
+    said = ran(project, test, "-W", "default")
+    said.assert_outcomes(passed=1, warnings=1)
+    said.stdout.fnmatch_lines(["*dom0, guest booted and never ran: *"])
+
+
+@pytest.mark.parametrize("mark", ["", "@pytest.mark.xen(explore=5)"], ids=["", "explored"])
+def test_a_test_that_fails_before_it_runs_them_is_not(project: pytest.Pytester, mark: str) -> None:
+    test = NEVER_RAN.format(mark=mark, takes="xen_machine", holds=False)
+    ran(project, test, "-W", "default").assert_outcomes(failed=1, warnings=0)
+
+
 def test_what_fails_before_the_test_and_after_it_says_its_schedule_too(
     project: pytest.Pytester,
 ) -> None:
