@@ -28,6 +28,7 @@ from xen_sim import waiting
 from xen_sim.build import Built, build
 from xen_sim.fate import DoomedCPU, Fate
 from xen_sim.faults.kinds import NONE, Enabled, parse
+from xen_sim.guests import catalogue
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
@@ -99,19 +100,19 @@ class Machine:
 
     # Domains
 
-    def create(self, name: str, *, kernel: type[Kernel] = Solo5) -> EventLoop:
+    def create(self, name: str, *, kernel: type[Kernel] | str = Solo5) -> EventLoop:
         """A domain, running on whatever greenlet runs the loop this returns.
 
         The one called `dom0` gets domid 0; the others are numbered from 1.
         """
-        return self._loops(build(self.xen, name, kernel), 1)[0]
+        return self._loops(build(self.xen, name, catalogue.kernel(kernel)), 1)[0]
 
     def boot(
         self,
         name: str,
         main: Main | Sequence[Main],
         *,
-        kernel: type[Kernel] = Solo5,
+        kernel: type[Kernel] | str = Solo5,
         delivery: Delivery = "vector",
         vcpus: int | None = None,
         max_ports: int = MAX_PORTS_DEFAULT,
@@ -121,10 +122,10 @@ class Machine:
 
         Several programs run on a vCPU each, with an event loop each, the first one on vCPU 0; what
         the others return is under `name.1` and so on. `kernel` is the lower half that the guest is
-        built with, `delivery` how Xen interrupts it, `max_ports` its `max_event_channels`. vCPUs
-        without a program idle, where the kernel knows more than one. `restart` says whether a fault
-        may kill the domain; where nothing is said it may kill guests, and not dom0, of which it
-        kills the program alone.
+        built with, a class or the name of one that is there (`linux-fifo`); `delivery` how Xen
+        interrupts it, `max_ports` its `max_event_channels`. vCPUs without a program idle, where the
+        kernel knows more than one. `restart` says whether a fault may kill the domain; where
+        nothing is said it may kill guests, and not dom0, of which it kills the program alone.
 
         Raises `BackendError` for what cannot be.
         """
@@ -133,7 +134,7 @@ class Machine:
             build,
             self.xen,
             name,
-            kernel,
+            catalogue.kernel(kernel),
             delivery=delivery,
             vcpus=len(programs) if vcpus is None else vcpus,
             max_ports=max_ports,
@@ -147,7 +148,7 @@ class Machine:
         name: str,
         main: Callable[[PlainGuest], T],
         *,
-        kernel: type[Kernel] = Solo5,
+        kernel: type[Kernel] | str = Solo5,
         delivery: Delivery = "vector",
         vcpus: int = 1,
         max_ports: int = MAX_PORTS_DEFAULT,
@@ -156,7 +157,13 @@ class Machine:
         """A domain that runs a plain function on vCPU 0, without an event loop: see
         `guests.plain`. Options and errors are those of `boot`; a fault kills it if `restart`."""
         make = partial(
-            build, self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports
+            build,
+            self.xen,
+            name,
+            catalogue.kernel(kernel),
+            delivery=delivery,
+            vcpus=vcpus,
+            max_ports=max_ports,
         )
         return self._begin_plain(make, main, mortal=restart)
 

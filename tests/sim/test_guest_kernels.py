@@ -17,7 +17,8 @@ from support.places import EXAMPLES, RULES
 from activations import BackendError, BlockedForever, Domain, scenario
 from activations.cli import main
 from activations.lower import Clock
-from xen_sim import Kernel, Machine
+from xen_sim import Kernel, Machine, PlainGuest
+from xen_sim.guests.asyncio_guest import Guest
 from xen_sim.guests.catalogue import DELIVERIES, KERNELS
 from xen_sim.guests.freebsd import FreeBSD
 from xen_sim.guests.linux_2l import Linux2L
@@ -206,7 +207,33 @@ def test_an_event_that_is_taken_on_the_wrong_vcpu_is_found_out() -> None:
         run(TakesEveryPort)
 
 
+def test_a_kernel_is_given_by_its_name_as_well() -> None:
+    machine = Machine()
+    guest = machine.boot("guest", client, kernel="linux-fifo").loop._lower
+    assert isinstance(guest, Guest)
+    assert isinstance(guest.kernel, LinuxFifo)
+    machine.close()
+
+
+@pytest.mark.xen(explore=2)
+def test_an_explored_guest_has_the_kernel_that_is_named(xen_machine: Machine) -> None:
+    def wait(guest: PlainGuest) -> None:
+        assert isinstance(guest.kernel, Linux2L)
+
+    xen_machine.plain("guest", wait, kernel="linux")
+    xen_machine.run()
+
+
 # What cannot be
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [("windows", "there is no guest kernel 'windows'"), (3, "3 is no kernel: give a name .solo5")],
+)
+def test_what_is_no_kernel_is_one_clear_error(kernel: Any, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
+        Machine().boot("guest", client, kernel=kernel)
 
 
 @pytest.mark.parametrize(

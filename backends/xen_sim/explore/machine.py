@@ -20,6 +20,7 @@ from xen_sim.explore.footprint import Redundant, noted
 from xen_sim.explore.watched import watched
 from xen_sim.faults.ask import ORDINARY
 from xen_sim.faults.kinds import NONE
+from xen_sim.guests import catalogue
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
 from xen_sim.guests.solo5 import Solo5
@@ -63,22 +64,25 @@ class ExploredMachine(Machine):
         name: str,
         main: Main | Sequence[Main],
         *,
-        kernel: type[Kernel] | None = None,
+        kernel: type[Kernel] | str | None = None,
         **how: Any,
     ) -> LoopLife:
-        return super().boot(name, main, kernel=watched(kernel or self._kernel), **how)
+        return super().boot(name, main, kernel=self._watched(kernel), **how)
 
     def plain(
         self,
         name: str,
         main: Callable[[PlainGuest], Any],
         *,
-        kernel: type[Kernel] | None = None,
+        kernel: type[Kernel] | str | None = None,
         **how: Any,
     ) -> PlainLife:
-        life = super().plain(name, main, kernel=watched(kernel or self._kernel), **how)
+        life = super().plain(name, main, kernel=self._watched(kernel), **how)
         self._may_be_late(life.domain)
         return life
+
+    def _watched(self, kernel: type[Kernel] | str | None) -> type[Kernel]:
+        return watched(catalogue.kernel(self._kernel if kernel is None else kernel))
 
     def invariant(self, check: Callable[[], object], said: str) -> None:
         """This is so before every step of the run."""

@@ -30,6 +30,15 @@ def find(name: str) -> type[Kernel]:
         raise BackendError(f"there is no guest kernel {name!r}; there are: {known}") from None
 
 
+def kernel(which: type[Kernel] | str) -> type[Kernel]:
+    """A kernel that is given by its name, or is one. Raises `BackendError` for what is neither."""
+    if isinstance(which, str):
+        return find(which)
+    if isinstance(which, type) and issubclass(which, Kernel):
+        return which
+    raise BackendError(f"{which!r} is no kernel: give a name ({', '.join(KERNELS)}) or a class")
+
+
 def delivery(name: str) -> Delivery:
     """The way of delivery of this name. Raises `BackendError` for one that Xen does not have."""
     for known in DELIVERIES:
