@@ -144,7 +144,7 @@ def test_ls_of_a_run_that_is_over_before_its_moment_says_so(capsys: Capture) -> 
 
 def test_a_domain_that_is_not_in_the_scenario_is_refused_by_name(capsys: Capture) -> None:
     status, said = run(capsys, "ls", "nowhere", "--run", str(PINGPONG))
-    assert status == 1
+    assert status == 2
     assert "it has: dom0, guest" in said[-1]["text"]
 
 

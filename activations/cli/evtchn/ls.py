@@ -25,7 +25,7 @@ from activations.cli.evtchn.common import (
 from activations.cli.output import JsonLines, Reporter, Screen, span, write
 from activations.cli.run import load
 from activations.domain import Domain
-from activations.errors import BackendError, XenError
+from activations.errors import BackendError, ScenarioError, XenError
 from activations.evtchn.listing import PortState
 from activations.evtchn.scenarios import CALLER, listed
 from activations.offers import ListsPorts, ShowsPorts
@@ -166,7 +166,7 @@ def of_scenario(
     for domain in domains:
         if domain not in numbers and domain not in map(str, numbers.values()):
             known = ", ".join(numbers)
-            raise NoSuchDomain(f"{loaded.name!r} has no domain {domain!r}; it has: {known}")
+            raise ScenarioError(f"scenario {loaded.name!r} has no domain {domain!r}; it has: {known}")
     reporter.begins(loaded)
     when, ports = simulator.ports(
         loaded, RunOptions(), reporter, at=None if at is None else round(at * 1e9)
