@@ -166,7 +166,8 @@ def of_scenario(
     for domain in domains:
         if domain not in numbers and domain not in map(str, numbers.values()):
             known = ", ".join(numbers)
-            raise ScenarioError(f"scenario {loaded.name!r} has no domain {domain!r}; it has: {known}")
+            said = f"scenario {loaded.name!r} has no domain {domain!r}; it has: {known}"
+            raise ScenarioError(said)
     reporter.begins(loaded)
     when, ports = simulator.ports(
         loaded, RunOptions(), reporter, at=None if at is None else round(at * 1e9)
