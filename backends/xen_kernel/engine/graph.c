@@ -121,20 +121,22 @@ void answers_put(struct answers *answers, uint32_t at, uint8_t answer)
 	answers->count = at + 1;
 }
 
-/* The way there, as moves. */
-int graph_stuck(struct answers *way)
+static uint32_t first_not_reached(const int64_t *how)
 {
-	uint32_t root = 0, best = UINT32_MAX, best_length = UINT32_MAX;
-	int64_t *to_end, *here;
+	uint32_t s = 0;
 
-	count = seen_count();
-	edge_count = counted->edges;
-	end_count = (uint32_t)counted->ends;
-	seen_forget();	/* not needed any more; its place is */
-	to_end = reached(ends, end_count, to, from);
-	here = reached(&root, 1, from, to);
+	while (s < count && how[s] != -1)
+		s++;
+	return s;
+}
 
-	for (uint32_t s = 0; s < count; s++) {
+/* To the nearest of those from which no end is reached, as moves. */
+static void way_there(const int64_t *to_end, struct answers *way)
+{
+	uint32_t root = 0, best = 0, best_length = UINT32_MAX;
+	int64_t *here = reached(&root, 1, from, to);
+
+	for (uint32_t s = first_not_reached(to_end); s < count; s++) {
 		uint32_t length = 0;
 
 		if (to_end[s] != -1)
@@ -146,12 +148,26 @@ int graph_stuck(struct answers *way)
 			best_length = length;
 		}
 	}
-	if (best != UINT32_MAX && best_length) {
-		for (uint32_t at = best, i = best_length; here[at] >= 0; at = from(edges[here[at]]))
-			answers_put(way, --i, (uint8_t)edges[here[at]]);
-		way->count = best_length;
-	}
-	free(to_end);
+	for (uint32_t at = best, i = best_length; here[at] >= 0; at = from(edges[here[at]]))
+		answers_put(way, --i, (uint8_t)edges[here[at]]);
+	way->count = best_length;
 	free(here);
-	return best != UINT32_MAX;
+}
+
+/* Whether there is a livelock; and the way there. */
+int graph_stuck(struct answers *way)
+{
+	int64_t *to_end;
+	int stuck;
+
+	count = seen_count();
+	edge_count = counted->edges;
+	end_count = (uint32_t)counted->ends;
+	seen_forget();	/* not needed any more; its place is */
+	to_end = reached(ends, end_count, to, from);
+	stuck = first_not_reached(to_end) < count;
+	if (stuck)
+		way_there(to_end, way);
+	free(to_end);
+	return stuck;
 }

@@ -225,6 +225,7 @@ static enum ended explore(const struct limits *limits, struct result *result, ui
 {
 	int bounded = limits->bound >= 0;
 	uint32_t depth = base, state = 0;
+	uint64_t digest = 0;
 	struct question asked;
 	enum ended ended;
 
@@ -251,11 +252,13 @@ static enum ended explore(const struct limits *limits, struct result *result, ui
 			return ended;
 		if (crew_waits())
 			give_task(base, depth);
+		if (!limits->every && !machine.wrong)
+			seen_soon(digest = state_digest(bounded));
 		question(&asked);
 		if (limits->every) {
 			state = 0;
 		} else if (!machine.wrong) {
-			int new = seen_visit(state_digest(bounded), used, &state);
+			int new = seen_visit(digest, used, &state);
 
 			graph_edge(here->state, state, here->question.moves[answer]);
 			if (!new)

@@ -77,6 +77,7 @@ void seen_reset(void);
 void seen_forget(void);
 uint32_t seen_count(void);
 uint64_t seen_bytes(void);
+void seen_soon(uint64_t digest);	/* this one is visited next */
 int seen_visit(uint64_t digest, uint8_t used, uint32_t *index);
 
 /* graph.c: what leads where */

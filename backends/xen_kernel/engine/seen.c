@@ -109,10 +109,23 @@ static int visit(struct part *part, uint64_t digest, uint8_t used, uint32_t *ind
 	return 1;
 }
 
+static struct part *part_of(uint64_t digest)
+{
+	return &all->part[digest >> 58];
+}
+
+/* It is fetched from memory meanwhile. */
+void seen_soon(uint64_t digest)
+{
+	const struct part *part = part_of(digest);
+
+	__builtin_prefetch(&part->table[digest & part->mask], 1);
+}
+
 /* Whether what follows has to be looked at: a new state, or one reached with fewer preemptions. */
 int seen_visit(uint64_t digest, uint8_t used, uint32_t *index)
 {
-	struct part *part = &all->part[digest >> 58];
+	struct part *part = part_of(digest);
 	int new;
 
 	*index = 0;
