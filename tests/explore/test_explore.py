@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 from typing import Any
 
 import pytest
@@ -205,6 +206,18 @@ def test_a_fifo_among_the_kept_failures_is_not_waited_for(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {".gitignore", "x1-aaaa.json"}
 
 
+def test_a_failure_that_finds_no_room_leaves_nothing_behind_and_says_where(tmp_path: Path) -> None:
+    soft, hard = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (16, hard))  # Python ignores SIGXFSZ
+    try:
+        verdict = explore(lower_half(with_faults(4)), FEW, database=Database(tmp_path))
+    finally:
+        setrlimit(RLIMIT_FSIZE, (soft, hard))
+    (note,) = (note for note in verdict.notes if "not kept" in note)
+    assert note == f"the failure was not kept in {tmp_path} (File too large): note its token"
+    assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
+
+
 def test_the_table_ends_where_it_went_wrong() -> None:
     verdict = explore(lower_half(with_faults(4)), FEW)
     lines = verdict.found[0].table().splitlines()
@@ -267,6 +280,7 @@ def test_a_program_that_escapes_determinism_is_found_out_with_its_line() -> None
     said = verdict.found[0].finding.said
     assert "the same run twice: choice" in said
     assert "in test_a_program_that_escapes_determinism" in said
+    assert verdict.found[0].how().endswith("; found by taking it twice, run 2")
 
 
 def test_a_run_that_ends_otherwise_is_an_escape_too() -> None:

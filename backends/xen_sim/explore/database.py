@@ -32,22 +32,26 @@ class Database:
     """Failures in a folder, which is made when there is one."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def keep(self, token: str, identity: str, kind: str, taken: tuple[Taken, ...]) -> None:
         """Whole or not at all: others may be reading. Raises `OSError` where it cannot be."""
-        self._folder.mkdir(exist_ok=True)
-        ignored = self._folder / ".gitignore"
+        self.folder.mkdir(exist_ok=True)
+        ignored = self.folder / ".gitignore"
         if not ignored.exists():
             ignored.write_text("*\n")
         said = {"token": token, "program": identity, "found": kind, "taken": taken}
-        fresh = self._folder / f"{token}.{os.getpid()}"
-        fresh.write_text(json.dumps(said) + "\n")
-        fresh.replace(fresh.with_suffix(".json"))
+        fresh = self.folder / f"{token}.{os.getpid()}"
+        try:
+            fresh.write_text(json.dumps(said) + "\n")
+            fresh.replace(fresh.with_suffix(".json"))
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
     def of(self, identity: str) -> Iterator[Kept]:
         """The failures of this program. A file that is none is passed over."""
-        for path in sorted(self._folder.glob("x*.json")):
+        for path in sorted(self.folder.glob("x*.json")):
             try:
                 if not path.is_file():  # a FIFO would be waited for
                     continue

@@ -38,6 +38,7 @@ from xen_sim.faults.kinds import NONE
 SECONDS = 60.0
 ONE_OF_EACH = "of runs that differ only in the order of independent steps, one was made"
 FROM_BEFORE = "a failure from before"
+TWICE = "taking it twice"
 Live = Callable[[Figures, str], None]
 """Told now and then how far a search is, and what it does."""
 
@@ -218,7 +219,7 @@ class _Search:
         if said is None:
             return None
         finding = Finding(ESCAPE, said)
-        return Found(finding, self._token(ORDINARY, ()), ORDINARY, runs=2)
+        return Found(finding, self._token(ORDINARY, ()), ORDINARY, strategy=TWICE, runs=2)
 
     # After it
 
@@ -236,7 +237,8 @@ class _Search:
         if account.run.finding is None:
             why = order_of_sets() if self._executor is not None else ""
             finding = Finding(ESCAPE, f"{run.finding}\nwas found, and did not come again{why}")
-            return Found(finding, self._token(course, ()), course, strategy=hit.strategy)
+            token, runs = self._token(course, ()), self._figures.runs
+            return Found(finding, token, course, strategy=hit.strategy, runs=runs)
         return self._keep(account, course, hit.strategy)
 
     def _long_enough(self) -> Callable[[], bool]:
@@ -255,7 +257,8 @@ class _Search:
                 self._database.keep(token, self._engine.program.identity, kind, account.taken)
             except OSError as error:
                 self._notes.append(
-                    f"the failure was not kept ({error.filename}: {error.strerror}): note its token"
+                    f"the failure was not kept in {self._database.folder} ({error.strerror}): "
+                    "note its token"
                 )
         return Found(
             account.run.finding,
