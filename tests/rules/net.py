@@ -26,13 +26,13 @@ from net_world import (
     two,
     until_gone,
 )
-from rule import leaves_nothing
+from rule import leaves_nothing, refusal
 
 from activations import Domain, Scenario
 from activations.abi import netif as abi
 from activations.drivers import net
 from activations.drivers.net import CableEnd, Nic, NicClosed, Switch, cable
-from activations.xenbus import BackEnd, Written, front_device, unplug
+from activations.xenbus import BackEnd, Unplugged, Written, front_device, unplug
 
 # Frames
 
@@ -295,6 +295,27 @@ async def be_told(xen: Domain, nic: Nic) -> None:
 
 
 unplugged = two("whoever_waits_is_told_that_the_device_was_unplugged", unplug_it, be_told)
+
+
+taken = Scenario("a_device_that_is_taken_away_before_it_is_opened_is_unplugged")
+
+
+@taken.domain("dom0")
+async def take_it_away(xen: Domain) -> None:
+    guest = await xen.find("guest")
+    async with asyncio.timeout(PATIENCE), plugged(xen, guest) as device:
+        await xen.store.wait_for(f"/local/domain/{guest}/data/found")
+        await unplug(xen, device, within=0)
+        await xen.store.write(f"/local/domain/{guest}/data/taken", "")
+
+
+@taken.domain("guest")
+async def open_it_too_late(xen: Domain) -> None:
+    async with asyncio.timeout(PATIENCE):
+        device = await front_device(xen, KIND, 0)
+        await xen.store.write("data/found", "")
+        await xen.store.wait_for("data/taken")
+        await refusal(net.open(xen, device).__aenter__(), Unplugged)
 
 
 # A switch

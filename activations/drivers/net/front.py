@@ -35,7 +35,7 @@ from activations.own import own
 from activations.port import PROGRAM_START, Port
 from activations.ring import RingError
 from activations.sring import FrontRing
-from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Written
+from activations.xenbus import Device, FrontDriver, FrontEnd, Keys, Phase, Unplugged, Written
 from activations.xenbus.gone import when_gone
 from activations.xenbus.keys import read_keys
 
@@ -261,7 +261,9 @@ class NetFront(FrontDriver):
 
 
 async def _nic(xen: Domain, device: Device, capacity: int) -> Nic:
-    """What the toolstack wrote of the device into this end's folder."""
+    """What the toolstack wrote of the device into this end's folder, if that is there still."""
     keys = await read_keys(xen.store, f"the front end of {device}", device.front_path)
+    if not keys:
+        raise Unplugged(f"{device} is gone")
     mac = read_mac(keys)
     return Nic(mac, keys.integer(abi.MTU, abi.DEFAULT_MTU, within=range(68, 1 << 16)), capacity)
