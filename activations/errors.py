@@ -5,11 +5,31 @@ Errors that Xen itself reports are `XenError`s: OSErrors that carry Xen's own er
 `except OSError as error: error.errno` works on every backend alike.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Sequence
+from typing import Any
 
 
 class ActivationsError(Exception):
-    """The root of every error this package raises on its own account."""
+    """The root of every error this package raises on its own account. It can be copied, and raised
+    in another process than the one it comes from, as out of a `ProcessPoolExecutor`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = super().__reduce__()
+        assert isinstance(parts, tuple)
+        kind, said, *state = parts
+        return (_as_it_was, (kind, said), *state)
+
+
+def _as_it_was(kind: type[ActivationsError], said: Sequence[Any]) -> ActivationsError:
+    """An error that says this. Its own constructor would put it together once more, and takes
+    other arguments."""
+    error = kind.__new__(kind, *said)
+    root = OSError if isinstance(error, OSError) else Exception
+    root.__init__(error, *said)
+    return error
 
 
 class XenError(ActivationsError, OSError):
