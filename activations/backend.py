@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from activations import registry
+from activations.accelerator import accelerator, missing
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.lower import Clock
@@ -80,6 +81,12 @@ def load(name: str) -> Backend:
     """The backend of this name. Raises `BackendError` if there is none that fits."""
     backend: Backend = registry.find(name)
     return backend
+
+
+def accelerated() -> Check:
+    """The line of `activations doctor` that says whether the accelerator is in use."""
+    how = f"without it: {missing}" if accelerator is None else "in use"
+    return Check("accelerator (optional)", True, how)
 
 
 def new_generation(loop: EventLoop) -> None:

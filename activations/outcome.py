@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from activations.lower import Clock
 
@@ -23,8 +23,7 @@ class RunKeywords(TypedDict, total=False):
     top: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """How to run a scenario; a backend that has no use for an option set to other than its
     default raises `BackendError` naming it."""
 

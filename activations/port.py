@@ -16,8 +16,7 @@ future of its own, so that cancelling one leaves the others alone.
 from __future__ import annotations
 
 from asyncio import CancelledError, Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from activations.errors import PortClosed, PortError
 
@@ -28,8 +27,7 @@ PROGRAM_START = 0
 """The event before every event: `after(PROGRAM_START)` returns at the first one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortStatistics:
+class PortStatistics(NamedTuple):
     """What a port has seen. `last_ns` is on the loop's clock, None before the first event."""
 
     fired: int

@@ -9,7 +9,7 @@ from traceback import format_exception
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from activations import backend as backends
+from activations import registry
 from activations.signals import unheard, waking
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def new_event_loop(
     Raises `BackendError` where the backend is unknown, cannot work on this machine, or has no use
     for what is said.
     """
-    return backends.load(backend).new_event_loop(clock=clock, seed=seed)
+    loop: EventLoop = registry.find(backend).new_event_loop(clock=clock, seed=seed)
+    return loop
 
 
 def run(

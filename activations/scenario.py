@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, Unpack
 
 from activations import registry
 from activations.errors import DomainFailed, ScenarioError
@@ -30,8 +29,7 @@ MainT = TypeVar("MainT", bound=Main)
 Kind = Literal["dom0", "pvh", "pv"]
 
 
-@dataclass(frozen=True, slots=True)
-class Half:
+class Half(NamedTuple):
     """One domain of a scenario: its name, its kind of guest, what it runs, and whether a fault may
     kill it (None for guests alone)."""
 

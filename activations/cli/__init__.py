@@ -24,18 +24,26 @@ import click
 
 from activations.cli import hashes
 from activations.cli.ending import ENDING, orderly
-from activations.cli.output import Screen
 from activations.cli.status import INTERRUPTED, NOT_TRIED
 from activations.cli.streams import guarded
 from activations.errors import ActivationsError
 
-MODULES = {
-    name: name
-    for name in (
-        *("attach", "demo", "detach", "doctor", "evtchn", "explore", "lab", "run", "store", "top"),
-        "vchan",
-    )
-} | {"replay": "explore"}
+SUBCOMMANDS = {
+    "attach": "Give a running guest a disk or an interface.",
+    "demo": "See it work: a disk, a network, a vchan.",
+    "detach": "Take a device away that `attach` left behind.",
+    "doctor": "Say what this machine can do.",
+    "evtchn": "Event channels, by hand: list, ping, flood, watch.",
+    "explore": "Try a program's interleavings until one breaks a promise.",
+    "lab": "The lab: a real Xen, emulated, on this machine.",
+    "replay": "See again what explore found, or run --record noted.",
+    "run": "Run a scenario.",
+    "store": "xenstore, by hand; and a simulated one to speak to.",
+    "top": "Ports, rates and latencies of programs that run.",
+    "vchan": "Bytes to and from another domain: a netcat.",
+}
+"""What each does, in a line, which `--help` says without importing any."""
+MODULES = {name: name for name in SUBCOMMANDS} | {"replay": "explore"}
 """Where a subcommand is, by its name."""
 
 
@@ -44,6 +52,10 @@ class Subcommands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted(MODULES)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(SUBCOMMANDS.items()))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in MODULES:
@@ -80,5 +92,7 @@ def _run(arguments: list[str] | None) -> int:
         error.show()
         return error.exit_code
     except ActivationsError as error:
+        from activations.cli.output import Screen
+
         Screen().failed(error)
         return NOT_TRIED

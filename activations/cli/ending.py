@@ -15,11 +15,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
+from typing import TYPE_CHECKING
 
-from activations.cli.output import Reporter
 from activations.cli.status import FAILED, HUNG_UP, INTERRUPTED, NOT_TRIED, TERMINATED, WELL
 from activations.errors import ActivationsError
 from activations.signals import unheard
+
+if TYPE_CHECKING:
+    from activations.cli.output import Reporter
 
 ENDS = {signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
 """Signals that end the command, besides Ctrl-C, and the exit status that says so."""

@@ -16,22 +16,24 @@ nothing could be run, or `{"event": "interrupted"}`.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from functools import cached_property
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Protocol
-
-from rich.console import Console
-from rich.text import Text
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from activations.outcome import Observer, Outcome
 from activations.scenario import Scenario
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
 
 TIMES = ((1, "ns", 1000), (10**3, "µs", 1000), (10**6, "ms", 1000), (10**9, "s", 60))
 """Nanoseconds in a unit, its name, and how many of it make one of the next."""
 BYTES = ("bytes", "KiB", "MiB", "GiB", "TiB")
+COLOURED = {"FORCE_COLOR", "TTY_COMPATIBLE"}
+"""Variables in the environment by which rich takes what is no terminal for one."""
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
@@ -90,15 +92,24 @@ class JsonLines:
 
 
 class Screen:
-    """For people: colours and a spinner on a terminal, plain lines elsewhere."""
+    """For people: colours and a spinner on a terminal, plain lines elsewhere, without rich, which
+    takes as long to import as the simulator does to run a small scenario."""
 
     def __init__(self, *, spinner: bool = True) -> None:
-        self.out: Console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.err: Console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._width = 0
         self._colours: dict[str, str] = {}
-        self._spins = spinner and self.err.is_terminal
+        self._spins = spinner and not _plain(sys.stderr) and self.err.is_terminal
         self._spinner: Live | None = None
+
+    @cached_property
+    def out(self) -> Console:
+        """stdout, as rich has it."""
+        return _console(sys.stdout)
+
+    @cached_property
+    def err(self) -> Console:
+        """stderr, as rich has it."""
+        return _console(sys.stderr)
 
     def begins(self, scenario: Scenario) -> None:
         self._width = max(map(len, scenario.halves), default=0)
@@ -107,10 +118,11 @@ class Screen:
     def progress(self, text: str) -> None:
         self._stop_spinner()
         if not self._spins:
-            self.err.print(Text(f"... {text}"))
+            self._tell(f"... {text}")
             return
         from rich.live import Live
         from rich.spinner import Spinner
+        from rich.text import Text
 
         self._spinner = Live(
             Spinner("dots", Text(text)),
@@ -123,7 +135,9 @@ class Screen:
 
     def line(self, domain: str, text: str) -> None:
         self._stop_spinner()
-        if self.out.is_terminal:
+        if not _plain(sys.stdout) and self.out.is_terminal:
+            from rich.text import Text
+
             colour = self._colours.get(domain, "dim")
             self.out.print(Text.assemble((f"{domain:>{self._width}} │ ", colour), text))
         else:
@@ -132,31 +146,52 @@ class Screen:
     def ended(self, scenario: Scenario, backend: str, outcome: Outcome, seconds: float) -> None:
         self.close()
         for domain, report in outcome.failures.items():
-            self.err.print(Text(f"{domain} failed:", "bold red"))
-            self.err.print(Text(report.rstrip()))
+            self._tell((f"{domain} failed:", "bold red"))
+            self._tell(report.rstrip())
         for domain, value in outcome.results.items():
             if value is not None:
-                self.err.print(Text(f"{domain} returned {value!r}", "dim"))
+                self._tell((f"{domain} returned {value!r}", "dim"))
         how = f"{len(outcome.failures)} failed" if outcome.failures else "all ended well"
         took = f"{span(outcome.facts['ns'])} of virtual time in " if _virtual(outcome) else ""
         summary = f"{scenario.name} on {backend}: {how}, {took}{span(round(seconds * 1e9))}"
-        self.err.print(Text(summary, "dim"))
+        self._tell((summary, "dim"))
 
     def failed(self, error: Exception) -> None:
         self.close()
-        self.err.print(Text.assemble(("activations: ", "bold red"), str(error)))
+        self._tell(("activations: ", "bold red"), str(error))
 
     def interrupted(self) -> None:
         self.close()
-        self.err.print(Text("activations: interrupted", "dim"))
+        self._tell(("activations: interrupted", "dim"))
 
     def close(self) -> None:
         self._stop_spinner()
+
+    def _tell(self, *parts: str | tuple[str, str]) -> None:
+        """A line on stderr; of a pair the second is its style."""
+        if _plain(sys.stderr):
+            said = "".join(part if isinstance(part, str) else part[0] for part in parts)
+            print(said, file=sys.stderr, flush=True)
+            return
+        from rich.text import Text
+
+        self.err.print(Text.assemble(*parts))
 
     def _stop_spinner(self) -> None:
         if self._spinner is not None:
             self._spinner.stop()
             self._spinner = None
+
+
+def _plain(stream: IO[str]) -> bool:
+    """Whether colours are not to be thought of: whatever rich goes by, it has some here."""
+    return not stream.isatty() and COLOURED.isdisjoint(os.environ)
+
+
+def _console(stream: IO[str]) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, soft_wrap=True)
 
 
 def write(text: str | bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def perform(
         loaded = load(target)
         reporter.begins(loaded)
         began = time.perf_counter()
-        outcome = loaded.outcome(backend, observer=reporter, **asdict(how))
+        outcome = loaded.outcome(backend, observer=reporter, **how._asdict())
     except ActivationsError as error:
         if debug:
             traceback.print_exception(error)

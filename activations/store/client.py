@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from activations.abi.xs_wire import (
     ERRORS,
@@ -39,8 +38,7 @@ T = TypeVar("T")
 _U32 = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiter:
+class _Waiter(NamedTuple):
     kind: MessageType
     path: str
     reply: asyncio.Future[bytes] | None

@@ -6,8 +6,8 @@ Bytes come in pieces of any size: a ring hands over what fits, a socket what it 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import index
+from typing import NamedTuple
 
 from activations.abi.xs_wire import HEADER, PAYLOAD_MAX
 from activations.store.errors import WireError
@@ -17,8 +17,7 @@ REPLY_MAX = 16 << 20
 answers a long listing in one message, however long. Beyond this, the stream is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One request, reply or event. `kind` is a plain int where no `MessageType` has the number."""
 
     kind: int

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from activations.abi import linux_evtchn, linux_gntalloc, linux_gntdev
-from activations.backend import Check
+from activations.backend import Check, accelerated
 from xen_linux import identity, store
 from xen_linux.device import mend
 
@@ -34,6 +34,7 @@ def _on_xen() -> Iterator[Check]:
     for path in DEVICES:
         yield _device(path)
     yield _store()
+    yield accelerated()
 
 
 def _proc_xen() -> Check:

@@ -7,14 +7,12 @@ every program begins here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from activations import watched
-from activations.accelerator import accelerator, missing
-from activations.backend import Check, refuse
+from activations.backend import Check, accelerated, refuse
 from activations.errors import BackendError
 from activations.loop import EventLoop
 from activations.lower import Clock
@@ -126,10 +124,11 @@ class SimBackend:
         return suffix
 
     def doctor(self) -> Sequence[Check]:
-        how = f"without it: {missing}" if accelerator is None else "in use"
+        from importlib.metadata import version
+
         return [
             Check("simulated Xen", True, f"in this process, greenlet {version('greenlet')}"),
-            Check("accelerator (optional)", True, how),
+            accelerated(),
         ]
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
-from activations.cli import MODULES
+import click
+
+from activations import registry
+from activations.cli import MODULES, SUBCOMMANDS
+from activations.cli import command as group
 
 BEYOND_ASYNCIO = 20
 """Modules of Python's own that this package may add to what asyncio imports."""
@@ -16,7 +21,12 @@ def imported(program: str) -> set[str]:
     """The modules there are at the end of a program."""
     code = f"import sys\n{program}\nprint(*sys.modules, file=sys.__stderr__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stderr.split())
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def command(*arguments: str) -> set[str]:
+    """The same of the command, with its output in a pipe."""
+    return imported(f"from activations.cli import main\nmain({[*arguments]!r})")
 
 
 def packages(modules: set[str]) -> set[str]:
@@ -45,11 +55,28 @@ def test_a_log_that_nobody_shows_brings_nothing_until_something_is_logged() -> N
 
 
 def test_a_run_brings_no_driver_no_log_no_other_subcommand_and_no_other_backend() -> None:
-    program = "from activations.cli import main\nmain(['run', 'examples/pingpong.py'])"
-    modules = imported(program)
+    modules = command("run", "examples/pingpong.py")
     assert "xen_sim" in modules
     others = {f"activations.cli.{module}" for module in MODULES.values() if module != "run"}
     assert not modules & others
-    unused = ("activations.drivers", "activations.xenbus", "xen_linux", "xen_lab", "rich.live")
-    assert not [name for name in modules if name.startswith(unused)]
-    assert not packages(modules) & {"structlog", "anyio", "dpkt", "pyroute2", "pytun_pmd3"}
+    unused = ("activations.drivers", "activations.xenbus", "xen_linux", "xen_lab")
+    assert not [name for name in modules if name.startswith((*unused, "importlib.metadata"))]
+    needed = {"click", "greenlet", "sortedcontainers", "xen_sim", "scenario_pingpong"}
+    assert packages(modules) - packages(imported("import asyncio")) == needed
+
+
+def test_a_backend_that_comes_along_is_the_one_its_entry_point_names() -> None:
+    points = entry_points(group=registry.ENTRY_POINT_GROUP)
+    for name, package in registry.OWN.items():
+        assert points[name].value == f"{package}:backend"
+        assert registry.find(name) is points[name].load()
+
+
+def test_help_brings_no_subcommand_and_says_what_each_says_of_itself() -> None:
+    assert not command("--help") & {f"activations.cli.{module}" for module in MODULES.values()}
+    context = click.Context(group)
+    for name, said in SUBCOMMANDS.items():
+        subcommand = group.get_command(context, name)
+        assert subcommand is not None
+        assert subcommand.get_short_help_str(80) == said
+    assert SUBCOMMANDS.keys() == MODULES.keys()
