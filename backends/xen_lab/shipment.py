@@ -2,7 +2,8 @@
 
 The image holds Debian's packages and changes seldom; `activations`, `xen_linux` and the Python
 packages they need are taken from where they are imported here, so that a change in the source is
-in the next lab. They are laid over the image as a second archive.
+in the next lab. They are laid over the image as a second archive. With them goes the accelerator,
+where it is in use here and was built for a Python as the lab's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from activations import accelerator
 from activations.errors import BackendError
 from activations.scenario import Scenario
 from xen_lab import cpio
@@ -51,6 +53,8 @@ COMMAND = f"""\
 PYTHONPATH=/{SITE}:/{COMMAND_SITE} exec python3 -P -m activations "$@"
 """
 LAB_PYTHON = (3, 11)
+LAB_SUFFIX = ".cpython-311-x86_64-linux-gnu.so"
+"""How the name of a module in C ends that the lab's Python loads."""
 DISTRIBUTION = "xen_activations-0.dist-info"
 ENTRY_POINTS = "[activations.backends]\nlinux = xen_linux:backend\n"
 
@@ -68,6 +72,8 @@ def overlay(extra: Mapping[str, bytes | Path], *, command: bool = False) -> byte
         for path, where in _sources(name):
             if command or COMMANDS not in where:
                 _module(archive, path, f"{SITE}/{where}")
+    for path in _accelerator():
+        archive.file(f"{SITE}/activations/{path.name}", path.read_bytes(), 0o755)
     if command:
         for name in NEEDED_BY_COMMAND:
             for path, where in _sources(name):
@@ -157,6 +163,15 @@ def _sources(name: str) -> Iterator[tuple[Path, str]]:
         return
     for path in sorted(origin.parent.rglob("*.py")):
         yield path, f"{name}/{path.relative_to(origin.parent)}"
+
+
+def _accelerator() -> Iterator[Path]:
+    """The accelerator's file, where there is one that fits. It goes without its source, beside
+    which it was found to be up to date here."""
+    if accelerator.accelerator is not None:
+        path = Path(accelerator.accelerator.__file__)
+        if path.name.endswith(LAB_SUFFIX):
+            yield path
 
 
 def _module(archive: cpio.Writer, source: Path, where: str) -> None:

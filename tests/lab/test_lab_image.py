@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -413,6 +414,19 @@ class TestShipment:
         python = [sys.executable, "-I", "-S", "-c"]
         path = f"import sys; sys.path.insert(0, {str(tmp_path / 'lab/site')!r}); {code}"
         subprocess.run([*python, path], check=True, capture_output=True, text=True)
+
+    @pytest.mark.parametrize("fits", [True, False])
+    def test_the_accelerator_goes_along_where_the_labs_python_loads_it(
+        self, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        suffix = ".cpython-311-x86_64-linux-gnu.so" if fits else ".cpython-312-x86_64-linux-gnu.so"
+        built = tmp_path / f"_accelerator{suffix}"
+        built.write_bytes(b"machine code")
+        in_use = SimpleNamespace(__file__=str(built))
+        monkeypatch.setattr(shipment.accelerator, "accelerator", in_use)
+        assert (f"lab/site/activations/{built.name}" in names(shipment.overlay({}))) is fits
+        monkeypatch.setattr(shipment.accelerator, "accelerator", None)
+        assert not any(name.endswith(".so") for name in names(shipment.overlay({})))
 
 
 def shipment_unpack(text: str) -> bytes:
