@@ -9,18 +9,21 @@ from __future__ import annotations
 import functools
 import subprocess
 import tempfile
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 from measure import Figure
 
 from activations import scenario
-from xen_lab import Lab, packages
+from xen_lab import Lab, Shape, packages
 
 HERE = Path(__file__).parent
 PROGRAMS = {"linux_rates": "xenevtchn", "vchan_rates": "xenvchan"}
 """C programs, and the library that each is on."""
 KIB = 1 << 10
+SECOND = {False: "a second", True: "500 million"}
+"""What a rate is of: of time, or of instructions where those are the clock."""
 
 
 def build(folder: Path) -> dict[str, bytes]:
@@ -56,13 +59,14 @@ class Told:
 
 
 @functools.cache
-def rates() -> dict[str, float]:
+def rates(counted: bool) -> dict[str, float]:
     """What linux_rates.py and vchan_rates.py measure in dom0."""
     told = Told()
     with tempfile.TemporaryDirectory() as folder:
         programs = build(Path(folder))
     result: dict[str, float] = {}
-    with Lab(extra_files=programs, progress=told.progress) as lab:
+    shape = Shape(counted=counted)
+    with Lab(extra_files=programs, shape=shape, progress=told.progress) as lab:
         for name in PROGRAMS:
             outcome = lab.run(scenario.load(str(HERE / f"{name}.py")), told)
             if outcome.failures:
@@ -71,45 +75,48 @@ def rates() -> dict[str, float]:
     return result
 
 
-def ping_pong() -> list[Figure]:
+def ping_pong(counted: bool) -> list[Figure]:
     """Rates, as multiples of C's: the higher the better."""
+    found = rates(counted)
     contenders = {
         "C, libxenevtchn": "C round trips/s",
         "this package's device, no loop": "bare round trips/s",
         "stock asyncio, add_reader": "asyncio round trips/s",
         "two tasks, two ports": "round trips/s",
     }
-    base = rates()["C round trips/s"]
-    return [
-        Figure(name, rates()[key], "round trips a second", rates()[key] / base)
-        for name, key in contenders.items()
-    ]
+    base = found["C round trips/s"]
+    unit = f"round trips in {SECOND[counted]}"
+    return [Figure(name, found[key], unit, found[key] / base) for name, key in contenders.items()]
 
 
-def fan_in() -> list[Figure]:
+def fan_in(counted: bool) -> list[Figure]:
     """Times, as multiples of C's: the lower the better."""
-    base = rates()["C fan-in ms"]
+    found = rates(counted)
+    base, ours = found["C fan-in ms"], found["fan-in ms"]
     return [
         Figure("C, one read and one unmask an event", base, "ms for 1,024 ports", 1.0),
-        Figure("1,024 ports awaited", rates()["fan-in ms"], "ms", rates()["fan-in ms"] / base),
+        Figure("1,024 ports awaited", ours, "ms", ours / base),
     ]
 
 
-def vchans() -> list[Figure]:
+def vchans(counted: bool) -> list[Figure]:
     """Rates, as multiples of C's through the same ring: the higher the better."""
+    found = rates(counted)
+    unit = f"MB in {SECOND[counted]}"
     figures = []
     for ring, size in product((16, 64, 256), (64, 4)):
         how = f"rings of {ring * KIB}, writes of {size * KIB}"
-        base = rates()[f"C, {how}"]
+        base = found[f"C, {how}"]
         for kind in ("C", "Python"):
             name = f"{kind}, {size} KiB a write, rings of {ring} KiB"
-            rate = rates()[f"{kind}, {how}"]
-            figures.append(Figure(name, rate, "MB/s", rate / base))
+            rate = found[f"{kind}, {how}"]
+            figures.append(Figure(name, rate, unit, rate / base))
     return figures
 
 
+KINDS = {"Ping-pong": ping_pong, "Fan-in": fan_in, "vchan": vchans}
 BENCHMARKS = {
-    "Ping-pong on a real Xen": ping_pong,
-    "Fan-in on a real Xen": fan_in,
-    "vchan on a real Xen": vchans,
+    f"{kind} on a real Xen{suffix}": partial(figures, counted)
+    for counted, suffix in ((False, ""), (True, ", by instructions"))
+    for kind, figures in KINDS.items()
 }
