@@ -224,6 +224,11 @@ class _AsItStands(SourceFileLoader):
         return _compiled(path, self.get_data(path))
 
 
+def compile_ahead(path: Path) -> None:
+    """Compile a file once, for all children of this process that will load it."""
+    _compiled(str(path), path.read_bytes())
+
+
 @lru_cache(maxsize=64)
 def _compiled(path: str, source: bytes) -> CodeType:
     code: CodeType = compile(source, path, "exec", dont_inherit=True)

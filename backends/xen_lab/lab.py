@@ -165,6 +165,14 @@ class Lab:
         status, output = commands.run(control, label, argv, timeout=timeout, env=env)
         return status, output.decode(errors="backslashreplace")
 
+    def start(
+        self, domain: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
+    ) -> commands.Program:
+        """Start a program in a domain, and go on while it runs: see what it says, send it signals,
+        wait for its end."""
+        control, label = self.reach(domain)
+        return commands.Program(control, label, argv, env=env)
+
     def put(
         self, domain: str, path: str, data: bytes, *, mode: int = 0o755, timeout: float = 60.0
     ) -> None:

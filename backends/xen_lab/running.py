@@ -200,6 +200,7 @@ class Run:
                 trace=self._trace,
                 record=self._record_to and self._named(),
                 files=None if there else bundle.files,
+                imports=[] if there else bundle.imports,
             )
 
     def trace(self) -> Trace:

@@ -99,6 +99,8 @@ class Bundle:
     digest: str
     files: str
     """Path to text, as JSON, packed for a message."""
+    imports: tuple[str, ...]
+    """What they import from elsewhere: modules that are in the domains already."""
 
 
 def bundle(scenario: Scenario) -> Bundle:
@@ -113,9 +115,16 @@ def bundle(scenario: Scenario) -> Bundle:
         )
     folder = scenario.path.parent
     files = {str(path.relative_to(folder)): text for path, text in _closure(scenario.path)}
+    elsewhere = {
+        name
+        for text in files.values()
+        for name in _imported(text)
+        if not any(_beside(folder, name.partition(".")[0]))
+    }
     content = json.dumps(files, sort_keys=True).encode()
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return Bundle(f"{scenario.path.name}::{scenario.name}", digest, pack(content))
+    target = f"{scenario.path.name}::{scenario.name}"
+    return Bundle(target, digest, pack(content), tuple(sorted(elsewhere)))
 
 
 def _closure(path: Path) -> Iterator[tuple[Path, str]]:
@@ -126,19 +135,19 @@ def _closure(path: Path) -> Iterator[tuple[Path, str]]:
         text = source.read_text("utf-8")
         yield source, text
         for name in _imported(text):
-            found = set(_beside(folder, name)) - seen
+            found = set(_beside(folder, name.partition(".")[0])) - seen
             seen |= found
             waiting += sorted(found)
 
 
 def _imported(text: str) -> set[str]:
-    """The top-level names that a source imports, wherever in it."""
+    """The modules that a source imports, wherever in it."""
     names = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
+            names.add(node.module)
     return names
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from support.attached import SYNC, Attached, sh
+from support.attached import Attached, sh
 
 from xen_lab import Lab
 
 pytestmark = pytest.mark.lab
 
 DISK = "/tmp/disk.img"
+
+
+def detach(lab: Lab, disk: str) -> None:
+    status, said = lab.shell("dom0", ["activations", "detach", "block", "guest", disk])
+    assert status == 0, said
 
 
 def test_a_running_guest_gets_a_disk_and_gives_it_back(lab: Lab) -> None:
@@ -154,12 +159,11 @@ def test_a_running_guest_gets_an_interface_in_a_bridge(lab: Lab) -> None:
 def test_a_disk_whose_server_was_killed_is_detached_by_hand(lab: Lab) -> None:
     domid = lab.guests({"guest": "pvh"})["guest"]
     command = Attached(lab, "block", "guest", "--memory", "4M", "--as", "xvdd")
-    sh(lab, "dom0", f"kill -KILL $(cat {SYNC}/pid)")
-    assert command.ended() == 128 + 9
+    command.kill()
     assert "xvdd" in sh(lab, "dom0", "xenstore-ls /local/domain/0/backend/pyvbd")
     status, said = lab.shell("dom0", ["activations", "detach", "block", "guest", "xvde"])
     assert (status, "guest has no xvde" in said) == (2, True)
-    sh(lab, "dom0", "activations detach block guest xvdd")  # nobody in the guest has seen it
+    detach(lab, "xvdd")  # nobody in the guest has seen it
     assert f"/pyvbd/{domid}" not in sh(lab, "dom0", "xenstore-ls -f /local/domain/0/backend")
 
 
@@ -171,9 +175,8 @@ def test_a_disk_that_the_guest_uses_is_let_go_of_though_its_server_is_dead(lab: 
         i=0; until [ -b /dev/xvde ]; do i=$((i+1)); [ $i -lt 1200 ]; usleep 50000; done
         """
     sh(lab, "guest", there)
-    sh(lab, "dom0", f"kill -KILL $(cat {SYNC}/pid)")
-    assert command.ended() == 128 + 9
-    sh(lab, "dom0", "activations detach block guest xvde")
+    command.kill()
+    detach(lab, "xvde")
     assert f"/pyvbd/{domid}" not in sh(lab, "dom0", "xenstore-ls -f /local/domain/0/backend")
     assert "xvde" not in sh(lab, "guest", "cat /proc/partitions; rmmod xen_blkfront")
 

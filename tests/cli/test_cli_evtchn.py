@@ -317,16 +317,19 @@ def sh(lab: Lab, domain: str, script: str, timeout: float = 60.0) -> str:
     return output
 
 
+def typed(lab: Lab, *words: str) -> str:
+    """The command, typed in dom0."""
+    status, output = lab.shell("dom0", ["activations", "evtchn", *words], 120)
+    assert status == 0, output
+    return output
+
+
 @pytest.mark.lab
 def test_ls_says_of_each_port_what_lsevtchn_says(lab: Lab) -> None:
     domid = lab.guests({"guest": "pvh"})["guest"]
     for domain in ("0", str(domid)):
-        theirs, ours = sh(
-            lab,
-            "dom0",
-            f"{LSEVTCHN} {domain}; echo ===; activations evtchn ls {domain} --json",
-        ).split("===")
-        said = [json.loads(line) for line in ours.splitlines() if line]
+        theirs = sh(lab, "dom0", f"{LSEVTCHN} {domain}")
+        said = [json.loads(line) for line in typed(lab, "ls", domain, "--json").splitlines()]
         ports = {each["port"]: each for each in said if each["event"] == "port"}
         lines = [of_lsevtchn(line.strip()) for line in theirs.splitlines() if "VCPU" in line]
         for port, *state in lines:
@@ -346,7 +349,7 @@ def test_ls_says_of_each_port_what_lsevtchn_says(lab: Lab) -> None:
 
 @pytest.mark.lab
 def test_bits_come_from_xens_console(lab: Lab) -> None:
-    said = sh(lab, "dom0", "activations evtchn ls --bits --json")
+    said = typed(lab, "ls", "--bits", "--json")
     ports = [json.loads(line) for line in said.splitlines()]
     bits = [each["pending"] for each in ports if each["event"] == "port"]
     assert bits.count(None) < len(bits) / 2
@@ -355,28 +358,20 @@ def test_bits_come_from_xens_console(lab: Lab) -> None:
 @pytest.mark.lab
 def test_events_go_between_dom0_and_a_guest_by_hand(lab: Lab) -> None:
     domid = lab.guests({"guest": "pvh"})["guest"]
-    sh(lab, "guest", "activations evtchn answer dom0 > /tmp/answers 2>&1 & echo $! > /tmp/pid")
-    pinged = json.loads(
-        sh(lab, "dom0", "activations evtchn ping guest -n 50 --json 2>&1 | tail -1", 120)
-    )
-    flooded = json.loads(
-        sh(lab, "dom0", f"activations evtchn flood {domid} -n 2000 -p 8 --json | tail -1", 120)
-    )
-    sh(lab, "guest", "kill -INT $(cat /tmp/pid)")
+    answering = lab.start("guest", ["activations", "evtchn", "answer", "dom0"])
+    *_, pinged = map(json.loads, typed(lab, "ping", "guest", "-n", "50", "--json").splitlines())
+    flood = typed(lab, "flood", str(domid), "-n", "2000", "-p", "8", "--json")
+    *_, flooded = map(json.loads, flood.splitlines())
+    answering.signal(signal.SIGINT)
+    assert answering.ended() == 130
     assert (pinged["sent"], pinged["returned"], pinged["lost"]) == (50, 50, 0)
     assert (flooded["sent"], flooded["lost"]) == (2000, 0)
 
 
 @pytest.mark.lab
 def test_watch_hears_what_xen_prints(lab: Lab) -> None:
-    said = sh(
-        lab,
-        "dom0",
-        "(activations evtchn watch con_ring -n 1 > /tmp/watched 2>&1; echo $? >> /tmp/watched) &"
-        " watching=$!;"
-        " until grep -q 'is port' /tmp/watched; do usleep 50000; done;"
-        " xl debug-keys h; wait $watching; cat /tmp/watched",
-        120,
-    )
-    assert "con_ring  1" in said
-    assert said.rstrip().endswith("0")
+    watching = lab.start("dom0", ["activations", "evtchn", "watch", "con_ring", "-n", "1"])
+    watching.says("is port", 120)
+    sh(lab, "dom0", "xl debug-keys h")
+    assert watching.ended() == 0
+    assert b"con_ring  1" in watching.output

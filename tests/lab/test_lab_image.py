@@ -390,13 +390,15 @@ class TestShipment:
             "helper.py": "def late():\n    from pack import inner",
             "pack/__init__.py": "",
             "pack/inner.py": "",
-            "sc.py": "import helper, json\nimport activations\ns = activations.Scenario('s')",
+            "sc.py": "import helper, json\nimport activations\nfrom os.path import join\n"
+            "s = activations.Scenario('s')",
         }.items():
             (tmp_path / name).write_text(text)
         bundle = shipment.bundle(load(str(tmp_path / "sc.py")))
         files = json.loads(shipment_unpack(bundle.files))
         assert sorted(files) == ["helper.py", "pack/__init__.py", "pack/inner.py", "sc.py"]
         assert bundle.target == "sc.py::s"
+        assert bundle.imports == ("activations", "json", "os.path"), "what is not beside it"
 
     def test_a_scenario_without_a_file(self) -> None:
         with pytest.raises(BackendError, match="not loaded from a file"):

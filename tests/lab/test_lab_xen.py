@@ -85,16 +85,17 @@ class TestRun:
         lab.run(scenario(halves), Watching())
         assert time.monotonic() - began < patience(3)
 
-    def test_what_a_half_imports_the_next_one_finds_but_not_what_lies_beside_a_scenario(
+    def test_a_half_finds_what_its_file_imports_or_one_before_it_did_but_nothing_beside_a_scenario(
         self, lab: Lab, scenario, tmp_path: Path
     ) -> None:
         halves = """
-            found = [name for name in ("wave", "beside") if name in sys.modules]
-            import wave, beside
+            found = [name for name in ("colorsys", "wave", "beside") if name in sys.modules]
+            import colorsys, beside
+            __import__("wave")
             @s.domain("dom0")
             async def dom0(xen): return [*found, beside.WORD]
             """
-        for word, found in (("one", []), ("two", ["wave"])):
+        for word, found in (("one", ["colorsys"]), ("two", ["colorsys", "wave"])):
             (tmp_path / "beside.py").write_text(f"WORD = {word!r}")
             assert lab.run(scenario(halves), Watching()).results["dom0"] == [*found, word]
 
@@ -257,6 +258,21 @@ class TestTools:
         assert "Domain-0" in output
         assert lab.shell("dom0", ["sh", "-c", "echo no >&2; exit 7"]) == (7, "no\n")
         assert lab.shell("dom0", ["nonesuch"])[0] == 127
+
+    def test_our_command_ends_and_says_the_same_whether_forked_or_started(self, lab: Lab) -> None:
+        argv = ["activations", "detach", "block", "nobody", "xvda"]
+        status, said = forked = lab.shell("dom0", argv)
+        assert (status, "nobody" in said) == (2, True)
+        assert lab.shell("dom0", ["sh", "-c", " ".join(argv)]) == forked
+
+    def test_a_program_that_runs_on_is_heard_and_signalled(self, lab: Lab) -> None:
+        program = lab.start("dom0", ["sh", "-c", "echo begun; exec sleep 3600"])
+        program.says("begun")
+        assert not program.over
+        program.signal(signal.SIGTERM)
+        assert program.ended() == -signal.SIGTERM
+        with pytest.raises(BackendError, match=r"did not say 'more'; it printed:\nbegun"):
+            program.says("more")
 
     def test_a_command_that_takes_too_long(self, lab: Lab) -> None:
         with pytest.raises(BackendError, match=r"(?s)did not end within 2 s.*so far"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from support.places import PEERS
 
 from activations import BackendError
 from xen_lab import Lab
+from xen_lab.commands import Program
 
 pytestmark = [pytest.mark.lab, pytest.mark.own_lab]  # with guests that nothing has run in
 
@@ -28,6 +30,7 @@ class Outliving:
     def __init__(self, lab: Lab, kind: str, *, disk: bool) -> None:
         self._lab = lab
         self._disk = disk
+        self._served: Program | None = None
         self.domid = lab.guests({"guest": kind})["guest"]  # type: ignore[dict-item]
         lab.put("guest", "/run/outlives.py", PROGRAM.read_bytes())
         lab.put("dom0", "/run/ring.py", RING.encode())
@@ -56,14 +59,15 @@ class Outliving:
     def hears(self, number: int) -> None:
         """An event, and a change in the store, in this generation."""
         port = self.dom0(f"xenstore-read /local/domain/{self.domid}/data/port").strip()
-        self.dom0(f"python3 -P /run/ring.py {self.domid} {port}")
+        ringing = ["python3", "-P", "/run/ring.py", str(self.domid), port]
+        assert self._lab.shell("dom0", ringing) == (0, "")
         self.says(f"event of generation {number}")
         self.dom0(f"xenstore-write /local/domain/{self.domid}/data/word word-{number}")
         self.says(f"word word-{number}")
 
     def _serve(self) -> None:
-        command = f"activations attach block {self.domid} /run/disk.img --as xvdc"
-        self.dom0(f"{command} > /run/attached 2>&1 & echo $! > /run/attach.pid")
+        words = ["block", str(self.domid), "/run/disk.img", "--as", "xvdc"]
+        self._served = self._lab.start("dom0", ["activations", "attach", *words])
 
     def suspend(self) -> None:
         before = self.domid
@@ -83,12 +87,15 @@ class Outliving:
         except BackendError:
             came = False
         if not came:
-            said = self.guest("cat /run/said") + self.dom0("cat /run/attached || true")
+            said = self.guest("cat /run/said")
+            if self._served:
+                said += self._served.output.decode()
             raise AssertionError(f"{line!r} never came; the program printed:\n{said}")
 
     def close(self) -> None:
         self.guest("kill -9 $(cat /run/pid) || true")
-        self.dom0("kill $(cat /run/attach.pid) || true; rm -f /run/attach*")
+        if self._served:
+            self._served.signal(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,7 @@ class Life:
             trace=False,
             record=None,
             files=sent.files,
+            imports=sent.imports,
         )
 
     def _take(self, stream: str, data: bytes) -> None:

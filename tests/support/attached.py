@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import textwrap
 from typing import Any
 
 from xen_lab import Lab
-
-SYNC = "/tmp/attach"
 
 
 def sh(lab: Lab, domain: str, script: str, timeout: float = 60.0) -> str:
@@ -19,40 +18,23 @@ def sh(lab: Lab, domain: str, script: str, timeout: float = 60.0) -> str:
 
 
 class Attached:
-    """The command, running in dom0, once it has said a first word. Pipes tell of that and of its
-    end: to look again and again would take the processor that it runs on."""
+    """The command, running in dom0, once it has said a first word."""
 
     def __init__(self, lab: Lab, *words: str) -> None:
-        self._lab = lab
-        command = " ".join(words)
-        sh(
-            lab,
-            "dom0",
-            f"""
-            rm -rf {SYNC}; mkdir {SYNC}
-            cd {SYNC}
-            mkfifo output begun over
-            (
-                (read -r line; echo "$line" > out; echo > begun; exec cat >> out) < output &
-                reader=$!
-                activations attach {command} --json > output 2>&1 &
-                echo $! > pid
-                s=0; wait $! || s=$?
-                wait $reader; echo $s > status; echo > over
-            ) &
-            read -r line < begun
-            """,
-        )
+        self._program = lab.start("dom0", ["activations", "attach", *words, "--json"])
+        self._program.says("\n")
 
     def events(self) -> list[dict[str, Any]]:
-        text = self._lab.shell("dom0", ["cat", f"{SYNC}/out"])[1]
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in self._program.output.splitlines()]
 
     def interrupt(self) -> None:
         """Ctrl-C."""
-        sh(self._lab, "dom0", f"kill -INT $(cat {SYNC}/pid)")
+        self._program.signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._program.signal(signal.SIGKILL)
+        assert self._program.ended() == -signal.SIGKILL
 
     def ended(self, timeout: float = 60.0) -> int:
         """Wait for the end; the exit status."""
-        waiting = f"cd {SYNC}; read -r line < over; cat status"
-        return int(sh(self._lab, "dom0", waiting, timeout))
+        return self._program.ended(timeout)

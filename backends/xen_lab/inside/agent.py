@@ -1,8 +1,9 @@
 """The agent: one process in every domain, which does there what the host asks.
 
 It starts jobs and passes on what they print, keeps and gives files, and in dom0 relays the
-messages of the guests, whose consoles it reads. While idle it imports what scenarios import, first
-what most do, then what those did that ran; and it forks for each half: the imports cost 3 s there.
+messages of the guests, whose consoles it reads. While idle it imports what most scenarios import,
+and before a half whatever else the scenario's files do; then it forks for that: the imports cost
+3 s there, and who forks pays them once.
 When the host hangs up it ends, and dom0 with it: a lab that lost its host switches itself off.
 
 Requests are `{"id", "to", "do", ...}`, `to` being None where the message has arrived. Answers
@@ -23,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from xen_lab.inside import half, jobs, records
+from xen_lab.inside import half, interpreter, jobs, records
 from xen_lab.inside.channel import CHUNK, Decoder, Message, encode, pack, unpack
 
 READ = 64 << 10
@@ -80,8 +81,8 @@ class Agent:
         self._line = line
         self._guests: dict[str, Line] = {}
         self._jobs: dict[int, jobs.Job] = {}
-        self._halves: set[int] = set()
-        """Which of the jobs are halves."""
+        self._forked: set[int] = set()
+        """Which of the jobs leave word of what they imported."""
         self._selector = selectors.DefaultSelector()
         self._warming: Iterator[None] = half.warm_up()
         self._warm = False
@@ -99,6 +100,12 @@ class Agent:
                     key.data(mask)
             if len(self._line.outgoing) > HELD:
                 self._line.drain()
+
+    def leave(self) -> None:
+        """In a forked child that is something else from now on: let go of what it has here. (Its
+        descriptors were closed; whatever has their numbers next is not to be closed as well.)"""
+        with contextlib.suppress(OSError):
+            self._selector.close()
 
     def _warm_up(self, names: Iterable[str]) -> None:
         """Import these too, when nothing else is to be done."""
@@ -160,17 +167,28 @@ class Agent:
     # Jobs
 
     def do_command(self, message: Message) -> None:
-        self._begin(message, jobs.command(message["argv"], message["env"], message["cwd"]))
+        argv, env, cwd = message["argv"], message["env"], message["cwd"]
+        program = interpreter.program(argv, env)
+        if program is None:
+            self._begin(message, jobs.command(argv, env, cwd))
+            return
+        for _ in self._warming:
+            pass
+        interpreter.reach_command()
+        for _ in half.warm_up(interpreter.imported(argv)):
+            pass
+        self._begin(message, jobs.interpreter(program, env, cwd))
+        self._forked.add(message["id"])
 
     def do_terminal(self, message: Message) -> None:
         job = jobs.terminal(message["argv"], message["env"], message["rows"], message["columns"])
         self._begin(message, job)
 
     def do_half(self, message: Message) -> None:
-        for _ in self._warming:
+        for _ in chain(self._warming, half.warm_up(message["imports"])):
             pass
-        folder = half.lay_out(message["digest"], message["files"])
         target, name, level = message["target"], message["name"], message["log"]
+        folder = half.lay_out(message["digest"], message["files"], target)
 
         def body(result: int, log: int, trace: int, recording: int) -> int:
             os.environ.update(message["env"])
@@ -183,7 +201,7 @@ class Agent:
             return half.run(folder, target, name, result, how)
 
         self._begin(message, jobs.function(body))
-        self._halves.add(message["id"])
+        self._forked.add(message["id"])
 
     def do_input(self, message: Message) -> Message:
         if job := self._jobs.get(message["job"]):
@@ -193,6 +211,11 @@ class Agent:
     def do_resize(self, message: Message) -> Message:
         if job := self._jobs.get(message["job"]):
             job.resize(message["rows"], message["columns"])
+        return {}
+
+    def do_signal(self, message: Message) -> Message:
+        if job := self._jobs.get(message["job"]):
+            job.signal(message["signal"])
         return {}
 
     def do_end(self, message: Message) -> Message:
@@ -230,8 +253,8 @@ class Agent:
             self._unwatch(descriptor)
         del self._jobs[number]
         status = job.reap()
-        if number in self._halves:
-            self._halves.remove(number)
+        if number in self._forked:
+            self._forked.remove(number)
             self._warm_up(half.learned())
         self._line.send({"id": number, "is": "exit", "status": status})
 
@@ -294,14 +317,23 @@ def facts() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Open the line named as the argument, say hello, serve."""
+    """Open the line named as the argument, say hello, serve; in a child that leaves, be what that
+    is to be."""
     descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
     if os.isatty(descriptor):
         tty.setraw(descriptor)
     line = Line(descriptor)
     line.send({"is": "hello", "facts": facts()})
-    with contextlib.suppress(EOFError):
-        Agent(line).run()
+    agent = Agent(line)
+    try:
+        agent.run()
+    except EOFError:
+        return
+    except jobs.Become as become:
+        agent.leave()
+        program = become.program
+    del agent, line
+    program()
 
 
 if __name__ == "__main__":

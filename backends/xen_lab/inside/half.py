@@ -22,7 +22,7 @@ WARM = (
 """What halves import, in an order that makes many small steps of it."""
 PLACE = Path("/run/lab/scenarios")
 LEARNED = Path("/run/lab/imports")
-"""Where a half leaves the names of what it imported beyond that."""
+"""Where a half, or a program, leaves the names of what it imported beyond that."""
 
 
 def warm_up(names: Iterable[str] = WARM) -> Iterator[None]:
@@ -44,14 +44,19 @@ def learned() -> list[str]:
     return names
 
 
-def lay_out(digest: str, files: str | None) -> Path:
-    """Write a scenario's files, packed as JSON of path to text; None: they are there."""
+def lay_out(digest: str, files: str | None, target: str) -> Path:
+    """Write a scenario's files, packed as JSON of path to text; None: they are there. The one with
+    the target is compiled, here and now, for every half that is forked."""
     folder = PLACE / digest
     if files is not None:
+        from activations.scenario import compile_ahead
+
         for path, text in json.loads(unpack(files)).items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
+        with contextlib.suppress(Exception):  # a half will say what is wrong with it
+            compile_ahead(folder / target.partition("::")[0])
     return folder
 
 
@@ -92,7 +97,7 @@ def run(folder: Path, target: str, name: str, result: int, how: Mapping[str, Any
         ending = _describe(_main(target, name, how))
     except BaseException as error:  # SystemExit and Ctrl-C end a half as well, and are told
         ending = {"failure": _told(error)}
-    _leave_imports(before)
+    leave_imports(before)
     sys.stdout.flush()
     sys.stderr.flush()
     _write(result, json.dumps(ending).encode())
@@ -112,7 +117,7 @@ def _main(target: str, name: str, how: Mapping[str, Any]) -> Any:
         return run_in(lambda: backend.new_event_loop(**how), half.main)
 
 
-def _leave_imports(before: Set[str]) -> None:
+def leave_imports(before: Set[str]) -> None:
     """Tell the agent what was imported, what others need first; but not what lies beside the
     scenario: beside another one may lie another module by that name."""
     with LEARNED.open("a") as file:

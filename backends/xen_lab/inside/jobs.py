@@ -10,8 +10,20 @@ import signal
 import struct
 import termios
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 READ = 64 << 10
+
+Program = Callable[[], object]
+"""What a process does until it ends."""
+
+
+class Become(BaseException):
+    """Raised in a forked child: it leaves the agent, and is this program from then on."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
 
 
 class Job:
@@ -49,6 +61,10 @@ class Job:
             size = struct.pack("HHHH", rows, columns, 0, 0)
             fcntl.ioctl(self._inlet, termios.TIOCSWINSZ, size)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
     def end(self) -> None:
         """Kill the process and all it started in its session's first group."""
         with contextlib.suppress(ProcessLookupError):
@@ -63,14 +79,29 @@ class Job:
 
 
 def command(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Job:
-    """Start a program; standard output and error are one stream."""
+    """Start a program."""
 
     def become() -> int:
         os.chdir(cwd)
         os.environ.update(env)
         os.execvp(argv[0], list(argv))
 
-    return _start(become, {"out": (1, 2)})
+    return _start(partial(_guarded, become), OUTPUT)
+
+
+def interpreter(program: Program, env: Mapping[str, str], cwd: str) -> Job:
+    """Run a program of Python's in a forked child: `Become` is raised there."""
+
+    def become() -> None:
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            os.write(2, f"{error}\n".encode())
+            os._exit(127)
+        os.environ.update(env)
+        raise Become(program)
+
+    return _start(become, OUTPUT)
 
 
 def function(body: Callable[[int, int, int, int], int]) -> Job:
@@ -80,7 +111,7 @@ def function(body: Callable[[int, int, int, int], int]) -> Job:
     exit status.
     """
     streams = {"out": (1, 2), "result": (3,), "log": (4,), "trace": (5,), "recording": (6,)}
-    return _start(lambda: body(3, 4, 5, 6), streams)
+    return _start(partial(_guarded, partial(body, 3, 4, 5, 6)), streams)
 
 
 def terminal(argv: Sequence[str], env: Mapping[str, str], rows: int, columns: int) -> Job:
@@ -93,7 +124,12 @@ def terminal(argv: Sequence[str], env: Mapping[str, str], rows: int, columns: in
     return job
 
 
-def _start(body: Callable[[], int], wanted: Mapping[str, Sequence[int]]) -> Job:
+OUTPUT = {"out": (1, 2)}
+"""Standard output and error are one stream."""
+
+
+def _start(live: Callable[[], None], wanted: Mapping[str, Sequence[int]]) -> Job:
+    """A child whose whole life is `live`, which does not return."""
     pipes = {name: os.pipe() for name in wanted}
     pid = os.fork()
     if pid == 0:
@@ -103,7 +139,7 @@ def _start(body: Callable[[], int], wanted: Mapping[str, Sequence[int]]) -> Job:
             for descriptor in wanted[name]:
                 os.dup2(writer, descriptor)
         os.closerange(max(max(targets) for targets in wanted.values()) + 1, 1 << 16)
-        _guarded(body)
+        live()
     for _, writer in pipes.values():
         os.close(writer)
     return Job(pid, {reader: name for name, (reader, _) in pipes.items()})
