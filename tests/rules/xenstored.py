@@ -177,16 +177,17 @@ async def remover(xen: Domain) -> None:
     async with asyncio.timeout(PATIENCE):
         await make()
         await store.write(f"{home}/data/made", "1")
-        await store.wait_for(f"{home}/data/watches")
+        await store.wait_for(f"{home}/data/watches", lambda turn: turn == "2")
         await store.rm(f"{PLACE}/open")
         await make()
         await store.write(f"{home}/data/made", "2")
-        await store.wait_for(f"{home}/data/watches", lambda value: value == "2")
+        await store.wait_for(f"{home}/data/watches", lambda turn: turn == "3")
         async with store.transaction() as t:
             await t.rm(f"{PLACE}/open")
         await store.write(f"{home}/data/made", "3")
         await store.wait_for(f"{home}/data/done")
         await store.rm(PLACE)
+        await store.write(f"{home}/data/made", "all")
 
 
 @removal.domain("guest")
@@ -196,10 +197,11 @@ async def bystander(xen: Domain) -> None:
     assert await heard_until(store, "2") == [f"{PLACE}/open/closed"]
     assert await heard_until(store, "3") == []
     await store.write("data/done", "1")
+    await store.wait_for("data/made", lambda turn: turn == "all")  # who ends takes its nodes along
 
 
 async def heard_until(store: Store, turn: str) -> list[str]:
-    """What this guest is told of the closed node until dom0 has its next turn."""
+    """What this guest is told of the closed node until dom0 has made this turn's."""
     heard = []
     async with store.watch(f"{PLACE}/open/closed") as events:
         await anext(events)
