@@ -8,8 +8,7 @@ an end: the flags of each vCPU, and what everybody has noted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 WORDS, DEEDS, ROOM = 3, 4, 4
 READ, WRITE, ADD, SEND, OFF, ON, CALL, SLEEP, NOTHING = range(9)
@@ -34,8 +33,7 @@ class _Drawn:
         return [(self.draw(kinds) if i < many else NOTHING, self.draw(WORDS)) for i in range(DEEDS)]
 
 
-@dataclass(frozen=True)
-class Store:
+class Store(NamedTuple):
     """One that others do not see yet. An atomic operation's keeps others from writing there."""
 
     at: Place
@@ -43,8 +41,7 @@ class Store:
     atomic: bool = False
 
 
-@dataclass(frozen=True)
-class Agent:
+class Agent(NamedTuple):
     ops: tuple[Op, ...]
     late: tuple[Store, ...] = ()
     handles: bool = False
@@ -59,8 +56,7 @@ class Agent:
     kicked: bool = False
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     agents: tuple[Agent, ...]
     memory: tuple[tuple[Place, int], ...] = ()
     """What is not 0."""
@@ -68,15 +64,18 @@ class State:
 
     def with_agent(self, number: int, **changes: Any) -> State:
         agents = list(self.agents)
-        agents[number] = replace(agents[number], **changes)
-        return replace(self, agents=tuple(agents))
+        agents[number] = agents[number]._replace(**changes)
+        return self._replace(agents=tuple(agents))
 
     def at(self, place: Place) -> int:
-        return dict(self.memory).get(place, 0)
+        for at, value in self.memory:
+            if at == place:
+                return value
+        return 0
 
     def written(self, place: Place, value: int) -> State:
         words = {**dict(self.memory), place: value}
-        return replace(self, memory=tuple(sorted(each for each in words.items() if each[1])))
+        return self._replace(memory=tuple(sorted(each for each in words.items() if each[1])))
 
 
 class ByChance:
@@ -376,4 +375,4 @@ class ByChance:
 def _noted(state: State, who: int, read: int) -> State:
     notes = list(state.notes)
     notes[who] = (notes[who] * 16 + 1 + read) % 2**64
-    return replace(state, notes=tuple(notes))
+    return state._replace(notes=tuple(notes))
