@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from xen_oracle.program import Step
 
 from activations.abi import grant_table as abi
 from activations.abi.grant_table import GntStatus, Op
+from xen_lab import Lab
 
 ENOUGH = 5_000
 """Steps in which every planted fault shows."""
@@ -68,8 +70,18 @@ def test_a_machine_that_could_be_preempted_grants_the_same() -> None:
 probe = probed.probe
 
 
+MENDED = (4, 17, 7)
+"""Xen's version. An older one (4.17.5) copies to the page that a grant's reader has mapped, though
+the entry names another one by now."""
+
+
 @pytest.fixture(scope="module")
-def recordings(probe: Probe) -> list[Recording]:
+def recordings(lab: Lab, probe: Probe) -> list[Recording]:
+    has = lab.facts["xen"]
+    assert tuple(map(int, re.findall(r"\d+", has)[:3])) >= MENDED, (
+        f"this lab's Xen is {has}, and the simulator copies as a newer one does: have apt know "
+        "Debian's security updates, then `activations lab refresh`"
+    )
     return compare.record(probe.programs, [grants.asked(20_000, seed=2026)])
 
 
