@@ -203,6 +203,20 @@ def test_a_deadline_in_the_past_does_not_block(lower):
     assert lower.block(0) == []
 
 
+@pytest.mark.parametrize("demuxed", [False, True])
+def test_what_a_block_has_read_does_not_sleep_until_it_is_unmasked(lower, device, demuxed):
+    """As where a signal handler's exception breaks the turn off before that."""
+    port = lower.alloc_unbound(0)
+    device.fire(port)
+    deadline = time.monotonic_ns() + round(patience(5) * 1e9)
+    lower.block(deadline)
+    if demuxed:
+        assert lower.demux() == [port]
+    lower.block(deadline)
+    assert time.monotonic_ns() < deadline
+    assert lower.demux() == [port]
+
+
 def test_a_descriptor_ends_a_block_and_is_shown_as_a_key(lower):
     ours, theirs = socket.socketpair()
     with ours, theirs:
