@@ -90,6 +90,7 @@ class FileDisk:
         try:
             have_alone(self._fd, self.path, read_only)
             self._in_memory = _in_memory(self._fd)
+            self._at_once = 0 if self._in_memory else os.RWF_NOWAIT  # in memory nothing waits
             self.sector_size: int = _sector_size(self._fd, self.path)
             self.size: int = _size(self._fd, self.path, read_only, format)
         except BaseException:
@@ -131,7 +132,7 @@ class FileDisk:
     def _transfer(self, call: Call, offset: int, buffers: Buffers) -> Done:
         if call not in self._mute and len(buffers) <= IOV_MAX:
             try:
-                if call(self._fd, buffers, offset, os.RWF_NOWAIT) == sum(map(len, buffers)):
+                if call(self._fd, buffers, offset, self._at_once) == sum(map(len, buffers)):
                     return None
             except OSError as error:  # if it is more than that it would wait, it will come again
                 if error.errno in (EOPNOTSUPP, EINVAL):
