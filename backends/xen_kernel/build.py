@@ -22,7 +22,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 from tempfile import TemporaryDirectory
 from time import time
 
@@ -209,6 +209,8 @@ def _is_sealed(path: Path) -> bool:
 
 def _content(source: Path) -> bytes:
     try:
+        if not S_ISREG(source.stat().st_mode):  # another may have no end
+            raise KernelError(f"cannot read {source}: not a regular file")
         return source.read_bytes()
     except OSError as error:
         raise KernelError(f"cannot read {source}: {error.strerror}") from error

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from support.child_pytest import run_pytest
 from support.explored import FEW, halves, kind_of, nothing, programs
 
-from activations import Domain
+from activations import BackendError, Domain
 from xen_sim import Machine, PlainGuest, Solo5
 from xen_sim.explore.course import Following
 from xen_sim.explore.database import Database
@@ -206,16 +206,31 @@ def test_a_fifo_among_the_kept_failures_is_not_waited_for(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {".gitignore", "x1-aaaa.json"}
 
 
-def test_a_failure_that_finds_no_room_leaves_nothing_behind_and_says_where(tmp_path: Path) -> None:
+@contextmanager
+def files_no_longer_than(size: int) -> Iterator[None]:
+    """As a file system that is full, in memory too."""
     soft, hard = getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, (16, hard))  # Python ignores SIGXFSZ
+    setrlimit(RLIMIT_FSIZE, (size, hard))  # Python ignores SIGXFSZ
     try:
-        verdict = explore(lower_half(with_faults(4)), FEW, database=Database(tmp_path))
+        yield
     finally:
         setrlimit(RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_failure_that_finds_no_room_leaves_nothing_behind_and_says_where(tmp_path: Path) -> None:
+    with files_no_longer_than(16):
+        verdict = explore(lower_half(with_faults(4)), FEW, database=Database(tmp_path))
     (note,) = (note for note in verdict.notes if "not kept" in note)
     assert note == f"the failure was not kept in {tmp_path} (File too large): note its token"
     assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
+
+
+def test_processes_that_cannot_wait_for_each_other_are_refused_with_what_they_lack() -> None:
+    with (
+        files_no_longer_than(16),
+        pytest.raises(BackendError, match=r"no 2 processes can search: /dev/shm.*leave out --jobs"),
+    ):
+        explore(lower_half(), Effort(runs=50, jobs=2))
 
 
 def test_the_table_ends_where_it_went_wrong() -> None:

@@ -168,6 +168,7 @@ def test_files_may_follow_the_first(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("words", "said"),
     [
         ("explore --kernel /nowhere/evtchn.c", "cannot read /nowhere/evtchn.c"),
+        ("explore --kernel /dev/zero", "cannot read /dev/zero: not a regular file"),
         (
             "explore --kernel windows",
             "'windows' is not a lower half that comes with activations: those are freebsd,",

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from activations.errors import BackendError
 from xen_sim.explore.engine import Engine, Run
 from xen_sim.explore.hands import Answer, Died, Errand, answered
 from xen_sim.explore.strategies import Recipe, Strategy
@@ -212,7 +213,13 @@ def _pool(engine: Engine, jobs: int) -> Iterator[Workers]:
     made: list[Executor] = []
 
     def pool() -> Executor:
-        made.append(ProcessPoolExecutor(jobs, context, _begin, (engine,)))
+        try:
+            made.append(ProcessPoolExecutor(jobs, context, _begin, (engine,)))
+        except OSError as error:  # of a semaphore
+            raise BackendError(
+                f"no {jobs} processes can search: /dev/shm, by which they wait for each other, "
+                f"cannot be written ({error.strerror}): search in one (leave out --jobs)"
+            ) from error
         return made[-1]
 
     def another(broken: Executor) -> Executor:
