@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support import eager, reporting
+from support import drawn, eager, reporting
 from support.needs import LEFT_OUT, leave_out
 from support.pace import patience
 from support.side_by_side import LAB
@@ -54,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for module in (reporting, eager):
         module.pytest_configure(config)
+    config.pluginmanager.register(drawn)
 
 
 def descriptors() -> set[tuple[str, str]]:

@@ -7,6 +7,7 @@ simulator and not on a real Xen is a fault of the simulator.
 from __future__ import annotations
 
 import pytest
+from support.drawn import drawn
 from support.parameters import some_in
 from support.places import RULES
 from support.rules import LAB_ONLY, check, rules_in
@@ -14,10 +15,7 @@ from support.rules import LAB_ONLY, check, rules_in
 from activations import scenario
 from xen_lab import Lab
 
-OTHER_ORDERS = [
-    pytest.param(0, marks=pytest.mark.once),
-    *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 5)),
-]
+OTHER_ORDERS = [pytest.param(0, marks=pytest.mark.once), *drawn(1)]
 
 
 @pytest.mark.parametrize("rule", rules_in(RULES))

@@ -17,13 +17,14 @@ import anyio
 import pytest
 from anyio import BrokenResourceError, EndOfStream
 from support.below import exchange
+from support.drawn import drawn
 from support.places import RULES
 from support.rules import rules_in
 
 from activations import ActivationsError, Domain, EventLoop, scenario
 from xen_sim import Machine
 
-CUTS = [0, *(pytest.param(cut, marks=pytest.mark.long) for cut in range(1, 5))]
+CUTS = [0, *drawn(1)]
 NEVER = 10**9
 """A turn that does not come."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from support.drawn import drawn
 from support.parameters import one_in
 
 from activations import BackendError
@@ -157,12 +158,10 @@ def by_chance(seed: int) -> Programs:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "seeds", [range(4), pytest.param(range(4, 100), marks=[pytest.mark.long, pytest.mark.once])]
-)
-def test_a_program_drawn_by_chance_comes_to_the_same_ends(seeds: range) -> None:
+@pytest.mark.parametrize(("first", "count"), [(0, 4), *drawn(1, 32)])
+def test_a_program_drawn_by_chance_comes_to_the_same_ends(first: int, count: int) -> None:
     reduced_whole = whole = several = 0
-    for seed in seeds:
+    for seed in range(first, first + count):
         reduced, _, all_reduced = ends(by_chance(seed), Reduced(), 1_500)
         if not all_reduced:
             continue
@@ -172,9 +171,9 @@ def test_a_program_drawn_by_chance_comes_to_the_same_ends(seeds: range) -> None:
         reduced_whole += 1
         whole += all_of_it
         several += len(reduced) > 1
-    assert reduced_whole * 4 > 3 * len(seeds)
-    assert whole * 6 > len(seeds)
-    assert several * 4 > len(seeds)
+    assert reduced_whole * 4 > 3 * count
+    assert whole * 6 > count
+    assert several * 4 > count
 
 
 # What a user sees of it

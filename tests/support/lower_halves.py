@@ -7,7 +7,8 @@ from typing import Any
 
 from support.needs import need_compiler
 from support.places import TESTS
-from xen_kernel import KERNELS, Scenario
+from xen_kernel import KERNELS, Limits, Scenario
+from xen_kernel.engine import OUT_OF_STATES, Program
 
 NAMES = sorted(path.stem for path in KERNELS.glob("*.c"))
 DELIVERIES = ("vector", "callback", "pv")
@@ -33,6 +34,12 @@ def harness_alone(folder: Path, text: str, **options: Any) -> Scenario:
     kernel.write_text("")
     harness.write_text(text)
     return Scenario((kernel,), harness=harness, **options)
+
+
+def is_larger(than: int, asked: Program) -> bool:
+    """Whether it has more states than so many."""
+    result, _ = asked.search(Limits(states=than), goes_on=True)
+    return result.result == OUT_OF_STATES
 
 
 MANY = ("freebsd", "linux_2l", "linux_fifo")

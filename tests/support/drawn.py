@@ -1,0 +1,46 @@
+"""Numbers that are others every day: of a sweep that has no end each day's runs take another part.
+
+A failure says with which number of the day it is had again: `ACTIVATIONS_SEED=739948`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import pytest
+
+VARIABLE = "ACTIVATIONS_SEED"
+DAY = int(os.environ.get(VARIABLE) or datetime.now(UTC).date().toordinal())
+MOST = 1_000_000
+
+
+def drawn(many: int, *values: Any) -> list[Any]:
+    """So many parameters: each is a number below a million, and these values. They are long: what
+    always runs takes the same numbers each time, so that who has changed something meets no fault
+    but of that change."""
+    marks = [pytest.mark.long, pytest.mark.drawn]
+    return [
+        pytest.param(
+            number, *values, id="-".join(("drawn", str(nth), *map(_named, values))), marks=marks
+        )
+        for nth, number in enumerate(Random(DAY).sample(range(1, MOST), many))
+    ]
+
+
+def _named(value: Any) -> str:
+    return str(getattr(value, "__name__", value))
+
+
+def again(test: str) -> str:
+    """The command that has the same numbers for it."""
+    return f"{VARIABLE}={DAY} tests/run -m long '{test}'"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """How a failure is had again, among what it has written."""
+    if report.failed and "drawn" in report.keywords:
+        report.sections.append(("to have it again", again(report.nodeid)))
