@@ -159,8 +159,8 @@ nonsense = two("what does not fit the disk is refused in words", raw(honest), us
 
 async def try_to_write(xen: Domain, disk: Disk) -> None:
     assert disk.read_only
-    for attempt in (disk.write(0, bytes(512)), disk.discard(0, 512)):
-        refused = await refusal(attempt, DiskError)
+    for attempt in (partial(disk.write, 0, bytes(512)), partial(disk.discard, 0, 512)):
+        refused = await refusal(attempt(), DiskError)
         assert isinstance(refused, OSError)
         assert refused.errno == errno.EROFS
     assert await disk.read(0, 512) == bytes(512)

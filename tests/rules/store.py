@@ -302,8 +302,9 @@ async def guest(xen: Domain) -> None:
     store = xen.store
     assert await store.read("name") == "guest"
     assert await store.read("domid") == str(xen.domid)
-    for attempt in (store.write("name", "x"), store.write("/tool/x", "x"), store.rm("memory")):
-        error = await refusal(attempt)
+    to_name, elsewhere = (partial(store.write, path, "x") for path in ("name", "/tool/x"))
+    for attempt in (to_name, elsewhere, partial(store.rm, "memory")):
+        error = await refusal(attempt())
         assert error.errno == errno.EACCES, error
     await store.write("data/said", "hello")
     assert await store.wait_for("data/answer") == "bye"
