@@ -143,16 +143,9 @@ static PyObject *Turn_call_soon(Turn *self, PyObject *const *args, Py_ssize_t co
         PyUnicode_Compare(PyTuple_GET_ITEM(names, 0), str_context) == 0;
     if (self->closed || count < 1 || (names != NULL && !named))
         return PyObject_Vectorcall(self->plain_call_soon, args, count, names);
-    PyObject *context = named && args[count] != Py_None ? Py_NewRef(args[count])
-                                                        : PyContext_CopyCurrent();
     PyObject *others = PyTuple_New(count - 1);
-    PyObject *made = PyType_GenericAlloc((PyTypeObject *)handle_type, 0);
-    if (context == NULL || others == NULL || made == NULL) {
-        Py_XDECREF(context);
-        Py_XDECREF(others);
-        Py_XDECREF(made);
-        return NULL;
-    }
+    PyObject *made = others == NULL ? NULL : PyType_GenericAlloc((PyTypeObject *)handle_type, 0);
+    if (made == NULL) return Py_XDECREF(others), NULL;
     for (Py_ssize_t i = 1; i < count; i++) PyTuple_SET_ITEM(others, i - 1, Py_NewRef(args[i]));
     SLOT(made, handle.callback) = Py_NewRef(args[0]);
     SLOT(made, handle.args) = others;
@@ -160,8 +153,10 @@ static PyObject *Turn_call_soon(Turn *self, PyObject *const *args, Py_ssize_t co
     SLOT(made, handle.loop) = Py_NewRef(self->loop);
     SLOT(made, handle.traceback) = Py_NewRef(Py_None);
     SLOT(made, handle.repr) = Py_NewRef(Py_None);
-    SLOT(made, handle.context) = context;
-    if (well(PyObject_CallOneArg(self->append, made)) < 0) Py_CLEAR(made);
+    SLOT(made, handle.context) = named && args[count] != Py_None ? Py_NewRef(args[count])
+                                                                 : PyContext_CopyCurrent();
+    if (SLOT(made, handle.context) == NULL || well(PyObject_CallOneArg(self->append, made)) < 0)
+        Py_CLEAR(made);
     return made;
 }
 
@@ -173,9 +168,8 @@ static int report(Turn *self, PyObject *entry) {
     PyErr_Fetch(&type, &error, &trace);
     PyErr_NormalizeException(&type, &error, &trace);
     if (trace != NULL) PyException_SetTraceback(error, trace);
-    int told = well(PyObject_CallFunctionObjArgs(self->report, entry, error, NULL));
+    int told = well(PyObject_CallFunction(self->report, "ON", entry, error));
     Py_XDECREF(type);
-    Py_XDECREF(error);
     Py_XDECREF(trace);
     return told;
 }
@@ -421,9 +415,7 @@ static PyObject *Send_send(Send *self, PyObject *port) {
 
 /* ---- Fused: the demux of Solo5's lower half under an event loop -------------------------------- */
 
-typedef struct {
-    BASE PyObject *taken, *plain_unmask;
-} Fused;
+typedef struct { BASE PyObject *taken, *plain_unmask; } Fused;
 
 static int Fused_init(Fused *self, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
     return hold(self, 2, args, "O!OO&:Fused", &PyList_Type, &self->taken, &self->plain_unmask, map,
@@ -455,6 +447,12 @@ static PyObject *Fused_unmask(Fused *self, PyObject *ports) {
     return PyList_SetSlice(ports, 0, PyList_GET_SIZE(ports), NULL) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* fence.new_fence: no load after it overtakes a store before it */
+static PyObject *fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+    __sync_synchronize();
+    Py_RETURN_NONE;
+}
+
 /* ---- The module ------------------------------------------------------------------------------- */
 
 #define METHOD(type, name, flags) {#name, (PyCFunction)(void (*)(void))type##_##name, flags, NULL}
@@ -466,6 +464,7 @@ static PyObject *Fused_unmask(Fused *self, PyObject *ports) {
         .tp_dealloc = (destructor)dealloc, .tp_traverse = (traverseproc)traverse,                  \
         .tp_clear = (inquiry)clear, __VA_ARGS__}
 
+static PyMethodDef functions[] = {{"fence", fence, METH_NOARGS, NULL}, {0}};
 static PyMethodDef turn_methods[] = {
     METHOD(Turn, call_soon, METH_FASTCALL | METH_KEYWORDS), METHOD(Turn, run_once, METH_NOARGS), {0}};
 static PyMemberDef turn_members[] = {{"closed", T_BOOL, offsetof(Turn, closed), 0, NULL}, {0}};
@@ -478,7 +477,8 @@ TYPE(Send, .tp_methods = send_methods);
 TYPE(Fused, .tp_methods = fused_methods);
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_accelerator", "See docs/accelerator.md.", -1, NULL, NULL, NULL, NULL, NULL};
+    PyModuleDef_HEAD_INIT, .m_name = "_accelerator", .m_doc = "See docs/accelerator.md.",
+    .m_size = -1, .m_methods = functions};
 
 PyMODINIT_FUNC PyInit__accelerator(void) {
 #define INTERN(name) if ((str_##name = PyUnicode_InternFromString(#name)) == NULL) return NULL;

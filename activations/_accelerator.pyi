@@ -11,6 +11,8 @@ from activations.timers import SleepQueue
 SOURCE: str
 """CRC-32 of the file in C that it was made from, in hexadecimal."""
 
+def fence() -> None: ...
+
 class Turn:
     closed: bool
 

@@ -21,7 +21,7 @@ load one that the other end stores, and x86 may swap these two unless a fence is
 from __future__ import annotations
 
 from activations.abi import ring as abi
-from activations.fence import Fence
+from activations.fence import new_fence
 from activations.ring import RingError
 
 __all__ = ["BackRing", "FrontRing", "RingFull"]
@@ -60,7 +60,7 @@ class _End:
         self.size: int = 1 << (fit.bit_length() - 1)
         """Entries: the largest power of two that fits."""
         self.entry_size = entry_size
-        self._fence = Fence()
+        self._fence = new_fence()
         self._entries = memory[abi.ENTRIES :]
         self._places: list[memoryview | None] = [None] * self.size
         """Where each entry is, as soon as one was read there."""
@@ -102,16 +102,15 @@ class _End:
         words = self._words
         before = words[self._PROD]
         words[self._PROD] = produced
-        with self._fence:
-            wanted = words[self._PEER_EVENT]
-        return (produced - wanted) & _U32 < (produced - before) & _U32
+        self._fence()
+        return (produced - words[self._PEER_EVENT]) & _U32 < (produced - before) & _U32
 
     def _await(self, consumed: int) -> bool:
         """Ask for a notification of the next entry; whether there is one already."""
         words = self._words
         words[self._EVENT] = (consumed + 1) & _U32
-        with self._fence:
-            return words[self._PEER_PROD] != consumed
+        self._fence()
+        return words[self._PEER_PROD] != consumed
 
 
 class FrontRing(_End):

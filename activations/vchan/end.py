@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from activations.abi import vchan as abi
 from activations.abi.vchan import Live, Notify
-from activations.fence import Fence
+from activations.fence import new_fence
 from activations.ring import ByteRing, RingError
 from activations.vchan.errors import VchanError
 
@@ -80,7 +80,7 @@ class End:
         self._incoming = _ring(incoming, control, fields.incoming)
         self._outgoing = _ring(outgoing, control, fields.outgoing)
         self._notify = notify
-        self._fence = Fence()
+        self._fence = new_fence()
 
     # Who is there
 
@@ -146,20 +146,14 @@ class End:
         """Have the other end send an event once it has written, or read. Then look once more
         before sleeping, and ask again after every event: see above."""
         self._control[self._fields.asks] |= about
-        self._order()
+        self._fence()
 
     def _tell(self, done: int) -> None:
-        with self._fence:  # as `_order`
-            pass
+        self._fence()  # the load below does not overtake the store above
         asked = self._control[self._asked]
         if asked & done:
             self._control[self._asked] = asked & _ALL & ~done
             self._notify()
-
-    def _order(self) -> None:
-        """No load below overtakes a store above."""
-        with self._fence:
-            pass
 
 
 def _ring(data: memoryview, control: memoryview, indices: tuple[int, int]) -> ByteRing:

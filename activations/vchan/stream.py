@@ -88,8 +88,13 @@ class VchanStream(ByteStream):
         closed. On an error, and when cancelled, a part may have been sent.
         """
         written = 0
-        if type(item) is bytes and self._stint > 0 and not self._sends:
-            written = self._write_at_once(item)
+        link = self._link
+        refused = self._sends or link.closed or link.end.peer_left
+        if not refused and type(item) is bytes and self._stint > 0:
+            # Most of what is sent fits, and then takes no view of it nor a coroutine more, nor a
+            # guard, since no other task runs in between; what is wrong is left for `_write` to say.
+            self._stint -= 1
+            written = link.end.write(item)
             if written and written == len(item):
                 return
         with self._sending:
@@ -102,17 +107,6 @@ class VchanStream(ByteStream):
                             written += await self._send_some(rest)
             finally:
                 self._sends = False
-
-    def _write_at_once(self, item: bytes) -> int:
-        """How much fits. Most of what is sent does, and then takes no view of it nor a coroutine
-        more, nor a guard, since no other task runs in between; what is wrong is left for `_write`
-        to say."""
-        link = self._link
-        end = link.end
-        if link.closed or end.peer_left:
-            return 0
-        self._stint -= 1
-        return end.write(item)
 
     async def _send_some(self, data: memoryview) -> int:
         """Write what there is room for, once there is some."""
