@@ -19,7 +19,7 @@ from activations.own import disown, own_tasks
 from activations.running import from_program, program
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.plain import PlainGuest
-from xen_sim.schedule.scheduler import Kept, nothing
+from xen_sim.schedule.kept import Kept, nothing
 
 if TYPE_CHECKING:
     from xen_sim.build import Built

@@ -10,7 +10,7 @@ where a switch is broken off. So it may be there twice, and be woken for nothing
 here.
 
 What the thread keeps that belongs to a fiber (asyncio keeps its running loop there) changes hands
-at the switch: a fiber's `keep` says what that is, and the scheduler does not ask.
+at the switch: a fiber's `keep` says what that is (`kept`), and the scheduler does not ask.
 """
 
 from __future__ import annotations
@@ -18,42 +18,15 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from activations.errors import BlockedForever, SimulationOver
 from xen_sim.schedule.clock import Clock
+from xen_sim.schedule.kept import Kept, nothing
 from xen_sim.schedule.step import RUN_NEXT, Choice, Step
 from xen_sim.schedule.tape import Tape
-
-
-class Kept(Protocol):
-    """What the thread kept for a fiber when it gave up the processor."""
-
-    def restore(self) -> None:
-        """It runs again: put it back."""
-
-    def stale(self) -> bool:
-        """Whether the thread keeps something else for it by now."""
-
-
-class Nothing:
-    """A fiber that leaves nothing with the thread."""
-
-    def restore(self) -> None:
-        """There is nothing to put back."""
-
-    def stale(self) -> bool:
-        return False
-
-
-_NOTHING = Nothing()
-
-
-def nothing() -> Kept:
-    """The `keep` of a fiber that leaves nothing with the thread."""
-    return _NOTHING
 
 
 def unexplained(error: BlockedForever) -> BlockedForever:

@@ -14,7 +14,8 @@ from xen_sim.faults.kinds import NOTHING, Enabled
 from xen_sim.hardware.cpu import CPU, SteppedCPU
 from xen_sim.hardware.memory import PLAIN, STEPPED, Lock
 from xen_sim.schedule.clock import Calendar, Clock, VirtualClock, WallClock
-from xen_sim.schedule.scheduler import Kept, Scheduler, nothing, unexplained
+from xen_sim.schedule.kept import Kept, nothing
+from xen_sim.schedule.scheduler import Scheduler, unexplained
 from xen_sim.schedule.tape import Tape
 from xen_sim.xen.domain import XenDomain
 from xen_sim.xen.faulty_store import StoreFaults
