@@ -300,7 +300,7 @@ class Machine:
         may stand deep."""
         scheduler = self.xen.scheduler
         cpu = life.vcpu.cpu
-        scheduler.start(cpu, life)
+        scheduler.start(cpu, life.__call__)  # less of C's stack than `life`: each switch copies it
         cpu.greenlet.gr_context = copy_context()
         cpu.greenlet.switch()
 
