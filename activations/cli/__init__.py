@@ -23,7 +23,7 @@ from importlib import import_module
 import click
 
 from activations.cli import hashes
-from activations.cli.ending import ENDING, orderly
+from activations.cli.ending import ENDING, give_back, orderly
 from activations.cli.status import INTERRUPTED, NOT_TRIED
 from activations.cli.streams import guarded
 from activations.errors import ActivationsError
@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with orderly(), guarded():
             status = _run(arguments)
-    except KeyboardInterrupt:  # another one, while the first was taken
+    except KeyboardInterrupt:  # another one, while the first was taken; or one as all was over
+        give_back()
         status = INTERRUPTED
     return status if ENDING.status is None else ENDING.status
 

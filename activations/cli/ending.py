@@ -12,7 +12,7 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
@@ -36,6 +36,8 @@ class Ending:
     begun: bool = False
     status: int | None = None
     """The exit status that goes with it; None where the subcommand has one of its own."""
+    taken: Sequence[signal.Signals] = ()
+    """Those of `ENDS` that are a Ctrl-C now, and were the system's."""
 
     def forget(self) -> None:
         """Another command begins."""
@@ -63,17 +65,24 @@ def orderly() -> Iterator[None]:
     stay so, as SIGHUP below `nohup`."""
     ENDING.forget()
     ours = threading.current_thread() is threading.main_thread()
-    taken = [each for each in ENDS if ours and signal.getsignal(each) is signal.SIG_DFL]
+    ENDING.taken = [each for each in ENDS if ours and signal.getsignal(each) is signal.SIG_DFL]
     try:
         with unheard():
-            for each in taken:
+            for each in ENDING.taken:
                 signal.signal(each, _as_ctrl_c)
         with _insistent():
             yield
     finally:
-        with unheard():
-            for each in taken:
-                signal.signal(each, signal.SIG_DFL)
+        give_back()
+
+
+def give_back() -> None:
+    """What `orderly` has taken is the system's again. Who catches a Ctrl-C outside of the block calls
+    it once more: that may have come just as the block was about to."""
+    with unheard():
+        for each in ENDING.taken:
+            signal.signal(each, signal.SIG_DFL)
+        ENDING.taken = ()
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:

@@ -128,6 +128,17 @@ def test_at_any_line_it_ends_a_server_in_order(
     assert len(places) > 10
 
 
+def test_at_any_line_signals_go_back_where_they_went(capfd: pytest.CaptureFixture[str]) -> None:
+    for after in count():
+        caller = Caller(signal.SIGINT, after)
+        with caller:
+            main(["--version"])
+        assert {signal.getsignal(each) for each in ENDS} == {signal.SIG_DFL}, caller.where
+        if not caller.where:
+            break
+    assert after > 10
+
+
 class DroppedCtrlC:
     """What is raised in a finalizer goes nowhere."""
 

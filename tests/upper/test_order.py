@@ -121,12 +121,12 @@ def run(number: int, **options: Any) -> list[tuple[object, ...]]:
     return program.log
 
 
-@pytest.mark.parametrize("number", [*range(15), *drawn(15)])
+@pytest.mark.parametrize("number", [*range(15), *drawn(75)])
 def test_the_fused_machine_and_the_readable_one_run_alike(number: int) -> None:
     assert run(number) == run(number, trace=Trace())
 
 
-@pytest.mark.parametrize("number", [*range(15), *drawn(15)])
+@pytest.mark.parametrize("number", [*range(15), *drawn(75)])
 def test_python_and_c_run_alike(number: int) -> None:
     """The plain way, from a seed, and explored: events, virtual times, figures, and traces."""
     needed_accelerator()
@@ -138,12 +138,12 @@ def test_python_and_c_run_alike(number: int) -> None:
         assert traces[0].lines() == traces[1].lines()
 
 
-@pytest.mark.parametrize("number", [*range(5), *drawn(5)])
+@pytest.mark.parametrize("number", [*range(5), *drawn(15)])
 def test_they_ask_a_seed_the_same(number: int) -> None:
     assert run(number, seed=number) == run(number, seed=number, trace=Trace())
 
 
-@pytest.mark.parametrize("number", [*range(2), *drawn(2)])
+@pytest.mark.parametrize("number", [*range(2), *drawn(8)])
 def test_an_explored_run_is_the_same_for_the_same_seed(number: int) -> None:
     traces = [Trace(), Trace()]
     first, second = (run(number, seed=number, explore=True, trace=trace) for trace in traces)
