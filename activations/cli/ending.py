@@ -77,8 +77,8 @@ def orderly() -> Iterator[None]:
 
 
 def give_back() -> None:
-    """What `orderly` has taken is the system's again. Who catches a Ctrl-C outside of the block calls
-    it once more: that may have come just as the block was about to."""
+    """What `orderly` has taken is the system's again. Who catches a Ctrl-C outside of the block
+    calls it once more: that may have come just as the block was about to."""
     with unheard():
         for each in ENDING.taken:
             signal.signal(each, signal.SIG_DFL)

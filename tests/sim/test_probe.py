@@ -82,6 +82,20 @@ def test_a_difference_is_shrunk_and_told() -> None:
     ]
 
 
+def test_a_difference_is_one_if_it_comes_again() -> None:
+    steps = [*begin(1), *[Step(Kind.EVENT_CHANNEL_OP, 0, 0, abi.Op.BIND_IPI, bytes(8))] * 2]
+
+    def healed(asked: Sequence[Asked]) -> list[tuple[int, list[Answer]]]:
+        return [
+            (1, simulated.answers(steps, guest.delivery, guest.vcpus)) for guest, steps in asked
+        ]
+
+    misheard = compare.record(deaf, [(Guest(1), steps)])
+    assert compare.agree(healed, misheard) == len(steps)
+    with pytest.raises(AssertionError, match="differs: bind_ipi"):
+        compare.agree(deaf, misheard)
+
+
 @pytest.mark.parametrize(
     "fault", [*planted.FAULTS, *planted.OF_GRANTS], ids=lambda fault: fault.name
 )
