@@ -46,10 +46,13 @@ def find(name: str) -> Any:
 
 
 def _own(name: str) -> Any:
-    """One of `OWN`; None where its package is not there, or not whole."""
+    """One of `OWN`; None where its package is not there, or is another one of that name."""
+    package = OWN.get(name, "")
     try:
-        return getattr(import_module(OWN[name]), "backend", None)
-    except (KeyError, ImportError):
+        return getattr(import_module(package), "backend", None) if package else None
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
         return None
 
 

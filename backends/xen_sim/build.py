@@ -120,7 +120,7 @@ class Built:
 def build(
     xen: Hypervisor,
     name: str,
-    kernel: type[Kernel],
+    kernel: type[Kernel] | str,
     *,
     delivery: Delivery = "vector",
     vcpus: int = 1,
@@ -129,6 +129,7 @@ def build(
 ) -> Built:
     """A new domain. Raises `BackendError` for one that cannot be."""
     catalogue.delivery(delivery)
+    kernel = catalogue.kernel(kernel)
     if programs > 1 and not kernel.multiprocessor:
         raise BackendError(
             f"{name!r} is to run {programs} programs, but {kernel.name} is for one vCPU: take "

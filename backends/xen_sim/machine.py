@@ -28,7 +28,6 @@ from xen_sim import waiting
 from xen_sim.build import Built, build
 from xen_sim.fate import DoomedCPU, Fate
 from xen_sim.faults.kinds import NONE, Enabled, parse
-from xen_sim.guests import catalogue
 from xen_sim.guests.asyncio_guest import AsyncioState
 from xen_sim.guests.kernel import Kernel
 from xen_sim.guests.plain import PlainGuest
@@ -105,7 +104,7 @@ class Machine:
 
         The one called `dom0` gets domid 0; the others are numbered from 1.
         """
-        return self._loops(build(self.xen, name, catalogue.kernel(kernel)), 1)[0]
+        return self._loops(build(self.xen, name, kernel), 1)[0]
 
     def boot(
         self,
@@ -134,7 +133,7 @@ class Machine:
             build,
             self.xen,
             name,
-            catalogue.kernel(kernel),
+            kernel,
             delivery=delivery,
             vcpus=len(programs) if vcpus is None else vcpus,
             max_ports=max_ports,
@@ -157,13 +156,7 @@ class Machine:
         """A domain that runs a plain function on vCPU 0, without an event loop: see
         `guests.plain`. Options and errors are those of `boot`; a fault kills it if `restart`."""
         make = partial(
-            build,
-            self.xen,
-            name,
-            catalogue.kernel(kernel),
-            delivery=delivery,
-            vcpus=vcpus,
-            max_ports=max_ports,
+            build, self.xen, name, kernel, delivery=delivery, vcpus=vcpus, max_ports=max_ports
         )
         return self._begin_plain(make, main, mortal=restart)
 

@@ -72,6 +72,17 @@ def test_a_backend_that_comes_along_is_the_one_its_entry_point_names() -> None:
         assert registry.find(name) is points[name].load()
 
 
+def test_a_backend_that_lacks_a_package_says_which() -> None:
+    code = "import sys; sys.modules['greenlet'] = None; registry.find('sim')"
+    run = subprocess.run(
+        [sys.executable, "-c", f"from activations import registry; {code}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "greenlet" in run.stderr.splitlines()[-1]
+
+
 def test_help_brings_no_subcommand_and_says_what_each_says_of_itself() -> None:
     assert not command("--help") & {f"activations.cli.{module}" for module in MODULES.values()}
     context = click.Context(group)

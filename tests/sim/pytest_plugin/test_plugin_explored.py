@@ -10,14 +10,25 @@ from support.pytest_project import PROGRAMS, RACE, ran
 pytest_plugins = ["pytester"]
 
 
+def named(said: pytest.RunResult) -> tuple[str, str]:
+    """The test and the token of the command that a failure names."""
+    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', str(said.stdout))
+    assert found is not None
+    return found[1], found[2]
+
+
+def brought_back(project: pytest.Pytester, said: pytest.RunResult) -> pytest.RunResult:
+    """The run of that command."""
+    test, token = named(said)
+    return project.runpytest_inprocess(test, "--xen-replay", token)
+
+
 def test_a_failure_of_an_explored_test_has_its_token_and_the_seed_of_the_search(
     project: pytest.Pytester,
 ) -> None:
-    said = str(ran(project, RACE, "--xen-seed", "5").stdout)
-    assert "searched with seed 5" in said
-    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', said)
-    assert found is not None
-    again = project.runpytest_inprocess(found[1], "--xen-replay", found[2])
+    said = ran(project, RACE, "--xen-seed", "5")
+    said.stdout.fnmatch_lines(["*searched with seed 5"])
+    again = brought_back(project, said)
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["E *assert not*"])
 
@@ -33,10 +44,8 @@ def test_a_token_of_a_test_that_the_command_line_had_explored_brings_its_failure
     project: pytest.Pytester,
 ) -> None:
     plain = RACE.replace("explore=200, ", "")
-    said = str(ran(project, plain, "--xen-explore", "200").stdout)
-    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', said)
-    assert found is not None
-    again = project.runpytest_inprocess(found[1], "--xen-replay", found[2])
+    said = ran(project, plain, "--xen-explore", "200")
+    again = brought_back(project, said)
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["E *assert not*"])
 
@@ -115,11 +124,9 @@ async def test_who_is_first(xen_domain):
 """
     said = ran(project, RACE.partition("@pytest")[0] + code)
     said.assert_outcomes(failed=1)
-    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', str(said.stdout))
-    assert found is not None
     if how != "in a task group":
         said.stdout.fnmatch_lines(["  in test_who_is_first, *"])
-    project.runpytest_inprocess(found[1], "--xen-replay", found[2]).assert_outcomes(failed=1)
+    brought_back(project, said).assert_outcomes(failed=1)
 
 
 def test_a_time_out_ends_a_search_and_the_run_that_it_struck_is_not_made_again(
@@ -237,13 +244,10 @@ def test_upcalls_of_an_explored_test_are_as_late_as_its_mark_says(
 
 
 def test_a_token_is_for_as_late_as_the_mark_says(project: pytest.Pytester) -> None:
-    said = str(ran(project, RACE.replace("explore=200", "explore=200, late=2")).stdout)
-    found = re.search(r'pytest "(\S+)" --xen-replay (\S+)', said)
-    assert found is not None
-    project.runpytest_inprocess(found[1], "--xen-replay", found[2]).assert_outcomes(failed=1)
-    other = ran(
-        project, RACE.replace("explore=200", "explore=200, late=1"), "--xen-replay", found[2]
-    )
+    said = ran(project, RACE.replace("explore=200", "explore=200, late=2"))
+    brought_back(project, said).assert_outcomes(failed=1)
+    late_by_one = RACE.replace("explore=200", "explore=200, late=1")
+    other = ran(project, late_by_one, "--xen-replay", named(said)[1])
     other.stdout.fnmatch_lines(["*TokenError*another program*"])
 
 
