@@ -15,7 +15,7 @@ from support.rules import LAB_ONLY, check, rules_in
 from activations import scenario
 from xen_lab import Lab
 
-OTHER_ORDERS = [pytest.param(0, marks=pytest.mark.once), *drawn(4)]
+OTHER_ORDERS = [pytest.param(0, marks=pytest.mark.once), *drawn(2)]
 
 
 @pytest.mark.parametrize("rule", rules_in(RULES))

@@ -24,7 +24,7 @@ from support.rules import rules_in
 from activations import ActivationsError, Domain, EventLoop, scenario
 from xen_sim import Machine
 
-CUTS = [0, *drawn(2)]
+CUTS = [0, *drawn(1)]
 NEVER = 10**9
 """A turn that does not come."""
 

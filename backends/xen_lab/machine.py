@@ -19,15 +19,21 @@ from xen_lab.image import Image
 from xen_lab.process import end_with_parent
 
 # SMAP: the PV dom0 dies in an unhandled page fault. RDTSCP: kills a PVH guest. AVX: an illegal
-# instruction in a PVH domain. MWAIT: Xen panics when idle.
-CPU = "max,-smap,-rdtscp,-xsave,-avx,-avx2,-monitor"
+# instruction in a PVH domain. MWAIT: Xen panics when idle. ERMS: with it kernels and the C library
+# copy byte by byte, and each is a turn of a loop here.
+CPU = "max,-smap,-rdtscp,-xsave,-avx,-avx2,-monitor,-erms"
 XEN = "console=com1 com1=115200,8n1 no-real-mode bootscrub=0 loglvl=info guest_loglvl=info"
 LINUX = (
     "console=hvc0 panic=-1 rdinit=/init random.trust_cpu=on rootfstype=ramfs "
-    "rodata=off cryptomgr.notests apparmor=0 audit=0 mitigations=off nowatchdog"
+    "rodata=off cryptomgr.notests apparmor=0 audit=0 mitigations=off nowatchdog "
+    "norandmaps clearcpuid=112"
 )
 """For dom0 and guests alike. The second line leaves out what costs seconds under emulation:
-a check of the page tables, self-tests of the ciphers, and what guards against other users."""
+a check of the page tables, self-tests of the ciphers, and what guards against other users. The
+third spares the emulator work: a program is always at the same addresses, so that its code is
+translated once and not for each process; and pages are cleared and copied by plain moves, not
+by `rep` (112 is X86_FEATURE_REP_GOOD, arch/x86/include/asm/cpufeatures.h), of which each word is
+a turn of a loop."""
 
 PARALLEL = ("-accel", "tcg,thread=multi")
 COUNTED = ("-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off")
@@ -137,7 +143,9 @@ def _arguments(
     initramfs = f"/proc/self/fd/{root}"
     memory = f"{shape.dom0_memory}M"
     dom0 = f"dom0_mem={memory},max:{memory} dom0_max_vcpus={shape.dom0_vcpus}"
-    linux = f"{LINUX} quiet xenstored={xenstored}"
+    # The processor's counter is its clock, read without a system call: on a busy machine Linux
+    # would doubt it, and ask Xen.
+    linux = f"{LINUX} quiet tsc=reliable xenstored={xenstored}"
     drive = "if=none,format=raw,readonly=on,file.locking=off"
     return [
         *(COUNTED if shape.counted else PARALLEL),

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from support.drawn import by_turns
 from support.pace import patience
 
 import activations
@@ -31,11 +32,17 @@ FOLDERS = tuple(
     str(Path(str(module.__file__)).parent) for module in (activations, xen_sim, asyncio)
 )
 AT_REST = "at rest"
-STRIDES = [23, pytest.param(1, marks=pytest.mark.long)]
-"""One line in so many, or every one."""
+LINES = [(0, 23), *by_turns(4, [(first, 4) for first in range(4)])]
+"""From one on every so many: in four days it is every one."""
+Lines = tuple[int, int]
+"""The first of them, and how many further the next one is."""
 SIGNALS = pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
 )
+
+
+def by_lines(lines: Lines) -> str:
+    return "{}+{}".format(*lines)
 
 
 class Caller:
@@ -76,11 +83,11 @@ def _in_charge() -> bool:
 
 
 def struck_everywhere(
-    number: signal.Signals, stride: int, words: list[str], rests: Callable[[], bool]
+    number: signal.Signals, lines: Lines, words: list[str], rests: Callable[[], bool]
 ) -> Iterator[str]:
-    """Run the command again and again, struck so many lines later each time, and at last once
+    """Run the command again and again, struck at another line each time, and at last once
     `rests` says that it waits; after each the line."""
-    for after in count(0, stride):
+    for after in count(*lines):
         caller, over = Caller(number, after), threading.Event()
         striking = threading.Thread(target=strike_at_rest, args=(caller, rests, over))
         striking.start()
@@ -115,13 +122,13 @@ def nothing_traced() -> Iterator[None]:
 
 @pytest.mark.timeout(300)
 @SIGNALS
-@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("lines", LINES, ids=by_lines)
 def test_at_any_line_it_ends_a_server_in_order(
-    number: signal.Signals, stride: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    number: signal.Signals, lines: Lines, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     socket = tmp_path / "socket"
     places = []
-    for place in struck_everywhere(number, stride, ["store", "serve", str(socket)], socket.exists):
+    for place in struck_everywhere(number, lines, ["store", "serve", str(socket)], socket.exists):
         places.append(place)
         assert not socket.exists(), place
         assert not capfd.readouterr().err.strip(), place
@@ -218,15 +225,17 @@ async def guest(xen):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("stride", [997, pytest.param(127, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "lines", [(0, 997), *by_turns(4, [(127 * part, 508) for part in range(4)])], ids=by_lines
+)
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_at_any_line_it_ends_a_run_in_order(
-    clock: str, stride: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    clock: str, lines: Lines, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C: what was begun ends, no loop is left half made, and one line says what happened."""
     file = tmp_path / "short.py"
     file.write_text(ENDS_BY_ITSELF.format(clock=clock))
-    for after in count(0, stride):
+    for after in count(*lines):
         caller = Caller(signal.SIGINT, after)
         with caller:
             status = main(["run", str(file)])
@@ -237,4 +246,4 @@ def test_at_any_line_it_ends_a_run_in_order(
         said = err.removesuffix("activations: interrupted\n").strip()
         assert status == 130 or said, caller.where
         assert not said or said.startswith("short on sim: all ended well"), (caller.where, err)
-    assert after > 10 * stride
+    assert after > 10 * lines[1]

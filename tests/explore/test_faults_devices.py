@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from support.drawn import by_turns
 from support.faulty import assert_found, two
 
 from activations import Domain
@@ -249,9 +250,7 @@ async def uses_it_a_while(disk: block.Disk) -> None:
 
 
 @pytest.mark.parametrize("fault", ["domains:migrated", "store:connection lost"])
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=() if part == 2 else pytest.mark.long) for part in range(24)]
-)
+@pytest.mark.parametrize("part", [2, *by_turns(4, [*range(2), *range(3, 24)])])
 def test_a_disk_is_used_on_by_a_guest_that_begins_anew(fault: str, part: int) -> None:
     """Its back end does not take that for the guest's end."""
     disk = with_a_disk(uses_it_a_while).faulty(fault)

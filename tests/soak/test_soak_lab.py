@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.drawn import by_turns
 from support.parameters import one_in
 
 from xen_lab import Lab
@@ -20,7 +21,6 @@ def test_a_program_at_either_end_may_be_killed(lab: Lab, kind: str) -> None:
     assert on_lab.kill(lab, kind, kills=1, seed=2).kills == 1
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("kind", DOMAINS)
+@pytest.mark.parametrize("kind", by_turns(2, DOMAINS))
 def test_a_domain_at_either_end_may_be_destroyed(lab: Lab, kind: str) -> None:
     assert on_lab.kill(lab, kind, kills=1, seed=2).kills == 1

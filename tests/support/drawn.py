@@ -1,4 +1,5 @@
-"""Numbers that are others every day: of a sweep that has no end each day's runs take another part.
+"""What is another every day: of a long sweep each day's runs take another part, by chance if it has
+no end, and by turns if it has one.
 
 A failure says with which number of the day it is had again: `ACTIVATIONS_SEED=739948`.
 """
@@ -6,12 +7,14 @@ A failure says with which number of the day it is had again: `ACTIVATIONS_SEED=7
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+T = TypeVar("T")
 VARIABLE = "ACTIVATIONS_SEED"
 DAY = int(os.environ.get(VARIABLE) or datetime.now(UTC).date().toordinal())
 MOST = 1_000_000
@@ -28,6 +31,17 @@ def drawn(many: int, *values: Any) -> list[Any]:
         )
         for nth, number in enumerate(Random(DAY).sample(range(1, MOST), many))
     ]
+
+
+def turn(days: int, values: Sequence[T]) -> Sequence[T]:
+    """Those whose turn it is today: within so many days each has had one."""
+    return values[DAY % days :: days]
+
+
+def by_turns(days: int, values: Sequence[Any]) -> list[Any]:
+    """These as parameters. They are long, as those of `drawn` are."""
+    marks = [pytest.mark.long, pytest.mark.drawn]
+    return [pytest.param(value, marks=marks) for value in turn(days, values)]
 
 
 def _named(value: Any) -> str:

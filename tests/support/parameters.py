@@ -12,8 +12,6 @@ from activations import scenario
 
 LONG = "long: "
 """How the names of those begin that are marked `long`."""
-AN_HOUR = [pytest.mark.long, pytest.mark.timeout(3600)]
-"""The marks of what is long, and may take so long."""
 
 
 def scenarios_in(*files: Path) -> list[Any]:

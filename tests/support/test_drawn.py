@@ -41,6 +41,16 @@ def test_they_are_long_and_come_with_what_else_a_test_takes() -> None:
     assert {mark.name for mark in first.marks} == {"long", "drawn"}
 
 
+def test_by_turns_each_has_one_within_so_many_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    every: list[object] = []
+    for day in range(739_000, 739_004):
+        monkeypatch.setattr(drawn, "DAY", day)
+        for each in drawn.by_turns(4, range(10)):
+            every += each.values
+            assert {mark.name for mark in each.marks} == {"long", "drawn"}
+    assert sorted(every) == list(range(10))
+
+
 def test_a_failure_says_how_the_same_numbers_are_had_again(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

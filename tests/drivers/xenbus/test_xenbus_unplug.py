@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.drawn import by_turns
 
 from activations import Domain
 from activations.xenbus import Device, plug, unplug
@@ -38,9 +39,7 @@ class KilledAt(Tape):
 
 
 @pytest.mark.parametrize("victim", ["driver", "guest"])
-@pytest.mark.parametrize(
-    "first", [pytest.param(each, marks=pytest.mark.long if each else []) for each in range(STRIDE)]
-)
+@pytest.mark.parametrize("first", [0, *by_turns(5, range(1, STRIDE))])
 def test_a_device_goes_though_its_domain_ends_in_that_very_moment(victim: str, first: int) -> None:
     behind = first
     while unplugged(victim, behind):

@@ -21,6 +21,8 @@ void *memcpy(void *to, const void *from, size_t size)
 	char *t = to;
 	const char *f = from;
 
+	for (; size >= sizeof(uint64_t); size -= sizeof(uint64_t), t += 8, f += 8)
+		*(uint64_t *)t = *(const uint64_t *)f;
 	while (size--)
 		*t++ = *f++;
 	return to;
@@ -29,7 +31,10 @@ void *memcpy(void *to, const void *from, size_t size)
 void *memset(void *to, int value, size_t size)
 {
 	char *t = to;
+	uint64_t bytes = 0x0101010101010101 * (uint8_t)value;
 
+	for (; size >= sizeof(bytes); size -= sizeof(bytes), t += 8)
+		*(uint64_t *)t = bytes;
 	while (size--)
 		*t++ = value;
 	return to;

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from support.drawn import drawn
+from support.drawn import by_turns, drawn
 from xen_oracle import mutants
 from xenstored_oracle import build, compare, planted, random_programs
 from xenstored_oracle.program import Kind, Program, Step
@@ -42,9 +42,7 @@ def test_the_simulated_xenstored_never_differs_from_xens(
     assert done >= requests
 
 
-@pytest.mark.parametrize(
-    "first", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 6))]
-)
+@pytest.mark.parametrize("first", [0, *by_turns(5, range(1, 6))])
 def test_a_fault_that_is_planted_in_the_simulated_xenstored_is_seen(
     library: Path, tmp_path: Path, first: int
 ) -> None:
