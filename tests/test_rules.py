@@ -30,7 +30,7 @@ def test_on_the_simulator_in_other_orders(rule: str, seed: int) -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("rule", some_in(4, *sorted(RULES.glob("*.py"))) + rules_in(LAB_ONLY))
+@pytest.mark.parametrize("rule", some_in(5, *sorted(RULES.glob("*.py"))) + rules_in(LAB_ONLY))
 def test_on_a_real_xen(rule: str, lab: Lab) -> None:
-    """Every fourth of a file always; all of them in the long form."""
+    """Every fifth of a file always; all of them in the long form."""
     check(rule, "lab")
