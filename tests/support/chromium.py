@@ -14,6 +14,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -124,8 +125,9 @@ class Chromium:
         self.ask("Page.navigate", url="about:blank")
         self.events.clear()
         self.ask("Page.navigate", url=f"{file.as_uri()}{where}")
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self._hear()
+        # The event of a page that has loaded may be that of the blank one.
+        while self.run("document.readyState") != "complete":
+            time.sleep(0.01)
         # A browser lets keys fall until it has shown the page. One that means nothing tells.
         self.run("addEventListener('keydown', () => { window.heard = true; }, true)")
         while not self.run("window.heard"):
