@@ -2,7 +2,8 @@
 was, what was made is removed, and nothing is said of it.
 
 The command runs in this process, and the signal comes before a line of its code, of the loop's or
-of what starts that: the n-th line for every n, until it has come to rest and waits.
+of what starts that: the n-th line, for every n within some days, until it has come to rest and
+waits.
 """
 
 from __future__ import annotations

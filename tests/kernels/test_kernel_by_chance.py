@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.by_chance import ByChance, End
-from support.drawn import turn
+from support.drawn import MARKS, turn
 from support.lower_halves import need_gcc
 
 from xen_kernel import Limits, Scenario
@@ -65,7 +65,7 @@ def made(tmp_path: Path, kernel_cache: None, monkeypatch: pytest.MonkeyPatch) ->
     ("crowd", "seeds"),
     [
         (ONE, range(1, 8)),
-        pytest.param(ONE, turn(4, range(8, 100)), marks=[long, pytest.mark.drawn]),
+        pytest.param(ONE, turn(4, range(8, 100)), marks=MARKS),
         pytest.param(TWO_VCPUS, range(1, 12), marks=long),
         pytest.param(TWO_PEERS, range(1, 6), marks=long),
     ],
@@ -87,7 +87,7 @@ def test_every_end_and_no_other_is_one_of_the_model_in_python(
     [
         ((ONE, TWO_VCPUS), (1,)),
         *(pytest.param((crowd,), range(2, 8), marks=long) for crowd in (ONE, TWO_VCPUS)),
-        pytest.param((TWO_PEERS,), turn(4, range(2, 6)), marks=[long, pytest.mark.drawn]),
+        pytest.param((TWO_PEERS,), turn(4, range(2, 6)), marks=MARKS),
     ],
 )
 def test_however_it_is_searched_it_is_the_same(

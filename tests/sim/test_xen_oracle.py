@@ -233,6 +233,6 @@ def test_the_simulator_never_differs_from_xens_code(
 def test_a_fault_that_is_planted_in_the_simulator_is_seen(
     path: Path, tmp_path: Path, first: int
 ) -> None:
-    """Every sixth of them, and the others."""
+    """Every sixth of them, from this one on."""
     assert len(planted.FAULTS) >= 39
     assert not mutants.unseen(planted.FAULTS[first::6], tmp_path)

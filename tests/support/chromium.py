@@ -14,7 +14,6 @@ import select
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,6 +36,14 @@ os.dup2(int(there), 4)
 os.execv(command[0], command)
 """
 """It has the pipes as descriptors 3 and 4."""
+
+
+LOADED = """
+new Promise(done => {
+    if (document.readyState === "complete") done();
+    else addEventListener("load", () => done());
+})
+"""
 
 
 class Chromium:
@@ -125,9 +132,8 @@ class Chromium:
         self.ask("Page.navigate", url="about:blank")
         self.events.clear()
         self.ask("Page.navigate", url=f"{file.as_uri()}{where}")
-        # The event of a page that has loaded may be that of the blank one.
-        while self.run("document.readyState") != "complete":
-            time.sleep(0.01)
+        # Asked of the page: an event that says so may still be the blank one's.
+        self.ask("Runtime.evaluate", expression=LOADED, awaitPromise=True)
         # A browser lets keys fall until it has shown the page. One that means nothing tells.
         self.run("addEventListener('keydown', () => { window.heard = true; }, true)")
         while not self.run("window.heard"):

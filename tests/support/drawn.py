@@ -18,16 +18,16 @@ T = TypeVar("T")
 VARIABLE = "ACTIVATIONS_SEED"
 DAY = int(os.environ.get(VARIABLE) or datetime.now(UTC).date().toordinal())
 MOST = 1_000_000
+MARKS = [pytest.mark.long, pytest.mark.drawn]
+"""They are long: what always runs is the same each time, so that who has changed something meets no
+fault but of that change."""
 
 
 def drawn(many: int, *values: Any) -> list[Any]:
-    """So many parameters: each is a number below a million, and these values. They are long: what
-    always runs takes the same numbers each time, so that who has changed something meets no fault
-    but of that change."""
-    marks = [pytest.mark.long, pytest.mark.drawn]
+    """So many parameters: each is a number below a million, and these values."""
     return [
         pytest.param(
-            number, *values, id="-".join(("drawn", str(nth), *map(_named, values))), marks=marks
+            number, *values, id="-".join(("drawn", str(nth), *map(_named, values))), marks=MARKS
         )
         for nth, number in enumerate(Random(DAY).sample(range(1, MOST), many))
     ]
@@ -39,9 +39,8 @@ def turn(days: int, values: Sequence[T]) -> Sequence[T]:
 
 
 def by_turns(days: int, values: Sequence[Any]) -> list[Any]:
-    """These as parameters. They are long, as those of `drawn` are."""
-    marks = [pytest.mark.long, pytest.mark.drawn]
-    return [pytest.param(value, marks=marks) for value in turn(days, values)]
+    """These as parameters."""
+    return [pytest.param(value, marks=MARKS) for value in turn(days, values)]
 
 
 def _named(value: Any) -> str:

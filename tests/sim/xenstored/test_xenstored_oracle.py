@@ -46,7 +46,7 @@ def test_the_simulated_xenstored_never_differs_from_xens(
 def test_a_fault_that_is_planted_in_the_simulated_xenstored_is_seen(
     library: Path, tmp_path: Path, first: int
 ) -> None:
-    """Every sixth of them, and the others."""
+    """Every sixth of them, from this one on."""
     command = ("xenstored_oracle", "--no-shrinking", "--requests", "50_000")
     assert len(planted.FAULTS) >= 30
     assert not mutants.unseen(planted.FAULTS[first::6], tmp_path, *command)
